@@ -1,0 +1,41 @@
+/*
+ * The command line of quire-bench.
+ *
+ * Layer: bench. Read-only once parsed.
+ */
+#ifndef BENCH_OPTIONS_H
+#define BENCH_OPTIONS_H
+
+#include "data.h"
+
+enum { BENCH_MAX_WORKLOADS = 64, BENCH_MAX_THREADS = 256 };
+
+struct bench_workload;
+struct bench_engine;
+
+struct bench_options {
+    const struct bench_engine *engine;
+    const struct bench_workload *workloads[BENCH_MAX_WORKLOADS]; /* in the order given */
+    size_t workload_count;
+    uint64_t num;
+    uint64_t ops; /* 0 = each workload's default */
+    unsigned threads;
+    size_t key_size;
+    size_t value_size;
+    enum bench_key_format key_format;
+    bool zipf;
+    uint64_t seed;
+    const char *dir; /* where the store's own directory is made */
+    bool json;
+    bool verify_scan;
+    bool stats;
+    unsigned lmdb_batch;
+    bool rocksdb_wal;
+};
+
+enum bench_parse { BENCH_PARSE_RUN, BENCH_PARSE_DONE, BENCH_PARSE_WRONG };
+
+/* Fills *ret_options. DONE: something was asked for and printed. WRONG: the command line is, and the reason printed. */
+enum bench_parse bench_options_parse(int argc, char **argv, struct bench_options *ret_options);
+
+#endif

@@ -1,0 +1,30 @@
+/*
+ * The results of one workload, as a line of JSON or of a table; and the process's memory.
+ *
+ * Layer: bench. Called by the main thread only.
+ */
+#ifndef BENCH_REPORT_H
+#define BENCH_REPORT_H
+
+#include "options.h"
+
+struct bench_result {
+    const char *workload;
+    unsigned position; /* in the list of workloads, from 0 */
+    uint64_t ops;
+    double seconds;
+    uint64_t p50_ns, p99_ns, p999_ns;
+    uint64_t rss_bytes;     /* at the end of the workload */
+    uint64_t max_rss_bytes; /* highest during it (of the process's whole life if the kernel cannot reset the mark) */
+    uint64_t stored;        /* keys in the store at the end */
+};
+
+void bench_report_begin(const struct bench_options *options);
+void bench_report(const struct bench_options *options, const struct bench_result *result);
+
+/* Starts a new high-water mark of memory. */
+void bench_memory_reset_peak(void);
+/* Fills in rss_bytes and max_rss_bytes; 0 if the kernel does not tell. */
+void bench_memory_measure(struct bench_result *result);
+
+#endif

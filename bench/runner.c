@@ -1,0 +1,300 @@
+/*
+ * Runs a list of workloads on one store: opening, threads, measuring, reporting.
+ *
+ * Layer: bench. The main thread owns everything; the workers of one workload start together at a barrier, each opens
+ * its session before it and ends it inside the measured time (the end commits what LMDB still holds). The time of a
+ * workload is that from the first start to the last end.
+ *
+ * RUNNER-1  A store lives in a directory made for it alone, which is removed when the store is closed.
+ * RUNNER-2  Before a workload that only reads follows one that writes, the engine's background work is waited for
+ *           (settle) and all entries are read once, unmeasured: every engine is measured warm and quiet.
+ */
+#include "runner.h"
+
+#include "report.h"
+#include "workload.h"
+
+#include <errno.h>
+#include <ftw.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { SCAN_ENTRIES = 10000000, SCAN_PASSES_MAX = 10 };
+
+struct runner {
+    const struct bench_options *options;
+    struct bench_data data;
+    struct bench_zipf zipf;
+    struct bench_store *store; /* NULL = none is open */
+    char dir[4096];
+    uint64_t stored; /* keys in the store */
+    bool filled;
+    bool cold; /* written since the latest warm-up */
+    pthread_barrier_t barrier;
+};
+
+struct thread {
+    pthread_t id;
+    struct bench_worker worker;
+    pthread_barrier_t *barrier;
+    bool append;
+    struct bench_store *store;
+    uint64_t begin_ns, end_ns;
+    int (*work)(struct bench_worker *worker);
+    int result;
+};
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *position)
+{
+    (void)status;
+    (void)type;
+    (void)position;
+    return remove(path);
+}
+
+static void store_close(struct runner *runner)
+{
+    if (runner->store == NULL)
+        return;
+    runner->options->engine->close(runner->store);
+    runner->store = NULL;
+    (void)nftw(runner->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+static int store_open(struct runner *runner)
+{
+    const struct bench_options *options = runner->options;
+    struct bench_engine_config config = {.dir = runner->dir,
+                                         .num = options->num,
+                                         .threads = options->threads,
+                                         .data = &runner->data,
+                                         .lmdb_batch = options->lmdb_batch,
+                                         .rocksdb_wal = options->rocksdb_wal};
+
+    store_close(runner);
+    if (snprintf(runner->dir, sizeof(runner->dir), "%s/quire-bench.XXXXXX", options->dir) >= (int)sizeof(runner->dir) ||
+        mkdtemp(runner->dir) == NULL)
+        return bench_fail("--dir: cannot make a directory in \"%s\": %s", options->dir, strerror(errno));
+    if (options->engine->open(&config, &runner->store) != 0) {
+        runner->store = NULL;
+        (void)nftw(runner->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        return -1;
+    }
+    runner->stored = 0;
+    runner->filled = false;
+    return 0;
+}
+
+static void *thread_main(void *argument)
+{
+    struct thread *thread = argument;
+    struct bench_worker *worker = &thread->worker;
+    const struct bench_engine *engine = worker->run->engine;
+
+    thread->result = engine->session_begin(thread->store, thread->append, &worker->session);
+    (void)pthread_barrier_wait(thread->barrier);
+    thread->begin_ns = bench_now_ns();
+    if (thread->result == 0) {
+        thread->result = thread->work(worker);
+        if (engine->session_end(worker->session) != 0)
+            thread->result = -1;
+    }
+    thread->end_ns = bench_now_ns();
+    return NULL;
+}
+
+static int thread_prepare(struct thread *thread, struct runner *runner, const struct bench_run *run, unsigned number)
+{
+    struct bench_worker *worker = &thread->worker;
+
+    worker->run = run;
+    worker->begin = (uint64_t)((bench_uint128)run->ops * number / run->threads);
+    worker->end = (uint64_t)((bench_uint128)run->ops * (number + 1) / run->threads);
+    worker->until_sample = 1;
+    worker->value = malloc(run->data->value_size);
+    bench_rng_init(&worker->rng, runner->options->seed + ((uint64_t)run->generation << 32), number);
+    thread->store = runner->store;
+    thread->barrier = &runner->barrier;
+    return worker->value != NULL ? 0 : bench_fail("out of memory");
+}
+
+/* Adds up what the threads measured. -1 if one of them failed. */
+static int threads_result(const struct thread *threads, unsigned count, struct bench_result *result)
+{
+    struct bench_histogram *latency = calloc(1, sizeof(*latency));
+    uint64_t begin_ns = UINT64_MAX;
+    uint64_t end_ns = 0;
+    int failure = 0;
+
+    if (latency == NULL)
+        return bench_fail("out of memory");
+    for (unsigned i = 0; i < count; i++) {
+        failure |= threads[i].result;
+        begin_ns = threads[i].begin_ns < begin_ns ? threads[i].begin_ns : begin_ns;
+        end_ns = threads[i].end_ns > end_ns ? threads[i].end_ns : end_ns;
+        result->ops += threads[i].worker.done;
+        bench_histogram_merge(latency, &threads[i].worker.latency);
+    }
+    result->seconds = (double)(end_ns - begin_ns) * 1e-9;
+    result->p50_ns = bench_histogram_percentile(latency, 0.5);
+    result->p99_ns = bench_histogram_percentile(latency, 0.99);
+    result->p999_ns = bench_histogram_percentile(latency, 0.999);
+    free(latency);
+    return failure == 0 ? 0 : -1;
+}
+
+static int run_threads(struct runner *runner, const struct bench_run *run, int (*work)(struct bench_worker *worker),
+                       bool append, struct bench_result *result)
+{
+    struct thread *threads = calloc(run->threads, sizeof(*threads));
+    unsigned started = 0;
+    int failure = threads == NULL ? bench_fail("out of memory") : 0;
+
+    for (unsigned i = 0; failure == 0 && i < run->threads; i++) {
+        threads[i].work = work;
+        threads[i].append = append && run->threads == 1;
+        failure = thread_prepare(&threads[i], runner, run, i);
+    }
+    if (failure == 0 && pthread_barrier_init(&runner->barrier, NULL, run->threads) != 0)
+        failure = bench_fail("cannot make a barrier");
+    if (failure == 0) {
+        while (started < run->threads &&
+               pthread_create(&threads[started].id, NULL, thread_main, &threads[started]) == 0)
+            started++;
+        if (started < run->threads) {
+            /* The started ones wait at the barrier for ever: nothing can be saved but the message. */
+            (void)bench_fail("cannot start %u threads", run->threads);
+            exit(1);
+        }
+        for (unsigned i = 0; i < run->threads; i++)
+            (void)pthread_join(threads[i].id, NULL);
+        (void)pthread_barrier_destroy(&runner->barrier);
+        failure = threads_result(threads, run->threads, result);
+    }
+    for (unsigned i = 0; threads != NULL && i < run->threads; i++)
+        free(threads[i].worker.value);
+    free(threads);
+    return failure;
+}
+
+/* Prepares what all threads of the workload at this position share. */
+static void run_init(const struct runner *runner, const struct bench_workload *workload, unsigned position,
+                     struct bench_run *ret_run)
+{
+    const struct bench_options *options = runner->options;
+    uint64_t passes = SCAN_ENTRIES / options->num;
+
+    *ret_run = (struct bench_run){.engine = options->engine,
+                                  .data = &runner->data,
+                                  .num = options->num,
+                                  .stored = runner->stored,
+                                  .threads = options->threads,
+                                  .verify_scan = options->verify_scan,
+                                  .generation = (uint8_t)(position + 1),
+                                  .zipf = options->zipf ? &runner->zipf : NULL};
+    ret_run->scan_passes = passes < 1 ? 1 : passes > SCAN_PASSES_MAX ? SCAN_PASSES_MAX : (unsigned)passes;
+    ret_run->ops = options->num / workload->ops_share;
+    if (options->ops != 0 && !workload->fills)
+        ret_run->ops = options->ops;
+    if (workload->deletes && ret_run->ops > options->num)
+        ret_run->ops = options->num;
+    if (ret_run->ops == 0)
+        ret_run->ops = 1;
+    bench_permutation_init(&ret_run->permutation, options->num, options->seed + position);
+}
+
+static int check_order(const struct runner *runner, const struct bench_workload *workload)
+{
+    if (workload->fills)
+        return 0;
+    if (!runner->filled)
+        return bench_fail("%s: needs a fill before it in the list", workload->name);
+    if (workload->needs_all && runner->stored < runner->options->num)
+        return bench_fail("%s: needs a fill between it and the deletion", workload->name);
+    return 0;
+}
+
+/* RUNNER-2 */
+static int warm_up(struct runner *runner, const struct bench_run *run)
+{
+    const struct bench_engine *engine = runner->options->engine;
+    struct bench_run alone = *run;
+    struct bench_result ignored = {0};
+
+    if (engine->settle != NULL && engine->settle(runner->store) != 0)
+        return -1;
+    alone.threads = 1;
+    runner->cold = false;
+    return run_threads(runner, &alone, bench_warm_up, false, &ignored);
+}
+
+static int consolidate(struct runner *runner, struct bench_result *result)
+{
+    const struct bench_engine *engine = runner->options->engine;
+    uint64_t begin_ns = bench_now_ns();
+
+    if (engine->consolidate == NULL)
+        return 0; /* reported as no operations in no time */
+    if (engine->consolidate(runner->store) != 0)
+        return -1;
+    result->seconds = (double)(bench_now_ns() - begin_ns) * 1e-9;
+    result->ops = runner->stored;
+    runner->cold = true;
+    return 0;
+}
+
+static void note_effect(struct runner *runner, const struct bench_workload *workload, const struct bench_run *run)
+{
+    if (workload->fills) {
+        runner->filled = true;
+        runner->stored = run->num;
+    }
+    if (workload->deletes)
+        runner->stored -= run->ops;
+    if (workload->writes)
+        runner->cold = true;
+}
+
+static int run_one(struct runner *runner, unsigned position)
+{
+    const struct bench_options *options = runner->options;
+    const struct bench_workload *workload = options->workloads[position];
+    struct bench_result result = {.workload = workload->name, .position = position};
+    bool append = workload->appends && options->key_format != BENCH_KEY_HASH;
+    struct bench_run run;
+
+    if (check_order(runner, workload) != 0 || (workload->fills && store_open(runner) != 0))
+        return -1;
+    run_init(runner, workload, position, &run);
+    if (!workload->writes && workload->work != NULL && runner->cold && warm_up(runner, &run) != 0)
+        return -1;
+    bench_memory_reset_peak();
+    if (workload->work == NULL ? consolidate(runner, &result) != 0
+                               : run_threads(runner, &run, workload->work, append, &result) != 0)
+        return bench_fail("%s: %s failed", options->engine->name, workload->name);
+    note_effect(runner, workload, &run);
+    bench_memory_measure(&result);
+    result.stored = runner->stored;
+    bench_report(options, &result);
+    if (options->stats)
+        options->engine->print_stats(runner->store, stderr);
+    return 0;
+}
+
+int bench_run_all(const struct bench_options *options)
+{
+    struct runner runner = {.options = options};
+    int failure = 0;
+
+    if (!bench_data_init(&runner.data, options->key_format, options->key_size, options->value_size))
+        return bench_fail("out of memory");
+    if (options->zipf)
+        bench_zipf_init(&runner.zipf, options->num, 0.99);
+    bench_report_begin(options);
+    for (unsigned i = 0; failure == 0 && i < options->workload_count; i++)
+        failure = run_one(&runner, i);
+    store_close(&runner);
+    bench_data_free(&runner.data);
+    return failure;
+}

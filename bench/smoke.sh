@@ -1,0 +1,65 @@
+#!/bin/sh
+# Goal: every engine that was built does every workload, and wrong command lines are refused.
+# Method: smoke.sh QUIRE-BENCH [NUM] runs all workloads on NUM keys (default 20000) with 1 and 2 threads, uniform and
+#         zipf, in all key formats, and counts the lines of JSON that come out with operations in them.
+set -u
+
+bench=$1
+num=${2:-20000}
+passed=0
+failed=0
+workloads=fillseq,readrandom,fillrandom,readrandom,readmissing,readmany,scan,scan100,consolidate,scan,overwrite,mixed
+workloads=$workloads,readrandom,scan,delete,readmissing,consolidate,scan
+expected=18
+
+result() { # result 0|1 text
+    if [ "$1" -eq 0 ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $2"
+    fi
+}
+
+run() { # run text arguments: all workloads, each one line with its name
+    text=$1
+    shift
+    if output=$("$bench" --num "$num" --workload "$workloads" --json "$@"); then
+        lines=$(printf '%s\n' "$output" | grep -c '^{"engine":.*"ops_per_sec":.*"p999_ns":.*"max_rss_bytes":.*}$')
+        reads=$(printf '%s\n' "$output" | grep '"workload":"readrandom"' | grep -c "\"ops\":$num,")
+        [ "$lines" -eq "$expected" ] && [ "$reads" -eq 3 ]
+        result $? "$text: $lines lines instead of $expected, $reads of 3 readrandom with $num operations"
+    else
+        result 1 "$text: exit status $?"
+    fi
+}
+
+refuse() { # refuse status arguments
+    status=$1
+    shift
+    "$bench" "$@" >/dev/null 2>&1
+    got=$?
+    [ "$got" -eq "$status" ]
+    result $? "$*: exit status $got instead of $status"
+}
+
+engines=$("$bench" --list-engines)
+[ -n "$engines" ]
+result $? "no engine was built"
+for engine in $engines; do
+    run "$engine, 1 thread" --engine "$engine" --verify-scan
+    run "$engine, 2 threads, zipf, decimal keys" --engine "$engine" --threads 2 --dist zipf --key-format decimal
+    run "$engine, hashed keys, short values" --engine "$engine" --key-format hash --key-size 24 --value-size 12
+    refuse 1 --engine "$engine" --workload readrandom --num 10
+    refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
+done
+refuse 2 --workload nonsense
+refuse 2 --engine nonsense
+refuse 2 --num 0
+refuse 2 --num 12x
+refuse 2 --key-size 1 --num 1000
+refuse 2 --dist normal
+refuse 2 stray
+refuse 0 --help
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

@@ -1,0 +1,485 @@
+/*
+ * Quire: an embedded, ordered, multi-version key-value engine.
+ *
+ * This header is the manual; it reads top to bottom. A program opens a database, opens one or more named trees in it,
+ * and reads and writes keys of those trees from any number of threads.
+ *
+ *     struct quire *db;
+ *     struct quire_tree *tree;
+ *     if (quire_open(NULL, NULL, &db) == 0 && quire_tree_open(db, "users", NULL, &tree) == 0)
+ *         quire_put(tree, "ann", 3, "1815", 4, 0, NULL);
+ *
+ * RESULTS. Every function that can fail returns an int: 0 done; positive, an expected outcome that is no failure
+ * (QUIRE_NOT_FOUND ...); negative, a failure (QUIRE_ERR_...). A call that fails has changed nothing, and leaves its
+ * output arguments (`ret_...`) untouched unless its comment says otherwise. Quire never aborts, prints, exits or
+ * installs signal handlers.
+ *
+ * KEYS AND VALUES are byte strings with a length. The empty key and the empty value are data; no byte pattern is
+ * reserved. Keys are ordered by unsigned bytes, a prefix before its extensions. A NULL pointer is accepted for an empty
+ * key or value; NULL with a length above 0 is QUIRE_ERR_INVALID. Limits: see quire_limits.
+ *
+ * VERSIONS. Every write takes a log sequence number (LSN), its position in one order over the whole database. In a tree
+ * with engine versions (the default) the LSN is the version of the record, and the past is read through snapshots. In a
+ * tree with caller versions the caller passes a version with each put, delete and get; see "Caller versions" below.
+ *
+ * THREADS. A database handle, a tree handle and a snapshot may be used by any number of threads at once without outer
+ * locking; exceptions (close, guards, pages iterators) are stated where they are declared. Threads need no registration
+ * and may end at any time outside a call. get, put, delete and page reads of resident pages wait for nobody.
+ *
+ * FORK. A child made by fork() may not use a handle that it inherited: every call answers QUIRE_ERR_FORKED there,
+ * except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until the child ends or
+ * calls exec). The parent is not affected.
+ *
+ * CRASH. This version keeps data in memory only: nothing survives the end of the process, and nothing is written to
+ * any file.
+ */
+#ifndef QUIRE_QUIRE_H
+#define QUIRE_QUIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define QUIRE_API __attribute__((visibility("default")))
+#else
+#define QUIRE_API
+#endif
+
+#define QUIRE_VERSION_MAJOR 0
+#define QUIRE_VERSION_MINOR 1
+#define QUIRE_VERSION_PATCH 0
+
+/* ---- Results ---------------------------------------------------------------------------------------------------- */
+
+enum quire_result {
+    QUIRE_OK = 0,
+
+    /* Expected outcomes. */
+    QUIRE_NOT_FOUND = 1, /* no visible value for the key; no such tree */
+    QUIRE_EXISTS = 2,    /* insert: the key has a value; tree creation: the name is taken */
+    QUIRE_CONFLICT = 3,  /* compare_and_swap: the present value differs from the expected one */
+    QUIRE_END = 4,       /* an iterator has no further page */
+    QUIRE_MORE = 5,      /* quire_maintain: there is more to do */
+
+    /* Failures. Nothing was changed. */
+    QUIRE_ERR_INVALID = -1,          /* an argument or option is out of range; the detail names it */
+    QUIRE_ERR_NO_MEMORY = -2,        /* the memory limit, or the machine's memory, leaves no room */
+    QUIRE_ERR_TOO_LARGE = -3,        /* key or value above its limit */
+    QUIRE_ERR_BUFFER_TOO_SMALL = -4, /* the needed size is in the size output; nothing was copied */
+    QUIRE_ERR_BUSY = -5,             /* close or drop while guards, iterators, snapshots or trees are open */
+    QUIRE_ERR_FORKED = -6,           /* the handle belongs to the parent process */
+    QUIRE_ERR_LSN_TOO_OLD = -7,      /* version at or below (write) or below (read) the tree's safe version */
+    QUIRE_ERR_STALLED = -8,          /* memory held by a guard kept the write waiting for stall_timeout_ms */
+    QUIRE_ERR_OVERFLOW = -9,         /* quire_add: the sum leaves the range of int64_t */
+    QUIRE_ERR_WRONG_TYPE = -10,      /* quire_add: the present value is not 8 bytes */
+    QUIRE_ERR_UNSUPPORTED = -11,     /* not for this kind of tree, or not in this version */
+    QUIRE_ERR_WRONG_THREAD = -12,    /* a guard was used by a thread that did not pin it */
+    QUIRE_ERR_CORRUPT = -13          /* stored bytes failed verification */
+};
+
+/* A short English text for a result code; never NULL, also for unknown codes. Static memory. Any thread. */
+QUIRE_API const char *quire_strerror(int result);
+
+/*
+ * What is known about the calling thread's most recent failure, whichever handle it concerned. The strings stay valid
+ * until the thread's next failing call. All zero / empty before the first failure.
+ */
+struct quire_error_detail {
+    int result;          /* the negative code */
+    int os_errno;        /* errno of the system call at fault, or 0 */
+    const char *message; /* one line that names the argument, field or limit; never NULL */
+};
+QUIRE_API void quire_error_detail(struct quire_error_detail *ret_detail);
+
+/* "major.minor.patch" of the library at run time. Static memory. */
+QUIRE_API const char *quire_version(void);
+
+/* Frees memory that a call handed to the caller (quire_get_copy, quire_tree_list). NULL is fine. Any thread. */
+QUIRE_API void quire_free(void *memory);
+
+/* Largest accepted sizes in bytes. */
+struct quire_limits {
+    size_t max_key_size;       /* 131072 */
+    size_t max_value_size;     /* 268435456 */
+    size_t max_tree_name_size; /* 255 */
+};
+QUIRE_API void quire_limits(struct quire_limits *ret_limits);
+
+/* A byte string that the struct does not own. */
+struct quire_slice {
+    const void *data;
+    size_t size;
+};
+
+/* ---- Opening and closing ---------------------------------------------------------------------------------------- */
+
+/*
+ * Options of a database. Set all to the defaults with quire_options_init, then change fields; a struct of zero bytes
+ * (with struct_size set, or 0) means the defaults too. A struct from an older header (smaller struct_size) is accepted,
+ * its missing fields are defaults; one from a newer header is accepted if the fields unknown here are zero.
+ */
+struct quire_options {
+    size_t struct_size;            /* sizeof(struct quire_options) */
+    uint64_t memory_limit_bytes;   /* 0 = no limit; else at least 4 MiB. Covers pages, deltas, the mapping table and
+                                      memory that waits for reclamation. At the limit a write that needs new memory
+                                      answers QUIRE_ERR_NO_MEMORY; reads and deletes go on. */
+    uint32_t background_threads;   /* 0 = default (1); QUIRE_NO_THREADS = none: the caller drives maintenance by
+                                      quire_maintain, and writers reclaim memory themselves; at most 16 */
+    uint32_t stall_timeout_ms;     /* 0 = default (10000). How long a write waits for memory that a guard holds back
+                                      before it answers QUIRE_ERR_STALLED; at most 3600000 */
+    uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
+    uint32_t reserved;             /* must be 0 */
+};
+#define QUIRE_NO_THREADS UINT32_MAX
+
+QUIRE_API void quire_options_init(struct quire_options *ret_options);
+
+struct quire;      /* a database */
+struct quire_tree; /* a named tree of a database */
+
+/*
+ * Opens a database. path: NULL for a database in memory; files come with a later version (QUIRE_ERR_UNSUPPORTED).
+ * options: NULL = defaults; copied. On 0 the caller owns *ret_db and ends it with quire_close.
+ * Errors: INVALID (the detail names the field), NO_MEMORY, UNSUPPORTED.
+ */
+QUIRE_API int quire_open(const char *path, const struct quire_options *options, struct quire **ret_db);
+
+/*
+ * Closes the database and frees everything, tree handles included. NULL is fine. No other call may be running or start
+ * on it. QUIRE_ERR_BUSY while a guard, pages iterator or snapshot is open: nothing happened, the handle stays
+ * valid. Waits for the background threads to end. After fork, in the child: forgets the handle and answers 0.
+ */
+QUIRE_API int quire_close(struct quire *db);
+
+/* The effective options, defaults filled in. ret_options->struct_size must be set (quire_options_init does). */
+QUIRE_API int quire_options_get(struct quire *db, struct quire_options *ret_options);
+
+/* ---- Trees ------------------------------------------------------------------------------------------------------ */
+
+enum quire_versions {
+    QUIRE_VERSIONS_ENGINE = 0, /* the LSN is the version (default) */
+    QUIRE_VERSIONS_CALLER = 1  /* the caller passes versions */
+};
+
+/* Options of a tree; same rules for struct_size and zero as struct quire_options. Fixed when the tree is created. */
+struct quire_tree_options {
+    size_t struct_size;            /* sizeof(struct quire_tree_options) */
+    uint32_t versions;             /* enum quire_versions */
+    uint32_t leaf_page_size_bytes; /* split threshold of leaves; 0 = default (8192); 512 to 65536 */
+    uint32_t inner_page_size_bytes;/* split threshold of inner pages; 0 = default (8192); 512 to 65536 */
+    uint32_t page_chain_length;    /* most deltas on a leaf before it is consolidated; 0 = default (8); 1 to 8 */
+    uint32_t value_alignment;      /* alignment of values in memory: 1, 2, 4, 8, 16, 32 or 64; 0 = default (1) */
+    uint32_t must_exist;           /* 1: QUIRE_NOT_FOUND instead of creating. Not both of must_exist, must_create */
+    uint32_t must_create;          /* 1: QUIRE_EXISTS if there is a tree of this name */
+};
+QUIRE_API void quire_tree_options_init(struct quire_tree_options *ret_options);
+
+/*
+ * Opens the tree `name` (a C string; NULL or "" = the default tree), creating it if it is not there. options: NULL =
+ * defaults. For an existing tree the options that are not 0 must equal those that it was created with (INVALID).
+ * The handle belongs to the database; quire_close frees it. Opening a tree twice gives the same handle. Any thread.
+ * Errors: INVALID, NO_MEMORY, TOO_LARGE (name), NOT_FOUND, EXISTS.
+ */
+QUIRE_API int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,
+                              struct quire_tree **ret_tree);
+
+/* The options that the tree was created with, defaults filled in. */
+QUIRE_API int quire_tree_options_get(struct quire_tree *tree, struct quire_tree_options *ret_options);
+
+/*
+ * Names of all trees in order, the default tree's as "". *ret_names is an array of *ret_count C strings in one block
+ * that the caller frees with quire_free. Errors: INVALID, NO_MEMORY.
+ */
+QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_count);
+
+/* ---- Writing ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * flags: 0 in this version. ret_lsn: NULL, or receives the LSN of the write. All writes are atomic and visible to every
+ * thread from the moment the call returns. Wait-free against other operations, except for the memory limit
+ * (NO_MEMORY at once, STALLED after waiting). Common errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED;
+ * UNSUPPORTED in a tree with caller versions.
+ */
+
+/* Stores value under key, whether or not it had one. */
+QUIRE_API int quire_put(struct quire_tree *tree, const void *key, size_t key_size, const void *value,
+                        size_t value_size, unsigned flags, uint64_t *ret_lsn);
+
+/*
+ * Deletes key; that it is absent is no failure. ret_existed: NULL (cheapest), or receives 1 if the delete removed
+ * a value and 0 if there was none.
+ */
+QUIRE_API int quire_delete(struct quire_tree *tree, const void *key, size_t key_size, unsigned flags, int *ret_existed,
+                           uint64_t *ret_lsn);
+
+/* Stores value if key has none; else QUIRE_EXISTS. */
+QUIRE_API int quire_insert(struct quire_tree *tree, const void *key, size_t key_size, const void *value,
+                           size_t value_size, unsigned flags, uint64_t *ret_lsn);
+
+/*
+ * Replaces the value by `value` if it equals `expected` byte by byte. QUIRE_CONFLICT if it differs, QUIRE_NOT_FOUND
+ * if there is none. Of several calls with the same expected value exactly one succeeds (unless value = expected).
+ */
+QUIRE_API int quire_compare_and_swap(struct quire_tree *tree, const void *key, size_t key_size, const void *expected,
+                                     size_t expected_size, const void *value, size_t value_size, unsigned flags,
+                                     uint64_t *ret_lsn);
+
+/*
+ * Adds delta to the counter under key: an 8-byte little-endian signed integer; an absent key counts as 0.
+ * ret_value: NULL, or receives the value after the addition. Errors besides the common ones: WRONG_TYPE if the
+ * present value is not 8 bytes, OVERFLOW if the sum leaves the range of int64_t; the value is unchanged then.
+ */
+QUIRE_API int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t delta, unsigned flags,
+                        int64_t *ret_value, uint64_t *ret_lsn);
+
+/* ---- Reading by copy -------------------------------------------------------------------------------------------- */
+
+struct quire_snapshot;
+
+/*
+ * Reads answer the newest value, or with a snapshot the newest at the snapshot. snapshot: NULL = newest; it must be of
+ * the tree's database (INVALID). Results: 0, QUIRE_NOT_FOUND; errors: INVALID, FORKED, and UNSUPPORTED for a tree with
+ * caller versions.
+ */
+
+/*
+ * Copies the value into buffer (capacity bytes; NULL with 0 is fine) and sets *ret_size to its size. If it does not
+ * fit: QUIRE_ERR_BUFFER_TOO_SMALL, nothing is copied, and *ret_size is the needed size.
+ */
+QUIRE_API int quire_get(struct quire_tree *tree, struct quire_snapshot *snapshot, const void *key, size_t key_size,
+                        void *buffer, size_t capacity, size_t *ret_size);
+
+/* Hands out a copy that the caller frees with quire_free (never NULL on 0, also for an empty value). + NO_MEMORY. */
+QUIRE_API int quire_get_copy(struct quire_tree *tree, struct quire_snapshot *snapshot, const void *key, size_t key_size,
+                             void **ret_value, size_t *ret_size);
+
+/* 0 if the key has a value, else QUIRE_NOT_FOUND. */
+QUIRE_API int quire_exists(struct quire_tree *tree, struct quire_snapshot *snapshot, const void *key, size_t key_size);
+
+/*
+ * Counts the keys with a value in [start, end) by reading the range: exact at the snapshot; without one, exact if
+ * nobody writes meanwhile. Bounds as in struct quire_pages_options.
+ */
+QUIRE_API int quire_count(struct quire_tree *tree, struct quire_snapshot *snapshot, struct quire_slice start,
+                          struct quire_slice end, uint64_t *ret_count);
+
+/* ---- Reading without copying: guards ---------------------------------------------------------------------------- */
+
+/*
+ * A guard keeps every page alive that its thread can reach: pointers handed out under it stay valid and unchanged
+ * until it is unpinned or repinned, whatever writers do meanwhile. Pinning is cheap (no lock, no allocation, no wait)
+ * and nests: a thread may hold many guards. The struct belongs to the caller and is used by the pinning thread
+ * only (WRONG_THREAD). While a guard is open, memory that writers replace cannot be reclaimed: keep it short.
+ */
+struct quire_guard {
+    struct quire *db; /* the fields are private */
+    void *thread;
+    uint64_t state[2];
+};
+
+/* tag: NULL, or a static string that names the holder in statistics. Errors: INVALID, NO_MEMORY, FORKED. */
+QUIRE_API int quire_pin(struct quire *db, const char *tag, struct quire_guard *ret_guard);
+
+/* Gives up everything held and starts anew; pointers from before are invalid. If this thread holds another guard of
+ * any database, memory stays held until that one is unpinned as well. */
+QUIRE_API int quire_repin(struct quire_guard *guard);
+
+/* Ends the guard. Errors: INVALID (not pinned), WRONG_THREAD, FORKED. */
+QUIRE_API int quire_unpin(struct quire_guard *guard);
+
+/* A value inside a page. lsn orders the write; version is the LSN, or the caller's version. */
+struct quire_value {
+    const void *data;
+    size_t size;
+    uint64_t lsn;
+    uint64_t version;
+};
+
+/* Finds the value; the pointer in *ret_value is valid until the guard ends. Trees with engine versions. */
+QUIRE_API int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
+                              const void *key, size_t key_size, struct quire_value *ret_value);
+
+/*
+ * Finds many values at once, overlapping their memory latencies: several times faster than single reads of a large
+ * tree. keys: count keys in any order, duplicates allowed. ret_results[i] is 0 or QUIRE_NOT_FOUND, ret_values[i] is set
+ * where it is 0. Returns 0, or an error that concerns the whole call.
+ */
+QUIRE_API int quire_get_many(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
+                             const struct quire_slice *keys, size_t count, struct quire_value *ret_values,
+                             int *ret_results);
+
+/* ---- Snapshots -------------------------------------------------------------------------------------------------- */
+
+/*
+ * A snapshot fixes what is visible in all trees with engine versions: every write that returned before the call is in
+ * it, no write that starts after the call is. The versions that it sees are kept until it is released; later
+ * versions that no snapshot sees are still collected. Taking one waits for writes that are between their LSN and
+ * their installation. Usable by any thread. tag: as in quire_pin. Errors: INVALID, NO_MEMORY, FORKED.
+ */
+QUIRE_API int quire_snapshot(struct quire *db, const char *tag, struct quire_snapshot **ret_snapshot);
+QUIRE_API uint64_t quire_snapshot_lsn(const struct quire_snapshot *snapshot);
+/* NULL is fine. No other thread may be using it. */
+QUIRE_API int quire_snapshot_release(struct quire_snapshot *snapshot);
+
+/* The LSN of the newest write handed out so far, 0 before the first one. */
+QUIRE_API int quire_last_lsn(struct quire *db, uint64_t *ret_lsn);
+
+/* ---- Caller versions -------------------------------------------------------------------------------------------- */
+
+/*
+ * For trees with QUIRE_VERSIONS_CALLER (others: UNSUPPORTED). Versions may arrive in any order: a read at version v
+ * answers the value (or deletion) with the highest version not above v, whatever came first. For equal (key, version)
+ * the last completed write wins. The safe version only grows; it allows the tree to collect what a read
+ * at or above it cannot see.
+ */
+
+/* Errors: the common ones of writes, and LSN_TOO_OLD if version is at or below the safe version (when that is set). */
+QUIRE_API int quire_put_at(struct quire_tree *tree, uint64_t version, const void *key, size_t key_size,
+                           const void *value, size_t value_size, unsigned flags, uint64_t *ret_lsn);
+QUIRE_API int quire_delete_at(struct quire_tree *tree, uint64_t version, const void *key, size_t key_size,
+                              unsigned flags, uint64_t *ret_lsn);
+
+/* As quire_get and quire_guard_get, at a version. LSN_TOO_OLD if it is below the safe version. */
+QUIRE_API int quire_get_at(struct quire_tree *tree, uint64_t version, const void *key, size_t key_size, void *buffer,
+                           size_t capacity, size_t *ret_size);
+QUIRE_API int quire_guard_get_at(struct quire_guard *guard, struct quire_tree *tree, uint64_t version, const void *key,
+                                 size_t key_size, struct quire_value *ret_value);
+
+/* Raises the safe version; a smaller one than before is ignored (0 returned). */
+QUIRE_API int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version);
+QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);
+
+/* ---- Pages ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Iteration page by page: each step hands out one leaf's visible records as pointers into the page, in key order.
+ * Deletions are skipped, each key comes once with one value. Keys that exist during the whole iteration appear exactly
+ * once; without a snapshot, keys changed meanwhile appear in one of their states, and each page is consistent.
+ */
+struct quire_pages_options {
+    size_t struct_size;              /* sizeof(struct quire_pages_options) */
+    struct quire_slice start;        /* first key; data NULL = from the smallest key */
+    struct quire_slice end;          /* first key beyond the range; data NULL = to the largest key */
+    struct quire_snapshot *snapshot; /* engine versions: NULL = newest state of each page */
+    uint64_t version;                /* caller versions: read at this version */
+    uint32_t reverse;                /* 1: pages, and the entries in them, come in descending order */
+    uint32_t reserved;               /* must be 0 */
+};
+/* The defaults: everything, ascending, newest (version: UINT64_MAX). */
+QUIRE_API void quire_pages_options_init(struct quire_pages_options *ret_options);
+
+struct quire_entry {
+    const void *key;
+    size_t key_size;
+    const void *value;
+    size_t value_size;
+    uint64_t lsn;
+    uint64_t version;
+};
+
+struct quire_page {
+    size_t count; /* at least 1 */
+    const struct quire_entry *entries;
+};
+
+struct quire_pages; /* an iterator: one thread at a time; may move between threads */
+
+/*
+ * options: NULL = defaults; the bounds are copied. The snapshot must stay open as long as the iterator.
+ * Errors: INVALID (start above end, a bound with NULL and a size, another database's snapshot), NO_MEMORY, FORKED,
+ * LSN_TOO_OLD, UNSUPPORTED (snapshot with caller versions).
+ */
+QUIRE_API int quire_pages_open(struct quire_tree *tree, const struct quire_pages_options *options,
+                               struct quire_pages **ret_pages);
+
+/*
+ * The next page. Its entries stay valid until the next call on this iterator: it keeps one page alive and needs no
+ * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED; the same step can be tried again.
+ */
+QUIRE_API int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page);
+
+/* NULL is fine. */
+QUIRE_API int quire_pages_close(struct quire_pages *pages);
+
+/* Position of the first entry with a key at or after `key` (ascending page), or at or before (descending); count if
+ * there is none. */
+QUIRE_API size_t quire_page_seek(const struct quire_page *page, const void *key, size_t key_size);
+
+/* ---- Maintenance and statistics --------------------------------------------------------------------------------- */
+
+/*
+ * Does a slice of background work (merging, consolidation, collection, reclamation; about a millisecond) in the calling
+ * thread. QUIRE_MORE if there is more to do, 0 if nothing is left that could be done now. Not under a guard of
+ * this thread (BUSY). Any thread, also beside background threads.
+ */
+QUIRE_API int quire_maintain(struct quire *db);
+
+/* All counters since open (or the last quire_stats_reset); gauges are the present state. */
+struct quire_stats {
+    size_t struct_size; /* in: sizeof(struct quire_stats) */
+
+    /* Operations. */
+    uint64_t gets, gets_not_found, puts, deletes, inserts, compare_and_swaps, adds, pages_read, entries_read, get_manys;
+    uint64_t conflicts;           /* conditional operations that found another value */
+    uint64_t errors;              /* calls that answered a failure code */
+    uint64_t errors_no_memory;    /* ... of these NO_MEMORY */
+    uint64_t errors_stalled;      /* ... of these STALLED */
+    uint64_t read_bytes;          /* values handed out */
+    uint64_t write_bytes;         /* keys and values written */
+    uint64_t get_latency_mean_ns; /* of a sample of the calls */
+    uint64_t put_latency_mean_ns;
+    uint64_t delete_latency_mean_ns;
+
+    /* Tree: successes, and attempts that lost a race. */
+    uint64_t tree_installs, tree_install_conflicts;
+    uint64_t tree_consolidations, tree_consolidation_conflicts;
+    uint64_t tree_splits, tree_split_conflicts;
+    uint64_t tree_merges, tree_merge_conflicts;
+    uint64_t tree_helps;              /* separators posted or merges finished for somebody else */
+    uint64_t versions_collected;      /* records dropped because nobody can see them */
+    uint64_t log_frames, log_bytes, log_voids;
+
+    /* Gauges. */
+    uint64_t trees;
+    uint64_t pages_leaf, pages_inner;
+    uint64_t height_max;              /* levels of the highest tree; 1 = a single leaf */
+    uint64_t chain_length[9];         /* leaves by number of deltas, from a walk of all trees */
+    uint64_t records_live_estimate;   /* records in leaves, older versions and deletions included */
+    uint64_t memory_bytes;            /* all memory counted against the limit */
+    uint64_t memory_page_bytes;       /* ... blocks of pages in use */
+    uint64_t memory_free_bytes;       /* ... in the arena's free lists */
+    uint64_t memory_mapping_bytes;    /* ... mapping table */
+    uint64_t memory_retired_bytes;    /* ... waiting for guards to end */
+    uint64_t memory_returned_bytes;   /* given back to the operating system so far */
+    uint64_t guards_open, snapshots_open, iterators_open;
+    uint64_t oldest_guard_age_ms, oldest_snapshot_age_ms;
+    char oldest_guard_tag[32], oldest_snapshot_tag[32];
+    uint64_t reclaim_batches, reclaimed_bytes;
+    uint64_t stalls, stall_ms;        /* writes that waited for memory, and how long in all */
+};
+
+/* Fills *ret_stats; walks all trees for the structure gauges. */
+QUIRE_API int quire_stats(struct quire *db, struct quire_stats *ret_stats);
+/* counters: later - earlier; gauges and latencies: later's. */
+QUIRE_API int quire_stats_diff(const struct quire_stats *later, const struct quire_stats *earlier,
+                               struct quire_stats *ret_diff);
+/* Counters start at 0 again for this database. */
+QUIRE_API int quire_stats_reset(struct quire *db);
+
+enum quire_format { QUIRE_FORMAT_TEXT = 0, QUIRE_FORMAT_JSON = 1 };
+/*
+ * Writes the statistics as text (name value, a line each) or one JSON object, ended by NUL. *ret_size: size with the
+ * NUL. BUFFER_TOO_SMALL: nothing written, *ret_size set.
+ */
+QUIRE_API int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer,
+                                size_t capacity, size_t *ret_size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,44 @@
+/*
+ * The general allocator of the library, chosen when it is built: jemalloc or the system's.
+ *
+ * Layer 0 (base). For handles, tables and buffers; pages come from the arena. Any thread. A block is freed by the
+ * function of its pair: qr_free for the first three, qr_free_aligned for qr_malloc_aligned. Blocks do not count against
+ * a memory limit here; callers account for what they keep.
+ *
+ * NULL means that there is no memory, never that size was 0: a block of size 0 is a valid pointer.
+ */
+#ifndef QR_BASE_ALLOC_H
+#define QR_BASE_ALLOC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+void *qr_malloc(size_t size);
+
+/* count * size zero bytes; NULL also if the product overflows. */
+void *qr_calloc(size_t count, size_t size);
+
+/* memory NULL: as qr_malloc. On NULL the old block is unchanged and still the caller's. */
+void *qr_realloc(void *memory, size_t size);
+
+/* NULL is fine. */
+void qr_free(void *memory);
+
+/* alignment: a power of two. */
+void *qr_malloc_aligned(size_t alignment, size_t size);
+
+/* NULL is fine. */
+void qr_free_aligned(void *memory);
+
+#ifdef QR_TESTING
+/*
+ * Lets the n-th allocation from now on fail (1 = the next one), once, whichever thread makes it; -1 = none. Every
+ * function above that can return NULL counts.
+ */
+void qr_alloc_fail_after(int64_t n);
+
+/* Allocations still to come until the planned failure, that one included; 0 = it has happened or none is planned. */
+int64_t qr_alloc_fail_pending(void);
+#endif
+
+#endif

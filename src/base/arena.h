@@ -1,0 +1,115 @@
+/*
+ * Page-block allocator of one database: aligned blocks by size class, counted against the memory limit.
+ * Layer 0 (base).
+ *
+ * ARENA-1  A block handed out overlaps no other block in use; it is 64-byte aligned and usable_size bytes long.
+ * ARENA-2  carved chunks + large blocks + charged bytes never exceed the limit (with use_reserve: limit + reserve).
+ * ARENA-3  The bytes of a chunk that its carver has finished are covered exactly, without gap or overlap, by the blocks
+ *          in use and the free blocks of that chunk. So a finished chunk whose free blocks add up to its size is
+ * unused. ARENA-4  A magazine belongs to one cache, to the depot, to a trim, or to nobody; only its owner touches its
+ * plain fields.
+ *
+ * Picture: one range of reserved addresses, handed out in chunks of equal size. A thread's cache owns one chunk and
+ * carves blocks of all classes from its front. Free blocks lie in magazines (arrays of pointers), two for each class in
+ * each cache; full magazines go to the depot, one lock-free stack for each class, and come back from there.
+ *
+ * Concurrency: a cache is used by one thread at a time; everything else by any number of threads. No locks: every
+ * operation is lock-free, and a thread stopped anywhere keeps at most its own magazines and chunk. The arena knows
+ * nothing of readers: who frees a block guarantees that nobody can read it any more (epoch/epoch.h does so).
+ *
+ * Read next: arena_internal.h (the parts), arena.c (alloc and free), arena_depot.c (magazines), arena_chunk.c (the
+ * reserved range and the limit), arena_trim.c.
+ */
+#ifndef QR_BASE_ARENA_H
+#define QR_BASE_ARENA_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct qr_arena;
+struct qr_arena_magazine;
+
+enum {
+    QR_ARENA_ALIGNMENT_BYTES = 64,
+    QR_ARENA_CLASS_COUNT = 72,
+    QR_ARENA_CLASS_MAX_BYTES = 128 << 10 /* larger blocks are mapped one by one */
+};
+
+/* A thread's part of the arena. The fields are private. Counters: written by the cache's thread, read by all. */
+struct qr_arena_cache {
+    struct {
+        struct qr_arena_magazine *loaded; /* never NULL: an arena-wide magazine without room stands for "none" */
+        struct qr_arena_magazine *other;  /* likewise */
+    } slots[QR_ARENA_CLASS_COUNT];
+    char *carve_next; /* the rest of the chunk that this cache carves */
+    char *carve_end;
+    _Atomic uint64_t allocated_bytes; /* of blocks up to the largest class, since the cache was made */
+    _Atomic uint64_t freed_bytes;
+    struct qr_arena_cache *next; /* list of all caches of the arena; constant once linked */
+};
+
+/* Gauges, except for returned_bytes. Sums over running threads: exact when nobody allocates or frees meanwhile. */
+struct qr_arena_stats {
+    uint64_t carved_bytes;   /* chunks taken from the reserved range and not returned */
+    uint64_t in_use_bytes;   /* usable bytes of the blocks handed out, large blocks included */
+    uint64_t free_bytes;     /* free lists, caches, and what chunks still have uncarved */
+    uint64_t returned_bytes; /* given back to the operating system by qr_arena_trim so far */
+    uint64_t large_bytes;    /* mappings of blocks beyond the largest class; they count as in use */
+};
+
+/*
+ * Makes an arena. limit_bytes: 0 = none. Chunks are 2 MiB, and smaller (64 or 256 KiB) if the limit is below
+ * 64 MiB. Results: 0; QUIRE_ERR_NO_MEMORY if addresses or memory could not be had.
+ */
+int qr_arena_create(uint64_t limit_bytes, struct qr_arena **ret_arena);
+
+/* Unmaps everything, blocks in use included. No other call may be running; caches are not touched. NULL is fine. */
+void qr_arena_destroy(struct qr_arena *arena);
+
+/* Prepares a cache and links it to the arena for good: the memory must stay until the arena's last other call. Once. */
+void qr_arena_cache_init(struct qr_arena *arena, struct qr_arena_cache *cache);
+
+/* Gives everything cached back: blocks to the depot, the chunk for others to carve on. The cache stays usable, by
+ * another thread too. */
+void qr_arena_cache_flush(struct qr_arena *arena, struct qr_arena_cache *cache);
+
+/*
+ * A block of at least size bytes, contents undefined; *ret_usable_size is its full size, to be passed to
+ * qr_arena_free. It is qr_arena_class_size(size), or larger when the limit allowed nothing better. use_reserve: the
+ * limit may be exceeded by max(limit / 16, 1 MiB), for work that frees memory in the end. NULL: the limit or the
+ * machine's memory forbids it. Never waits.
+ */
+void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,
+                     size_t *ret_usable_size);
+
+/* Takes a block back, from any thread. Cannot fail. Under AddressSanitizer the block is poisoned until handed out. */
+void qr_arena_free(struct qr_arena *arena, struct qr_arena_cache *cache, void *block, size_t usable_size);
+
+/* The usable size that a request for size bytes gets: a multiple of 64, at most 12.5 % more from 512 bytes on. */
+size_t qr_arena_class_size(size_t size);
+
+void qr_arena_stats(struct qr_arena *arena, struct qr_arena_stats *ret_stats);
+
+/* What counts against the limit: carved + large + charged. One load. */
+uint64_t qr_arena_total_bytes(const struct qr_arena *arena);
+uint64_t qr_arena_limit_bytes(const struct qr_arena *arena);
+
+/* 0 = none. A limit below what is in use takes nothing back; new chunks wait until there is room. */
+void qr_arena_set_limit(struct qr_arena *arena, uint64_t limit_bytes);
+
+/* Counts memory outside the arena against the limit; never refuses. Negative: no longer. */
+void qr_arena_charge(struct qr_arena *arena, int64_t delta_bytes);
+
+/* Whether the total is above percent % of the limit; false without a limit. */
+bool qr_arena_over(const struct qr_arena *arena, unsigned percent);
+
+/*
+ * Returns chunks of which every block is in the depot to the operating system; gives the number of bytes. Blocks in the
+ * caches of other threads are not seen. Costs a visit to every free block; one trim at a time, a second caller gets
+ * 0 at once.
+ */
+uint64_t qr_arena_trim(struct qr_arena *arena);
+
+#endif

@@ -1,0 +1,59 @@
+/*
+ * Planted bugs: ways to break the engine on purpose, so that the tests can show that they would notice.
+ *
+ * Layer 0 (base). `if (QR_BUG(unseal))` is the constant 0 in the library that users get. In the testing library it is a
+ * flag, set by qr_bug_set or by the environment variable QUIRE_PLANTED_BUG (one name, looked up when the flag is first
+ * used). A name that is not in the list does not compile.
+ */
+#ifndef QR_BASE_BUGS_H
+#define QR_BASE_BUGS_H
+
+/* One line a bug: X(name) and what goes wrong with it. */
+#define QR_BUG_LIST(X)                                                                                                 \
+    X(skip_growing_lsn)         /* a write installs below the page's max_lsn */                                        \
+    X(recompute_max_lsn)        /* consolidation takes max_lsn from the surviving records */                           \
+    X(drop_tombstone_over_base) /* a deletion is collected while an older value lies below it */                       \
+    X(post_separator_late)      /* a split never posts its separator, walkers do not help */                           \
+    X(unseal)                   /* a sealed page takes writes again */                                                 \
+    X(reuse_id_early)           /* a page id is handed out before its grace period */                                  \
+    X(skip_floor)               /* a blind write ignores the floor of an evicted page */                               \
+    X(ignore_snapshot_registry) /* consolidation collects versions that a snapshot sees */                             \
+    X(forget_high_key)          /* a walker does not go right beyond the high key */                                   \
+    X(reclaim_without_grace)    /* retired memory is freed at once */                                                  \
+    X(lost_cas_ignored)         /* a write whose CAS lost reports success */                                           \
+    X(blind_write_by_sibling)   /* a leaf reached by a sibling link is written blind */                                \
+    X(collect_above_safe)       /* versions above the safe version are collected */                                    \
+    X(keep_stale_summary)       /* a delta keeps the chain summary of the delta below it */
+
+#ifdef QR_TESTING
+
+#include <stdatomic.h>
+
+#define QR_BUG_ID(name) QR_BUG_##name,
+enum qr_bug { QR_BUG_LIST(QR_BUG_ID) QR_BUG_COUNT };
+#undef QR_BUG_ID
+
+enum qr_bug_state { QR_BUG_UNKNOWN = 0, QR_BUG_OFF = 1, QR_BUG_ON = 2 };
+extern _Atomic int qr_bug_states[QR_BUG_COUNT];
+
+/* Looks a flag up in the environment; called at its first use. Aborts if the environment names no known bug. */
+int qr_bug_first_use(enum qr_bug bug);
+
+/* Sets a flag, whatever the environment says. -1 if there is no bug of that name, else 0. */
+int qr_bug_set(const char *name, int on);
+
+static inline int qr_bug_is_on(enum qr_bug bug)
+{
+    /* relaxed: tests set flags before they start the threads that look at them */
+    int state = atomic_load_explicit(&qr_bug_states[bug], memory_order_relaxed);
+    return state == QR_BUG_UNKNOWN ? qr_bug_first_use(bug) : state == QR_BUG_ON;
+}
+
+#define QR_BUG(name) (qr_bug_is_on(QR_BUG_##name))
+
+#else
+/* The name is checked against nothing here; the testing library is always built beside this one. */
+#define QR_BUG(name) 0
+#endif
+
+#endif

@@ -1,0 +1,168 @@
+/*
+ * db.h: what the files of the public API share: the handles, and the ways in and out of a call.
+ *
+ * Layer 6. open.c makes and ends a database, trees.c its catalogue, read.c and write.c the operations, pages.c the
+ * iterator, guard.c guards and snapshots, maintain.c the background, stats.c statistics.
+ *
+ * DB-1  Every public call first refuses a child of fork, then finds the calling thread's record.
+ * DB-2  A call that waits (for memory, for a page) does so outside epoch sections and with its slot closed.
+ */
+#ifndef QR_DB_DB_H
+#define QR_DB_DB_H
+
+#include <pthread.h>
+
+#include <quire/quire.h>
+
+#include "base/alloc.h"
+#include "base/counter_ids.h"
+#include "base/counters.h"
+#include "base/status.h"
+#include "os/thread.h"
+#include "tree/tree.h"
+#include "txn/snapshot.h"
+
+#define QR_MAX_KEY_SIZE 131072u
+#define QR_MAX_VALUE_SIZE (256u << 20)
+#define QR_MAX_TREE_NAME_SIZE 255u
+
+/* Where pages are read from when they are not in memory. NULL functions: there is no such place. */
+struct qr_page_source {
+    void *context;
+    /* Reads the page at an address into a block of the arena. 0 or a negative result. Outside sections. */
+    int (*read)(void *context, struct qr_thread *thread, uint64_t address, struct qr_page **ret_page);
+};
+
+struct quire_tree {
+    struct quire *db;
+    struct qr_tree tree;
+    char name[QR_MAX_TREE_NAME_SIZE + 1];
+};
+
+/* A slice of maintenance after another; under the mutex. */
+struct qr_maintain_state {
+    pthread_mutex_t mutex;
+    uint32_t tree_index;
+    struct qr_walk walk;
+    uint64_t changes;        /* in this pass over all trees */
+    uint64_t pass_mark;      /* what had been written when the pass began */
+    uint64_t clean_mark;     /* ... when a pass began that changed nothing; UINT64_MAX: none yet */
+    bool in_pass;
+};
+
+struct quire {
+    struct quire_options options;
+    struct qr_arena *arena;
+    struct qr_epoch *epoch;
+    struct qr_map *map;
+    struct qr_log log;
+    struct qr_snapshot_registry snapshots;
+    struct qr_tree_env env;
+    struct qr_page_source source;
+
+    /* The catalogue is tree 0: name to settings and id. Handles by id; slot i holds tree i. Under the mutex. */
+    pthread_mutex_t trees_mutex;
+    struct quire_tree *catalogue;
+    _Atomic(struct quire_tree **) handles;
+    _Atomic uint32_t handle_count;
+    uint32_t handle_capacity;
+
+    _Atomic uint32_t snapshots_open, iterators_open;
+
+    /* Background. */
+    pthread_t *threads;
+    uint32_t thread_count;
+    struct qr_event wake;      /* there is work, or the end */
+    struct qr_event reclaimed; /* a round of reclamation has ended */
+    _Atomic uint32_t stopping;
+    struct qr_maintain_state maintain;
+
+    pthread_mutex_t stats_mutex;
+    uint64_t stats_base[QR_COUNTER_COUNT]; /* taken off by quire_stats_reset */
+};
+
+struct quire_snapshot {
+    struct quire *db;
+    struct qr_snapshot *place;
+};
+
+/* ---- In and out of a call --------------------------------------------------------------------------------------- */
+
+/* Records the failure in the detail and the statistics. thread may be NULL. */
+int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...) QR_PRINTF(3, 4);
+
+/* DB-1. *ret_thread on 0. */
+static inline int qr_db_begin(struct quire *db, struct qr_thread **ret_thread)
+{
+    if (QR_UNLIKELY(db == NULL)) return qr_db_fail(NULL, QUIRE_ERR_INVALID, "database handle is NULL");
+    if (QR_UNLIKELY(qr_epoch_forked(db->epoch)))
+        return qr_db_fail(NULL, QUIRE_ERR_FORKED, "the handle was opened before fork");
+    struct qr_thread *thread = qr_thread_self(db->epoch);
+    if (QR_UNLIKELY(thread == NULL))
+        return qr_db_fail(NULL, QUIRE_ERR_NO_MEMORY, "no memory for the thread's record");
+    *ret_thread = thread;
+    return 0;
+}
+
+static inline int qr_db_begin_tree(struct quire_tree *tree, struct qr_thread **ret_thread)
+{
+    if (QR_UNLIKELY(tree == NULL)) return qr_db_fail(NULL, QUIRE_ERR_INVALID, "tree handle is NULL");
+    return qr_db_begin(tree->db, ret_thread);
+}
+
+/* Checks a key argument. */
+static inline int qr_db_check_key(struct qr_thread *thread, const void *key, size_t key_size)
+{
+    if (QR_UNLIKELY(key_size > QR_MAX_KEY_SIZE))
+        return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "key of %zu bytes; at most %u", key_size, QR_MAX_KEY_SIZE);
+    if (QR_UNLIKELY(key == NULL && key_size != 0))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "key is NULL, its size is %zu", key_size);
+    return 0;
+}
+
+int qr_db_check_snapshot(struct qr_thread *thread, const struct quire_tree *tree,
+                         const struct quire_snapshot *snapshot);
+
+/* Reads the page that the op asked for. Called inside a section, which it leaves and enters again. 0 or a failure. */
+int qr_db_fetch(struct quire *db, struct qr_op *op);
+
+/* Looks a key up, fetching what is needed; inside a section. */
+int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,
+               struct quire_value *ret_value);
+
+static inline uint64_t qr_db_version_of(const struct quire_snapshot *snapshot)
+{
+    return snapshot == NULL ? UINT64_MAX : snapshot->place->lsn;
+}
+
+/* Statistics. */
+static inline void qr_db_count(struct quire *db, struct qr_thread *thread, enum qr_counter counter, uint64_t amount)
+{
+    if (QR_LIKELY(db->options.disable_statistics == 0)) qr_counter_add(&thread->counters[counter], amount);
+}
+
+/* Every 64th call of a kind is timed: 0 = not this one. */
+uint64_t qr_db_sample_start(struct quire *db, struct qr_thread *thread, enum qr_counter calls);
+void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns, enum qr_counter samples);
+
+/* ---- Memory ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
+ * wait for; STALLED: it did not come in time. *deadline_ns: 0 at the first call.
+ */
+int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, uint64_t *deadline_ns);
+
+/* After a write, outside sections: slows the writer if guards retain much, reclaims if nobody else does. */
+void qr_db_after_write(struct quire *db, struct qr_thread *thread);
+
+/* ---- Parts of open and close ------------------------------------------------------------------------------------ */
+
+int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread);
+void qr_db_catalogue_close(struct quire *db);
+int qr_db_background_start(struct quire *db);
+void qr_db_background_stop(struct quire *db);
+void qr_db_maintain_init(struct quire *db);
+void qr_db_maintain_done(struct quire *db);
+
+#endif

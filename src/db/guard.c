@@ -1,0 +1,99 @@
+/*
+ * guard.c: guards and snapshots.
+ *
+ * Layer 6. A guard is an epoch section of its thread, counted; a snapshot a place in the registry.
+ */
+#include "db/db.h"
+
+int quire_pin(struct quire *db, const char *tag, struct quire_guard *ret_guard)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (QR_UNLIKELY(ret_guard == NULL)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_guard is NULL");
+    qr_epoch_pin(thread, tag);
+    *ret_guard = (struct quire_guard){.db = db, .thread = thread};
+    return 0;
+}
+
+/* Checks that the guard is pinned, here. */
+static int check(struct quire_guard *guard, struct qr_thread **ret_thread)
+{
+    if (QR_UNLIKELY(guard == NULL || guard->db == NULL))
+        return qr_db_fail(NULL, QUIRE_ERR_INVALID, "guard is NULL or not pinned");
+    int result = qr_db_begin(guard->db, ret_thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (QR_UNLIKELY(guard->thread != *ret_thread))
+        return qr_db_fail(*ret_thread, QUIRE_ERR_WRONG_THREAD, "the guard was pinned by another thread");
+    return 0;
+}
+
+int quire_repin(struct quire_guard *guard)
+{
+    struct qr_thread *thread = NULL;
+    int result = check(guard, &thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    qr_epoch_repin(thread);
+    return 0;
+}
+
+int quire_unpin(struct quire_guard *guard)
+{
+    struct qr_thread *thread = NULL;
+    int result = check(guard, &thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    qr_epoch_unpin(thread);
+    *guard = (struct quire_guard){0};
+    return 0;
+}
+
+/* ---- Snapshots -------------------------------------------------------------------------------------------------- */
+
+int quire_snapshot(struct quire *db, const char *tag, struct quire_snapshot **ret_snapshot)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (ret_snapshot == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_snapshot is NULL");
+    struct quire_snapshot *snapshot = qr_malloc(sizeof(*snapshot));
+    if (snapshot == NULL) return qr_db_fail(thread, QUIRE_ERR_NO_MEMORY, "no memory for a snapshot");
+    snapshot->db = db;
+    result = qr_snapshot_take(&db->snapshots, tag, &snapshot->place);
+    if (result != 0) {
+        qr_free(snapshot);
+        return qr_db_fail(thread, result, "no memory for a snapshot");
+    }
+    /* relaxed: a count; close looks at it when nothing else runs */
+    atomic_fetch_add_explicit(&db->snapshots_open, 1, memory_order_relaxed);
+    *ret_snapshot = snapshot;
+    return 0;
+}
+
+uint64_t quire_snapshot_lsn(const struct quire_snapshot *snapshot)
+{
+    return snapshot == NULL ? 0 : snapshot->place->lsn;
+}
+
+int quire_snapshot_release(struct quire_snapshot *snapshot)
+{
+    struct qr_thread *thread = NULL;
+    if (snapshot == NULL) return 0;
+    int result = qr_db_begin(snapshot->db, &thread);
+    if (result != 0) return result;
+    qr_snapshot_drop(snapshot->place);
+    /* relaxed: as above */
+    atomic_fetch_sub_explicit(&snapshot->db->snapshots_open, 1, memory_order_relaxed);
+    qr_free(snapshot);
+    return 0;
+}
+
+int quire_last_lsn(struct quire *db, uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (ret_lsn == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_lsn is NULL");
+    uint64_t tail = qr_log_tail(&db->log);
+    *ret_lsn = tail == QR_LOG_START ? 0 : tail - 1;
+    return 0;
+}

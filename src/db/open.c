@@ -1,0 +1,252 @@
+/*
+ * open.c: opening and closing a database, its options, and what every call begins with.
+ *
+ * Layer 6. Read db.h first.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "db/db.h"
+
+/* ---- Failures --------------------------------------------------------------------------------------------------- */
+
+int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
+{
+    char text[256];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof(text), format, arguments);
+    va_end(arguments);
+    if (thread != NULL) {
+        qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+        if (result == QUIRE_ERR_NO_MEMORY) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_MEMORY], 1);
+        if (result == QUIRE_ERR_STALLED) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_STALLED], 1);
+    }
+    return qr_fail(result, 0, "%s", text);
+}
+
+/* ---- Options ---------------------------------------------------------------------------------------------------- */
+
+#define DEFAULT_STALL_TIMEOUT_MS 10000u
+#define SMALLEST_MEMORY_LIMIT ((uint64_t)4 << 20)
+#define MOST_THREADS 16u
+
+void quire_options_init(struct quire_options *ret_options)
+{
+    if (ret_options == NULL) return;
+    memset(ret_options, 0, sizeof(*ret_options));
+    ret_options->struct_size = sizeof(*ret_options);
+}
+
+/* A struct of another header: what it lacks is zero, what it has more must be. */
+static int copy_options(struct quire_options *to, const struct quire_options *from)
+{
+    quire_options_init(to);
+    if (from == NULL) return 0;
+    size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
+    if (size < sizeof(size_t) || size > 4096)
+        return qr_fail(QUIRE_ERR_INVALID, 0, "options.struct_size is %zu", from->struct_size);
+    const uint8_t *bytes = (const uint8_t *)from;
+    for (size_t i = sizeof(*to); i < size; i++)
+        if (bytes[i] != 0) return qr_fail(QUIRE_ERR_INVALID, 0, "options.struct_size is larger than this library knows, "
+                                                                "and byte %zu is set", i);
+    memcpy(to, from, size < sizeof(*to) ? size : sizeof(*to));
+    to->struct_size = sizeof(*to);
+    return 0;
+}
+
+static int fill_options(struct quire_options *o)
+{
+    if (o->memory_limit_bytes != 0 && o->memory_limit_bytes < SMALLEST_MEMORY_LIMIT)
+        return qr_fail(QUIRE_ERR_INVALID, 0, "options.memory_limit_bytes is below 4 MiB");
+    if (o->background_threads != QUIRE_NO_THREADS && o->background_threads > MOST_THREADS)
+        return qr_fail(QUIRE_ERR_INVALID, 0, "options.background_threads is above 16");
+    if (o->stall_timeout_ms > 3600000)
+        return qr_fail(QUIRE_ERR_INVALID, 0, "options.stall_timeout_ms is above an hour");
+    if (o->disable_statistics > 1) return qr_fail(QUIRE_ERR_INVALID, 0, "options.disable_statistics is not 0 or 1");
+    if (o->reserved != 0) return qr_fail(QUIRE_ERR_INVALID, 0, "options.reserved is not 0");
+    if (o->background_threads == 0) o->background_threads = 1;
+    if (o->stall_timeout_ms == 0) o->stall_timeout_ms = DEFAULT_STALL_TIMEOUT_MS;
+    return 0;
+}
+
+int quire_options_get(struct quire *db, struct quire_options *ret_options)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (ret_options == NULL || ret_options->struct_size < sizeof(size_t))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options is NULL or its struct_size is not set");
+    size_t size = ret_options->struct_size;
+    if (size > sizeof(db->options)) size = sizeof(db->options);
+    struct quire_options copy = db->options;
+    copy.struct_size = ret_options->struct_size;
+    memcpy(ret_options, &copy, size);
+    return 0;
+}
+
+void quire_limits(struct quire_limits *ret_limits)
+{
+    if (ret_limits == NULL) return;
+    *ret_limits = (struct quire_limits){QR_MAX_KEY_SIZE, QR_MAX_VALUE_SIZE, QR_MAX_TREE_NAME_SIZE};
+}
+
+/* ---- Open ------------------------------------------------------------------------------------------------------- */
+
+/* Page ids come back after their grace period. */
+static void reclaim_kind(void *context, struct qr_thread *thread, unsigned kind, void *pointer, uint64_t size)
+{
+    struct quire *db = context;
+    (void)thread;
+    (void)size;
+    if (kind == QR_RETIRE_PID) qr_map_free(db->map, (uint64_t)(uintptr_t)pointer);
+}
+
+static const struct qr_epoch_ops epoch_ops = {.reclaim = reclaim_kind};
+
+static uint32_t snapshot_bounds(void *context, uint64_t *bounds, uint32_t capacity, uint64_t *ret_keep_above)
+{
+    struct quire *db = context;
+    return qr_snapshots_bounds(&db->snapshots, bounds, capacity, ret_keep_above);
+}
+
+static const struct qr_tree_ops tree_ops = {.snapshot_bounds = snapshot_bounds};
+
+static void wire(struct quire *db)
+{
+    qr_log_init(&db->log);
+    qr_snapshots_init(&db->snapshots, &db->log, db->epoch);
+    db->env = (struct qr_tree_env){
+        .arena = db->arena,
+        .epoch = db->epoch,
+        .map = db->map,
+        .log = &db->log,
+        .ops = &tree_ops,
+        .context = db,
+        .snapshot_generation = &db->snapshots.generation,
+    };
+    pthread_mutex_init(&db->trees_mutex, NULL);
+    pthread_mutex_init(&db->stats_mutex, NULL);
+    qr_db_maintain_init(db);
+}
+
+/* Frees what open has made so far; all parts may be missing. */
+static void tear_down(struct quire *db)
+{
+    qr_db_catalogue_close(db);
+    if (db->env.epoch != NULL) {
+        qr_db_maintain_done(db);
+        qr_snapshots_done(&db->snapshots);
+        pthread_mutex_destroy(&db->trees_mutex);
+        pthread_mutex_destroy(&db->stats_mutex);
+    }
+    qr_epoch_destroy(db->epoch);
+    qr_map_destroy(db->map);
+    qr_arena_destroy(db->arena);
+    qr_free_aligned(db);
+}
+
+static int build(struct quire *db)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_arena_create(db->options.memory_limit_bytes, &db->arena);
+    if (result == 0) result = qr_epoch_create(db->arena, &epoch_ops, db, &db->epoch);
+    if (result == 0) result = qr_map_create(db->arena, 0, &db->map);
+    if (result != 0) return result;
+    wire(db);
+    thread = qr_thread_self(db->epoch);
+    if (thread == NULL) return QUIRE_ERR_NO_MEMORY;
+    result = qr_db_catalogue_open(db, thread);
+    return result != 0 ? result : qr_db_background_start(db);
+}
+
+int quire_open(const char *path, const struct quire_options *options, struct quire **ret_db)
+{
+    struct quire_options effective;
+    if (ret_db == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "ret_db is NULL");
+    int result = copy_options(&effective, options);
+    if (result == 0) result = fill_options(&effective);
+    if (result != 0) return result;
+    if (path != NULL)
+        return qr_fail(QUIRE_ERR_UNSUPPORTED, 0, "this version keeps data in memory only: path must be NULL");
+
+    struct quire *db = qr_malloc_aligned(64, sizeof(*db));
+    if (db == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the database handle");
+    memset(db, 0, sizeof(*db));
+    db->options = effective;
+    result = build(db);
+    if (result != 0) {
+        tear_down(db);
+        return qr_fail(result, 0, "no memory or threads to open a database");
+    }
+    *ret_db = db;
+    return 0;
+}
+
+int quire_close(struct quire *db)
+{
+    if (db == NULL || qr_epoch_forked(db->epoch)) return 0;
+    /* relaxed: no other call may be running */
+    uint32_t snapshots = atomic_load_explicit(&db->snapshots_open, memory_order_relaxed);
+    uint32_t iterators = atomic_load_explicit(&db->iterators_open, memory_order_relaxed);
+    uint64_t guards = qr_epoch_guards_open(db->epoch);
+    if (guards != 0 || snapshots != 0 || iterators != 0)
+        return qr_fail(QUIRE_ERR_BUSY, 0, "open: %llu guards, %u snapshots, %u pages iterators",
+                       (unsigned long long)guards, snapshots, iterators);
+    qr_db_background_stop(db);
+    tear_down(db);
+    return 0;
+}
+
+/* ---- Shared by the operations ----------------------------------------------------------------------------------- */
+
+int qr_db_check_snapshot(struct qr_thread *thread, const struct quire_tree *tree,
+                         const struct quire_snapshot *snapshot)
+{
+    if (snapshot == NULL) return 0;
+    if (snapshot->db != tree->db) return qr_db_fail(thread, QUIRE_ERR_INVALID, "snapshot of another database");
+    if (tree->tree.settings.caller_versions)
+        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "snapshots do not apply to trees with caller versions");
+    return 0;
+}
+
+int qr_db_fetch(struct quire *db, struct qr_op *op)
+{
+    struct qr_page *page = NULL;
+    uint64_t address = op->need_address;
+    QR_ASSERT(db->source.read != NULL);
+    qr_epoch_exit(op->thread);
+    int result = op->image_count == QR_OP_IMAGES ? QUIRE_ERR_NO_MEMORY
+                                                 : db->source.read(db->source.context, op->thread, address, &page);
+    qr_epoch_enter(op->thread);
+    if (result == 0) qr_op_add_image(op, address, page);
+    return result;
+}
+
+int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,
+               struct quire_value *ret_value)
+{
+    struct qr_op op;
+    qr_op_init(&op, &tree->tree, thread);
+    int result = qr_tree_find(&op, key, version, ret_value);
+    if (QR_LIKELY(result != QR_FETCH)) return result;
+    do {
+        result = qr_db_fetch(tree->db, &op);
+        if (result == 0) result = qr_tree_find(&op, key, version, ret_value);
+    } while (result == QR_FETCH);
+    qr_op_done(&op);
+    return result;
+}
+
+uint64_t qr_db_sample_start(struct quire *db, struct qr_thread *thread, enum qr_counter calls)
+{
+    if (db->options.disable_statistics != 0) return 0;
+    return (qr_counter_read(&thread->counters[calls]) & 63) == 0 ? qr_clock_ns() : 0;
+}
+
+void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns, enum qr_counter samples)
+{
+    if (QR_LIKELY(start_ns == 0)) return;
+    qr_counter_add(&thread->counters[samples], 1);
+    qr_counter_add(&thread->counters[samples + 1], qr_clock_ns() - start_ns);
+}

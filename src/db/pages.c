@@ -1,0 +1,336 @@
+/*
+ * pages.c: iteration page by page, and what is built on it: counting.
+ *
+ * Layer 6. A step finds the leaf at the position (the key where the range not yet seen begins, or ends, in reverse),
+ * makes the entries, and lets a hold keep the leaf's block alive after the section has ended.
+ *
+ * PAGES-1  The position is a key, never a page: each step asks for the leaf that covers it now. So pages that split or
+ *          merge meanwhile neither hide a key nor show it twice.
+ * PAGES-2  Ascending, the leaf is first looked for by the sibling link: a page of the tree whose low key is exactly the
+ *          position is that leaf, whatever happened since the link was read.
+ * PAGES-3  After a step that fails, the position is what it was.
+ */
+#include "db/db.h"
+
+struct quire_pages {
+    struct quire_tree *tree;
+    uint64_t version;
+    bool reverse;
+    bool done;
+    bool has_end;           /* there is a far bound: end when ascending, start in reverse */
+    bool from_edge;         /* reverse: begins at the greatest key */
+    uint64_t next_pid;      /* ascending: sibling link of the page last seen */
+    struct qr_hold *hold;
+    struct quire_entry *entries;
+    uint32_t entry_capacity;
+    /* Keys, in one allocation each. */
+    uint8_t *position;
+    uint32_t position_size, position_capacity;
+    uint8_t *bound;
+    uint32_t bound_size;
+};
+
+void quire_pages_options_init(struct quire_pages_options *ret_options)
+{
+    if (ret_options == NULL) return;
+    memset(ret_options, 0, sizeof(*ret_options));
+    ret_options->struct_size = sizeof(*ret_options);
+    ret_options->version = UINT64_MAX;
+}
+
+/* ---- Opening ---------------------------------------------------------------------------------------------------- */
+
+static int check_bound(struct qr_thread *thread, struct quire_slice bound, const char *name)
+{
+    if (bound.data == NULL && bound.size != 0)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "%s is NULL, its size is %zu", name, bound.size);
+    if (bound.size > QR_MAX_KEY_SIZE)
+        return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "%s has %zu bytes; at most %u", name, bound.size,
+                          QR_MAX_KEY_SIZE);
+    return 0;
+}
+
+static int check_options(struct quire_tree *tree, struct qr_thread *thread, const struct quire_pages_options *o)
+{
+    int result = check_bound(thread, o->start, "start");
+    if (result == 0) result = check_bound(thread, o->end, "end");
+    if (result == 0) result = qr_db_check_snapshot(thread, tree, o->snapshot);
+    if (result != 0) return result;
+    if (o->start.data != NULL && o->end.data != NULL &&
+        qr_compare(o->start.data, o->start.size, o->end.data, o->end.size) > 0)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "start is above end");
+    if (o->reverse > 1) return qr_db_fail(thread, QUIRE_ERR_INVALID, "options.reverse is not 0 or 1");
+    if (o->reserved != 0) return qr_db_fail(thread, QUIRE_ERR_INVALID, "options.reserved is not 0");
+    if (tree->tree.settings.caller_versions && o->version < qr_tree_safe_version(&tree->tree))
+        return qr_db_fail(thread, QUIRE_ERR_LSN_TOO_OLD, "version is below the safe version");
+    return 0;
+}
+
+static int copy_options(struct qr_thread *thread, struct quire_pages_options *to,
+                        const struct quire_pages_options *from)
+{
+    quire_pages_options_init(to);
+    if (from == NULL) return 0;
+    size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
+    if (size < sizeof(size_t) || size > sizeof(*to))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "pages options.struct_size is %zu", from->struct_size);
+    memcpy(to, from, size);
+    return 0;
+}
+
+static bool copy_key(struct quire_slice from, uint8_t **key, uint32_t *size, uint32_t *capacity)
+{
+    if (*key == NULL || from.size > *capacity) {
+        uint8_t *grown = qr_realloc(*key, from.size + 64);
+        if (grown == NULL) return false;
+        *key = grown;
+        *capacity = (uint32_t)from.size + 64;
+    }
+    qr_copy(*key, from.data, from.size);
+    *size = (uint32_t)from.size;
+    return true;
+}
+
+static void free_pages(struct quire_pages *pages)
+{
+    qr_hold_release(pages->hold);
+    qr_free(pages->entries);
+    qr_free(pages->position);
+    qr_free(pages->bound);
+    qr_free(pages);
+}
+
+static bool set_range(struct quire_pages *pages, const struct quire_pages_options *o)
+{
+    struct quire_slice near = pages->reverse ? o->end : o->start;
+    struct quire_slice far = pages->reverse ? o->start : o->end;
+    uint32_t unused = 0;
+    pages->has_end = far.data != NULL;
+    pages->from_edge = near.data == NULL;
+    if (!copy_key(near, &pages->position, &pages->position_size, &pages->position_capacity)) return false;
+    if (pages->has_end && !copy_key(far, &pages->bound, &pages->bound_size, &unused)) return false;
+    /* Nothing lies below the empty key. */
+    if (pages->reverse && !pages->from_edge && pages->position_size == 0) pages->done = true;
+    if (!pages->reverse && pages->has_end && pages->bound_size == 0) pages->done = true;
+    return true;
+}
+
+int quire_pages_open(struct quire_tree *tree, const struct quire_pages_options *options, struct quire_pages **ret_pages)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_pages_options o;
+    int result = qr_db_begin_tree(tree, &thread);
+    if (result != 0) return result;
+    if (ret_pages == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_pages is NULL");
+    result = copy_options(thread, &o, options);
+    if (result == 0) result = check_options(tree, thread, &o);
+    if (result != 0) return result;
+
+    struct quire_pages *pages = qr_calloc(1, sizeof(*pages));
+    if (pages == NULL) return qr_db_fail(thread, QUIRE_ERR_NO_MEMORY, "no memory for a pages iterator");
+    pages->tree = tree;
+    pages->version = tree->tree.settings.caller_versions ? o.version : qr_db_version_of(o.snapshot);
+    pages->reverse = o.reverse != 0;
+    pages->hold = qr_hold_acquire(tree->db->epoch);
+    if (pages->hold == NULL || !set_range(pages, &o)) {
+        free_pages(pages);
+        return qr_db_fail(thread, QUIRE_ERR_NO_MEMORY, "no memory for a pages iterator");
+    }
+    /* relaxed: a count; close looks at it when nothing else runs */
+    atomic_fetch_add_explicit(&tree->db->iterators_open, 1, memory_order_relaxed);
+    *ret_pages = pages;
+    return 0;
+}
+
+int quire_pages_close(struct quire_pages *pages)
+{
+    struct qr_thread *thread = NULL;
+    if (pages == NULL) return 0;
+    int result = qr_db_begin_tree(pages->tree, &thread);
+    if (result != 0) return result;
+    /* relaxed: as above */
+    atomic_fetch_sub_explicit(&pages->tree->db->iterators_open, 1, memory_order_relaxed);
+    free_pages(pages);
+    return 0;
+}
+
+/* ---- A step ----------------------------------------------------------------------------------------------------- */
+
+/* The next leaf in the order of iteration. */
+static int find_leaf(struct quire_pages *pages, struct qr_op *op, struct qr_leaf_spot *ret_spot)
+{
+    struct qr_key key = qr_key_make(pages->position, pages->position_size);
+    struct quire_slice low = {pages->position, pages->position_size};
+    if (!pages->reverse) {
+        if (qr_tree_leaf_if_low(op, pages->next_pid, low, ret_spot)) return 0;
+        return qr_tree_leaf_at(op, &key, false, ret_spot);
+    }
+    if (pages->from_edge) return qr_tree_last_leaf(op, ret_spot);
+    return qr_tree_leaf_at(op, &key, true, ret_spot);
+}
+
+/* Asks for the memory of the leaf after this one, which is likely to be the next step. */
+static void prefetch_next(struct quire_pages *pages, struct qr_op *op, const struct qr_page *page)
+{
+    qr_tree_prefetch_leaf(op, pages->next_pid, page->area_offset);
+}
+
+static bool room_for(struct quire_pages *pages, const struct qr_leaf_view *view)
+{
+    uint32_t needed = view->page->count + view->chain;
+    if (needed <= pages->entry_capacity) return true;
+    uint32_t capacity = needed + needed / 4 + 16;
+    struct quire_entry *entries = qr_malloc(capacity * sizeof(*entries));
+    if (entries == NULL) return false;
+    qr_free(pages->entries);
+    pages->entries = entries;
+    pages->entry_capacity = capacity;
+    return true;
+}
+
+/* First entry whose key is not below `key`. */
+static size_t lower_bound(const struct quire_entry *entries, size_t count, const void *key, size_t key_size)
+{
+    size_t low = 0;
+    size_t high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (qr_compare(entries[middle].key, entries[middle].key_size, key, key_size) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* Cuts what lies outside the range, and turns the rest around in reverse. */
+static void trim(struct quire_pages *pages, const struct qr_page *page, uint32_t count, struct quire_page *ret_page)
+{
+    struct quire_entry *entries = pages->entries;
+    struct quire_slice low = qr_page_low(page);
+    size_t from = 0;
+    size_t to = count;
+    const uint8_t *near = pages->position;
+    uint32_t near_size = pages->position_size;
+
+    if (!pages->reverse) {
+        if (!qr_equal(low.data, low.size, near, near_size)) from = lower_bound(entries, to, near, near_size);
+        if (pages->has_end) to = lower_bound(entries, to, pages->bound, pages->bound_size);
+    } else {
+        if (!pages->from_edge) to = lower_bound(entries, to, near, near_size);
+        if (pages->has_end) from = lower_bound(entries, to, pages->bound, pages->bound_size);
+        for (size_t i = from, j = to; i + 1 < j; i++, j--) {
+            struct quire_entry other = entries[i];
+            entries[i] = entries[j - 1];
+            entries[j - 1] = other;
+        }
+    }
+    *ret_page = (struct quire_page){to > from ? to - from : 0, entries + from};
+}
+
+/* Whether the far bound lies in this page, or nothing is behind it. */
+static bool is_last(const struct quire_pages *pages, const struct qr_page *page)
+{
+    struct quire_slice low = qr_page_low(page);
+    struct quire_slice high = qr_page_high(page);
+    if (pages->reverse)
+        return low.size == 0 ||
+               (pages->has_end && qr_compare(low.data, low.size, pages->bound, pages->bound_size) <= 0);
+    return (page->flags & QR_PAGE_HIGH_INFINITE) != 0 ||
+           (pages->has_end && qr_compare(high.data, high.size, pages->bound, pages->bound_size) >= 0);
+}
+
+/* One leaf, inside a section: 0 with *ret_page, which may be empty. */
+static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *ret_page)
+{
+    struct qr_leaf_spot spot;
+    int result = find_leaf(pages, op, &spot);
+    if (result != 0) return result;
+    const struct qr_page *page = spot.view.page;
+    if (!room_for(pages, &spot.view)) return QUIRE_ERR_NO_MEMORY;
+    if (!pages->reverse) {
+        pages->next_pid = page->right_pid;
+        prefetch_next(pages, op, page);
+    }
+    uint32_t count = qr_leaf_entries(&spot.view, pages->version, pages->entries);
+    trim(pages, page, count, ret_page);
+    bool last = is_last(pages, page);
+    struct quire_slice next = pages->reverse ? qr_page_low(page) : qr_page_high(page);
+    if (!last && !copy_key(next, &pages->position, &pages->position_size, &pages->position_capacity))
+        return QUIRE_ERR_NO_MEMORY;
+    pages->done = last;
+    pages->from_edge = false;
+    qr_hold_set(pages->hold, page);
+    return 0;
+}
+
+int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_page page = {0};
+    struct qr_op op;
+    if (pages == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "pages is NULL");
+    int result = qr_db_begin_tree(pages->tree, &thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (ret_page == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_page is NULL");
+
+    qr_op_init(&op, &pages->tree->tree, thread);
+    qr_epoch_enter(thread);
+    while (result == 0 && page.count == 0 && !pages->done) {
+        result = step(pages, &op, &page);
+        if (QR_UNLIKELY(result == QR_FETCH)) result = qr_db_fetch(pages->tree->db, &op);
+    }
+    qr_epoch_exit(thread);
+    if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
+    if (QR_UNLIKELY(result != 0)) return qr_db_fail(thread, result, "%s", quire_strerror(result));
+    if (page.count == 0) {
+        qr_hold_set(pages->hold, NULL);
+        return QUIRE_END;
+    }
+    qr_db_count(pages->tree->db, thread, QR_COUNTER_PAGES_READ, 1);
+    qr_db_count(pages->tree->db, thread, QR_COUNTER_ENTRIES_READ, page.count);
+    *ret_page = page;
+    return 0;
+}
+
+size_t quire_page_seek(const struct quire_page *page, const void *key, size_t key_size)
+{
+    if (page == NULL || page->count == 0 || (key == NULL && key_size != 0)) return 0;
+    const struct quire_entry *first = &page->entries[0];
+    const struct quire_entry *last = &page->entries[page->count - 1];
+    if (qr_compare(first->key, first->key_size, last->key, last->key_size) <= 0)
+        return lower_bound(page->entries, page->count, key, key_size);
+    size_t low = 0;
+    size_t high = page->count;
+    while (low < high) { /* descending: first entry whose key is not above `key` */
+        size_t middle = low + (high - low) / 2;
+        if (qr_compare(page->entries[middle].key, page->entries[middle].key_size, key, key_size) > 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* ---- Counting --------------------------------------------------------------------------------------------------- */
+
+int quire_count(struct quire_tree *tree, struct quire_snapshot *snapshot, struct quire_slice start,
+                struct quire_slice end, uint64_t *ret_count)
+{
+    struct quire_pages_options options;
+    struct quire_pages *pages;
+    struct quire_page page;
+    uint64_t count = 0;
+    if (ret_count == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "ret_count is NULL");
+    quire_pages_options_init(&options);
+    options.start = start;
+    options.end = end;
+    options.snapshot = snapshot;
+    int result = quire_pages_open(tree, &options, &pages);
+    if (result != 0) return result;
+    while ((result = quire_pages_next(pages, &page)) == 0) count += page.count;
+    quire_pages_close(pages);
+    if (result != QUIRE_END) return result;
+    *ret_count = count;
+    return 0;
+}

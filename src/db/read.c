@@ -1,0 +1,248 @@
+/*
+ * read.c: the public calls that read by copy, and those that read under a guard.
+ *
+ * Layer 6.
+ */
+#include "db/db.h"
+
+/* What every read begins with. */
+static int begin(struct quire_tree *tree, const struct quire_snapshot *snapshot, const void *key, size_t key_size,
+                 bool caller, struct qr_thread **ret_thread)
+{
+    int result = qr_db_begin_tree(tree, ret_thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    result = qr_db_check_key(*ret_thread, key, key_size);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (QR_UNLIKELY(snapshot != NULL)) {
+        result = qr_db_check_snapshot(*ret_thread, tree, snapshot);
+        if (result != 0) return result;
+    }
+    if (QR_UNLIKELY(tree->tree.settings.caller_versions != caller))
+        return qr_db_fail(*ret_thread, QUIRE_ERR_UNSUPPORTED, caller ? "the tree has engine versions"
+                                                                     : "the tree has caller versions");
+    return 0;
+}
+
+static inline void count_get(struct quire *db, struct qr_thread *thread, int result, size_t size)
+{
+    if (db->options.disable_statistics != 0) return;
+    qr_counter_add(&thread->counters[QR_COUNTER_GETS], 1);
+    if (result == 0)
+        qr_counter_add(&thread->counters[QR_COUNTER_READ_BYTES], size);
+    else if (result == QUIRE_NOT_FOUND)
+        qr_counter_add(&thread->counters[QR_COUNTER_GETS_NOT_FOUND], 1);
+}
+
+static int failed(struct qr_thread *thread, int result)
+{
+    return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
+}
+
+/* Reads below the safe version may find collected ones: refused. Looked at after the read, so that what was collected
+ * meanwhile counts. */
+static int check_safe(struct quire_tree *tree, struct qr_thread *thread, uint64_t version)
+{
+    uint64_t safe = qr_tree_safe_version(&tree->tree);
+    if (QR_LIKELY(version >= safe)) return 0;
+    return qr_db_fail(thread, QUIRE_ERR_LSN_TOO_OLD, "version %llu is below the safe version %llu",
+                      (unsigned long long)version, (unsigned long long)safe);
+}
+
+/* ---- By copy ---------------------------------------------------------------------------------------------------- */
+
+/* Copies a value out, inside the section that keeps it. */
+static int copy_out(struct qr_thread *thread, const struct quire_value *value, void *buffer, size_t capacity,
+                    size_t *ret_size)
+{
+    *ret_size = value->size;
+    if (value->size > capacity)
+        return qr_db_fail(thread, QUIRE_ERR_BUFFER_TOO_SMALL, "value of %zu bytes, buffer of %zu", value->size,
+                          capacity);
+    qr_copy(buffer, value->data, value->size);
+    return 0;
+}
+
+static int check_buffer(struct qr_thread *thread, const void *buffer, size_t capacity, const size_t *ret_size)
+{
+    if (QR_UNLIKELY(ret_size == NULL)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_size is NULL");
+    if (QR_UNLIKELY(buffer == NULL && capacity != 0))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "buffer is NULL, its capacity is %zu", capacity);
+    return 0;
+}
+
+int quire_get(struct quire_tree *tree, struct quire_snapshot *snapshot, const void *key, size_t key_size, void *buffer,
+              size_t capacity, size_t *ret_size)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_value value = {0};
+    int result = begin(tree, snapshot, key, key_size, false, &thread);
+    if (QR_LIKELY(result == 0)) result = check_buffer(thread, buffer, capacity, ret_size);
+    if (QR_UNLIKELY(result != 0)) return result;
+    uint64_t start_ns = qr_db_sample_start(tree->db, thread, QR_COUNTER_GETS);
+    struct qr_key wanted = qr_key_make(key, key_size);
+    qr_epoch_enter(thread);
+    result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), &value);
+    count_get(tree->db, thread, result, value.size);
+    if (QR_LIKELY(result == 0))
+        result = copy_out(thread, &value, buffer, capacity, ret_size);
+    else
+        result = failed(thread, result);
+    qr_epoch_exit(thread);
+    qr_db_sample_end(thread, start_ns, QR_COUNTER_GET_SAMPLES);
+    return result;
+}
+
+int quire_get_at(struct quire_tree *tree, uint64_t version, const void *key, size_t key_size, void *buffer,
+                 size_t capacity, size_t *ret_size)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_value value = {0};
+    int result = begin(tree, NULL, key, key_size, true, &thread);
+    if (result == 0) result = check_buffer(thread, buffer, capacity, ret_size);
+    if (result != 0) return result;
+    struct qr_key wanted = qr_key_make(key, key_size);
+    qr_epoch_enter(thread);
+    result = qr_db_find(tree, thread, &wanted, version, &value);
+    count_get(tree->db, thread, result, value.size);
+    int safe = check_safe(tree, thread, version);
+    if (safe != 0)
+        result = safe;
+    else if (result == 0)
+        result = copy_out(thread, &value, buffer, capacity, ret_size);
+    else
+        result = failed(thread, result);
+    qr_epoch_exit(thread);
+    return result;
+}
+
+int quire_get_copy(struct quire_tree *tree, struct quire_snapshot *snapshot, const void *key, size_t key_size,
+                   void **ret_value, size_t *ret_size)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_value value = {0};
+    int result = begin(tree, snapshot, key, key_size, false, &thread);
+    if (result != 0) return result;
+    if (ret_value == NULL || ret_size == NULL)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value or ret_size is NULL");
+    struct qr_key wanted = qr_key_make(key, key_size);
+    qr_epoch_enter(thread);
+    result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), &value);
+    count_get(tree->db, thread, result, value.size);
+    if (result == 0) {
+        void *copy = qr_malloc(value.size == 0 ? 1 : value.size);
+        if (copy == NULL) {
+            result = qr_db_fail(thread, QUIRE_ERR_NO_MEMORY, "no memory for a copy of %zu bytes", value.size);
+        } else {
+            qr_copy(copy, value.data, value.size);
+            *ret_value = copy;
+            *ret_size = value.size;
+        }
+    } else {
+        result = failed(thread, result);
+    }
+    qr_epoch_exit(thread);
+    return result;
+}
+
+int quire_exists(struct quire_tree *tree, struct quire_snapshot *snapshot, const void *key, size_t key_size)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_value value = {0};
+    int result = begin(tree, snapshot, key, key_size, false, &thread);
+    if (result != 0) return result;
+    struct qr_key wanted = qr_key_make(key, key_size);
+    qr_epoch_enter(thread);
+    result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), &value);
+    count_get(tree->db, thread, result, 0);
+    qr_epoch_exit(thread);
+    return failed(thread, result);
+}
+
+/* ---- Under a guard ---------------------------------------------------------------------------------------------- */
+
+/* The guard must be pinned, by this thread, on the tree's database. */
+static int check_guard(const struct quire_guard *guard, const struct quire_tree *tree, struct qr_thread *thread)
+{
+    if (QR_UNLIKELY(guard == NULL || guard->db == NULL))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "guard is NULL or not pinned");
+    if (QR_UNLIKELY(guard->db != tree->db)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "guard of another database");
+    if (QR_UNLIKELY(guard->thread != thread))
+        return qr_db_fail(thread, QUIRE_ERR_WRONG_THREAD, "the guard was pinned by another thread");
+    return 0;
+}
+
+int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
+                    const void *key, size_t key_size, struct quire_value *ret_value)
+{
+    struct qr_thread *thread = NULL;
+    int result = begin(tree, snapshot, key, key_size, false, &thread);
+    if (QR_LIKELY(result == 0)) result = check_guard(guard, tree, thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (QR_UNLIKELY(ret_value == NULL)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value is NULL");
+    uint64_t start_ns = qr_db_sample_start(tree->db, thread, QR_COUNTER_GETS);
+    struct qr_key wanted = qr_key_make(key, key_size);
+    result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), ret_value);
+    count_get(tree->db, thread, result, result == 0 ? ret_value->size : 0);
+    qr_db_sample_end(thread, start_ns, QR_COUNTER_GET_SAMPLES);
+    return QR_LIKELY(result >= 0) ? result : failed(thread, result);
+}
+
+int quire_guard_get_at(struct quire_guard *guard, struct quire_tree *tree, uint64_t version, const void *key,
+                       size_t key_size, struct quire_value *ret_value)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_value value = {0};
+    int result = begin(tree, NULL, key, key_size, true, &thread);
+    if (result == 0) result = check_guard(guard, tree, thread);
+    if (result != 0) return result;
+    if (ret_value == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value is NULL");
+    struct qr_key wanted = qr_key_make(key, key_size);
+    result = qr_db_find(tree, thread, &wanted, version, &value);
+    count_get(tree->db, thread, result, value.size);
+    int safe = check_safe(tree, thread, version);
+    if (safe != 0) return safe;
+    if (result == 0) *ret_value = value;
+    return failed(thread, result);
+}
+
+static int check_keys(struct qr_thread *thread, const struct quire_slice *keys, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int result = qr_db_check_key(thread, keys[i].data, keys[i].size);
+        if (QR_UNLIKELY(result != 0)) return result;
+    }
+    return 0;
+}
+
+int quire_get_many(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
+                   const struct quire_slice *keys, size_t count, struct quire_value *ret_values, int *ret_results)
+{
+    struct qr_thread *thread = NULL;
+    int result = begin(tree, snapshot, NULL, 0, false, &thread);
+    if (QR_LIKELY(result == 0)) result = check_guard(guard, tree, thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (QR_UNLIKELY(count != 0 && (keys == NULL || ret_values == NULL || ret_results == NULL)))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "keys, ret_values or ret_results is NULL");
+    result = check_keys(thread, keys, count);
+    if (QR_UNLIKELY(result != 0)) return result;
+
+    uint64_t version = qr_db_version_of(snapshot);
+    struct qr_op op;
+    qr_op_init(&op, &tree->tree, thread);
+    qr_db_count(tree->db, thread, QR_COUNTER_GET_MANYS, 1);
+    for (size_t from = 0; from < count; from += QR_FIND_BATCH) {
+        struct qr_key wanted[QR_FIND_BATCH];
+        uint32_t batch = (uint32_t)qr_min(count - from, QR_FIND_BATCH);
+        for (uint32_t i = 0; i < batch; i++) wanted[i] = qr_key_make(keys[from + i].data, keys[from + i].size);
+        qr_tree_find_many(&op, wanted, batch, version, ret_values + from, ret_results + from);
+        for (uint32_t i = 0; i < batch; i++) {
+            if (QR_UNLIKELY(ret_results[from + i] == QR_RETRY)) {
+                result = qr_db_find(tree, thread, &wanted[i], version, &ret_values[from + i]);
+                if (result < 0) return failed(thread, result);
+                ret_results[from + i] = result;
+            }
+            count_get(tree->db, thread, ret_results[from + i], ret_results[from + i] == 0 ? ret_values[from + i].size : 0);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,296 @@
+/*
+ * stats.c: statistics: summing the threads' counters, gauges, difference, text and JSON.
+ *
+ * Layer 6. One table names every field of struct quire_stats; what is done to all fields is a loop over it.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "db/db.h"
+
+enum field_kind { COUNTER, GAUGE, TEXT };
+
+struct field {
+    const char *name;
+    size_t offset;
+    enum field_kind kind;
+    int counter; /* enum qr_counter that it is the sum of, or -1 */
+};
+
+#define FIELD(name, kind, counter)                                                                                     \
+    {                                                                                                                  \
+        #name, offsetof(struct quire_stats, name), kind, counter                                                       \
+    }
+
+static const struct field fields[] = {
+    FIELD(gets, COUNTER, QR_COUNTER_GETS),
+    FIELD(gets_not_found, COUNTER, QR_COUNTER_GETS_NOT_FOUND),
+    FIELD(puts, COUNTER, QR_COUNTER_PUTS),
+    FIELD(deletes, COUNTER, QR_COUNTER_DELETES),
+    FIELD(inserts, COUNTER, QR_COUNTER_INSERTS),
+    FIELD(compare_and_swaps, COUNTER, QR_COUNTER_COMPARE_AND_SWAPS),
+    FIELD(adds, COUNTER, QR_COUNTER_ADDS),
+    FIELD(pages_read, COUNTER, QR_COUNTER_PAGES_READ),
+    FIELD(entries_read, COUNTER, QR_COUNTER_ENTRIES_READ),
+    FIELD(get_manys, COUNTER, QR_COUNTER_GET_MANYS),
+    FIELD(conflicts, COUNTER, QR_COUNTER_CONFLICTS),
+    FIELD(errors, COUNTER, QR_COUNTER_ERRORS),
+    FIELD(errors_no_memory, COUNTER, QR_COUNTER_ERRORS_NO_MEMORY),
+    FIELD(errors_stalled, COUNTER, QR_COUNTER_ERRORS_STALLED),
+    FIELD(read_bytes, COUNTER, QR_COUNTER_READ_BYTES),
+    FIELD(write_bytes, COUNTER, QR_COUNTER_WRITE_BYTES),
+    FIELD(get_latency_mean_ns, GAUGE, -1),
+    FIELD(put_latency_mean_ns, GAUGE, -1),
+    FIELD(delete_latency_mean_ns, GAUGE, -1),
+    FIELD(tree_installs, COUNTER, QR_COUNTER_INSTALLS),
+    FIELD(tree_install_conflicts, COUNTER, QR_COUNTER_INSTALL_CONFLICTS),
+    FIELD(tree_consolidations, COUNTER, QR_COUNTER_CONSOLIDATIONS),
+    FIELD(tree_consolidation_conflicts, COUNTER, QR_COUNTER_CONSOLIDATION_CONFLICTS),
+    FIELD(tree_splits, COUNTER, QR_COUNTER_SPLITS),
+    FIELD(tree_split_conflicts, COUNTER, QR_COUNTER_SPLIT_CONFLICTS),
+    FIELD(tree_merges, COUNTER, QR_COUNTER_MERGES),
+    FIELD(tree_merge_conflicts, COUNTER, QR_COUNTER_MERGE_CONFLICTS),
+    FIELD(tree_helps, COUNTER, QR_COUNTER_HELPS),
+    FIELD(versions_collected, COUNTER, QR_COUNTER_VERSIONS_COLLECTED),
+    FIELD(log_frames, COUNTER, QR_COUNTER_LOG_FRAMES),
+    FIELD(log_bytes, COUNTER, QR_COUNTER_LOG_BYTES),
+    FIELD(log_voids, COUNTER, QR_COUNTER_LOG_VOIDS),
+    FIELD(trees, GAUGE, -1),
+    FIELD(pages_leaf, GAUGE, -1),
+    FIELD(pages_inner, GAUGE, -1),
+    FIELD(height_max, GAUGE, -1),
+    FIELD(chain_length[0], GAUGE, -1),
+    FIELD(chain_length[1], GAUGE, -1),
+    FIELD(chain_length[2], GAUGE, -1),
+    FIELD(chain_length[3], GAUGE, -1),
+    FIELD(chain_length[4], GAUGE, -1),
+    FIELD(chain_length[5], GAUGE, -1),
+    FIELD(chain_length[6], GAUGE, -1),
+    FIELD(chain_length[7], GAUGE, -1),
+    FIELD(chain_length[8], GAUGE, -1),
+    FIELD(records_live_estimate, GAUGE, -1),
+    FIELD(memory_bytes, GAUGE, -1),
+    FIELD(memory_page_bytes, GAUGE, -1),
+    FIELD(memory_free_bytes, GAUGE, -1),
+    FIELD(memory_mapping_bytes, GAUGE, -1),
+    FIELD(memory_retired_bytes, GAUGE, -1),
+    FIELD(memory_returned_bytes, GAUGE, -1),
+    FIELD(guards_open, GAUGE, -1),
+    FIELD(snapshots_open, GAUGE, -1),
+    FIELD(iterators_open, GAUGE, -1),
+    FIELD(oldest_guard_age_ms, GAUGE, -1),
+    FIELD(oldest_snapshot_age_ms, GAUGE, -1),
+    FIELD(oldest_guard_tag, TEXT, -1),
+    FIELD(oldest_snapshot_tag, TEXT, -1),
+    FIELD(reclaim_batches, GAUGE, -1),
+    FIELD(reclaimed_bytes, GAUGE, -1),
+    FIELD(stalls, COUNTER, QR_COUNTER_STALLS),
+    FIELD(stall_ms, COUNTER, QR_COUNTER_STALL_MS),
+};
+
+static uint64_t *number(struct quire_stats *stats, const struct field *field)
+{
+    return (uint64_t *)(void *)((char *)stats + field->offset);
+}
+
+static uint64_t number_of(const struct quire_stats *stats, const struct field *field)
+{
+    return *(const uint64_t *)(const void *)((const char *)stats + field->offset);
+}
+
+/* ---- Gathering -------------------------------------------------------------------------------------------------- */
+
+static void sum_counters(struct quire *db, uint64_t *totals)
+{
+    memset(totals, 0, QR_COUNTER_COUNT * sizeof(*totals));
+    for (struct qr_thread *t = qr_thread_first(db->epoch); t != NULL; t = qr_thread_next(t))
+        qr_counters_sum(totals, t->counters, QR_COUNTER_COUNT);
+}
+
+static uint64_t mean(const uint64_t *totals, enum qr_counter samples)
+{
+    return totals[samples] == 0 ? 0 : totals[samples + 1] / totals[samples];
+}
+
+static void gather_structure(struct quire *db, struct qr_thread *thread, struct quire_stats *stats)
+{
+    struct qr_tree_gauges gauges = {0};
+    /* order: db.handles.read pairs with db.handles.add, db.handles.grow */
+    uint32_t count = atomic_load_explicit(&db->handle_count, memory_order_acquire);
+    /* order: db.handles.read as above */
+    struct quire_tree **handles = atomic_load_explicit(&db->handles, memory_order_acquire);
+    for (uint32_t i = 1; i < count; i++) {
+        struct qr_op op;
+        qr_op_init(&op, &handles[i]->tree, thread);
+        qr_epoch_enter(thread);
+        qr_tree_measure(&op, &gauges);
+        qr_epoch_exit(thread);
+    }
+    stats->trees = count - 1;
+    stats->pages_leaf = gauges.leaves;
+    stats->pages_inner = gauges.inners;
+    stats->height_max = gauges.height;
+    stats->records_live_estimate = gauges.records;
+    memcpy(stats->chain_length, gauges.chains, sizeof(gauges.chains));
+}
+
+static void gather_memory(struct quire *db, struct quire_stats *stats)
+{
+    struct qr_arena_stats arena;
+    struct qr_epoch_stats epoch;
+    struct qr_snapshot_stats snapshots;
+    qr_arena_stats(db->arena, &arena);
+    qr_epoch_stats(db->epoch, &epoch);
+    qr_snapshots_stats(&db->snapshots, &snapshots);
+    stats->memory_bytes = qr_arena_total_bytes(db->arena);
+    stats->memory_retired_bytes = epoch.retired_bytes;
+    stats->memory_page_bytes = arena.in_use_bytes > epoch.retired_bytes ? arena.in_use_bytes - epoch.retired_bytes : 0;
+    stats->memory_free_bytes = arena.free_bytes;
+    stats->memory_mapping_bytes = qr_map_charged_bytes(db->map);
+    stats->memory_returned_bytes = arena.returned_bytes;
+    stats->guards_open = epoch.guards_open;
+    stats->oldest_guard_age_ms = epoch.oldest_guard_age_ms;
+    memcpy(stats->oldest_guard_tag, epoch.oldest_guard_tag, sizeof(stats->oldest_guard_tag));
+    stats->reclaim_batches = epoch.rounds;
+    stats->reclaimed_bytes = epoch.reclaimed_bytes;
+    stats->snapshots_open = snapshots.open;
+    stats->oldest_snapshot_age_ms = snapshots.oldest_age_ms;
+    memcpy(stats->oldest_snapshot_tag, snapshots.oldest_tag, sizeof(stats->oldest_snapshot_tag));
+    /* relaxed: a gauge */
+    stats->iterators_open = atomic_load_explicit(&db->iterators_open, memory_order_relaxed);
+}
+
+static bool size_fits(const struct quire_stats *stats)
+{
+    return stats != NULL && stats->struct_size >= sizeof(size_t) && stats->struct_size <= 65536;
+}
+
+int quire_stats(struct quire *db, struct quire_stats *ret_stats)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_stats stats = {0};
+    uint64_t totals[QR_COUNTER_COUNT];
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (!size_fits(ret_stats))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_stats is NULL or its struct_size is not set");
+    sum_counters(db, totals);
+    pthread_mutex_lock(&db->stats_mutex);
+    for (int i = 0; i < QR_COUNTER_COUNT; i++)
+        totals[i] = totals[i] > db->stats_base[i] ? totals[i] - db->stats_base[i] : 0;
+    pthread_mutex_unlock(&db->stats_mutex);
+    for (size_t i = 0; i < QR_ARRAY_COUNT(fields); i++)
+        if (fields[i].counter >= 0) *number(&stats, &fields[i]) = totals[fields[i].counter];
+    stats.get_latency_mean_ns = mean(totals, QR_COUNTER_GET_SAMPLES);
+    stats.put_latency_mean_ns = mean(totals, QR_COUNTER_PUT_SAMPLES);
+    stats.delete_latency_mean_ns = mean(totals, QR_COUNTER_DELETE_SAMPLES);
+    gather_structure(db, thread, &stats);
+    gather_memory(db, &stats);
+    stats.struct_size = ret_stats->struct_size;
+    size_t size = stats.struct_size < sizeof(stats) ? stats.struct_size : sizeof(stats);
+    memcpy(ret_stats, &stats, size);
+    return 0;
+}
+
+int quire_stats_reset(struct quire *db)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    pthread_mutex_lock(&db->stats_mutex);
+    sum_counters(db, db->stats_base);
+    pthread_mutex_unlock(&db->stats_mutex);
+    return 0;
+}
+
+int quire_stats_diff(const struct quire_stats *later, const struct quire_stats *earlier, struct quire_stats *ret_diff)
+{
+    if (later == NULL || earlier == NULL || ret_diff == NULL)
+        return qr_fail(QUIRE_ERR_INVALID, 0, "a statistics struct is NULL");
+    if (later->struct_size != sizeof(*later) || earlier->struct_size != sizeof(*earlier))
+        return qr_fail(QUIRE_ERR_INVALID, 0, "struct_size of the statistics is not that of this library");
+    struct quire_stats diff = *later;
+    for (size_t i = 0; i < QR_ARRAY_COUNT(fields); i++) {
+        if (fields[i].kind != COUNTER) continue;
+        uint64_t after = number_of(later, &fields[i]);
+        uint64_t before = number_of(earlier, &fields[i]);
+        *number(&diff, &fields[i]) = after > before ? after - before : 0;
+    }
+    *ret_diff = diff;
+    return 0;
+}
+
+/* ---- Printing --------------------------------------------------------------------------------------------------- */
+
+/* A text that counts what does not fit. */
+struct text {
+    char *out;
+    size_t capacity, size;
+};
+
+QR_PRINTF(2, 3) static void add(struct text *text, const char *format, ...)
+{
+    char piece[256];
+    va_list arguments;
+    va_start(arguments, format);
+    int written = vsnprintf(piece, sizeof(piece), format, arguments);
+    va_end(arguments);
+    size_t size = written < 0 ? 0 : (size_t)written;
+    if (text->size + size < text->capacity) memcpy(text->out + text->size, piece, size);
+    text->size += size;
+}
+
+/* A tag as a JSON string: what is no plain character becomes an escape. */
+static void add_quoted(struct text *text, const char *tag)
+{
+    add(text, "\"");
+    for (const char *c = tag; *c != 0; c++) {
+        if (*c == '"' || *c == '\\')
+            add(text, "\\%c", *c);
+        else if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f)
+            add(text, "\\u%04x", (unsigned char)*c);
+        else
+            add(text, "%c", *c);
+    }
+    add(text, "\"");
+}
+
+static void add_field(struct text *text, const struct quire_stats *stats, const struct field *field, bool json)
+{
+    const char *tag = (const char *)stats + field->offset;
+    char copy[sizeof(stats->oldest_guard_tag)] = {0};
+    add(text, json ? "\"%s\":" : "%s ", field->name);
+    if (field->kind != TEXT) {
+        add(text, "%llu", (unsigned long long)number_of(stats, field));
+    } else {
+        memcpy(copy, tag, sizeof(copy) - 1);
+        if (json)
+            add_quoted(text, copy);
+        else
+            add(text, "%s", copy);
+    }
+}
+
+int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer, size_t capacity,
+                      size_t *ret_size)
+{
+    struct text text = {.out = buffer, .capacity = capacity};
+    bool json = format == QUIRE_FORMAT_JSON;
+    if (stats == NULL || ret_size == NULL || (buffer == NULL && capacity != 0))
+        return qr_fail(QUIRE_ERR_INVALID, 0, "stats, ret_size or buffer is NULL");
+    if (stats->struct_size != sizeof(*stats))
+        return qr_fail(QUIRE_ERR_INVALID, 0, "struct_size of the statistics is not that of this library");
+    if (format != QUIRE_FORMAT_TEXT && !json) return qr_fail(QUIRE_ERR_INVALID, 0, "format is not known");
+    if (json) add(&text, "{");
+    for (size_t i = 0; i < QR_ARRAY_COUNT(fields); i++) {
+        if (json && i != 0) add(&text, ",");
+        add_field(&text, stats, &fields[i], json);
+        if (!json) add(&text, "\n");
+    }
+    if (json) add(&text, "}");
+    *ret_size = text.size + 1;
+    if (text.size + 1 > capacity)
+        return qr_fail(QUIRE_ERR_BUFFER_TOO_SMALL, 0, "the statistics take %zu bytes", text.size + 1);
+    buffer[text.size] = 0;
+    return 0;
+}

@@ -1,0 +1,303 @@
+/*
+ * trees.c: the named trees of a database and the catalogue that lists them.
+ *
+ * Layer 6. The catalogue is itself a tree, with id 0: key = name, value = settings and root (struct entry). Opening and
+ * creating trees is serialized by a mutex; the operations on trees never take it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "db/db.h"
+
+#define FIRST_CAPACITY 16u
+
+/* A catalogue record's value. */
+struct entry {
+    uint32_t format; /* 1 */
+    uint32_t id;
+    uint64_t root;
+    uint32_t leaf_page_size_bytes, inner_page_size_bytes;
+    uint32_t chain_limit, align_log2, caller_versions;
+    uint32_t reserved;
+};
+
+/* ---- Options ---------------------------------------------------------------------------------------------------- */
+
+void quire_tree_options_init(struct quire_tree_options *ret_options)
+{
+    if (ret_options == NULL) return;
+    memset(ret_options, 0, sizeof(*ret_options));
+    ret_options->struct_size = sizeof(*ret_options);
+}
+
+static int copy_options(struct qr_thread *thread, struct quire_tree_options *to, const struct quire_tree_options *from)
+{
+    quire_tree_options_init(to);
+    if (from == NULL) return 0;
+    size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
+    if (size < sizeof(size_t) || size > 4096)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "tree options.struct_size is %zu", from->struct_size);
+    const uint8_t *bytes = (const uint8_t *)from;
+    for (size_t i = sizeof(*to); i < size; i++)
+        if (bytes[i] != 0)
+            return qr_db_fail(thread, QUIRE_ERR_INVALID,
+                              "tree options.struct_size is larger than this library knows, and byte %zu is set", i);
+    memcpy(to, from, size < sizeof(*to) ? size : sizeof(*to));
+    to->struct_size = sizeof(*to);
+    return 0;
+}
+
+static bool page_size_fits(uint32_t size)
+{
+    return size == 0 || (size >= 512 && size <= 65536);
+}
+
+static int check_options(struct qr_thread *thread, const struct quire_tree_options *o)
+{
+    const char *bad = NULL;
+    if (o->versions > QUIRE_VERSIONS_CALLER) bad = "versions";
+    if (!page_size_fits(o->leaf_page_size_bytes)) bad = "leaf_page_size_bytes";
+    if (!page_size_fits(o->inner_page_size_bytes)) bad = "inner_page_size_bytes";
+    if (o->page_chain_length > QR_CHAIN_MAX) bad = "page_chain_length";
+    if (o->value_alignment > 64 || (o->value_alignment & (o->value_alignment - 1)) != 0) bad = "value_alignment";
+    if (o->must_exist > 1) bad = "must_exist";
+    if (o->must_create > 1 || (o->must_create == 1 && o->must_exist == 1)) bad = "must_create";
+    if (bad == NULL) return 0;
+    return qr_db_fail(thread, QUIRE_ERR_INVALID, "tree options.%s is out of range", bad);
+}
+
+static struct qr_tree_settings settings_of(const struct quire_tree_options *o)
+{
+    uint32_t align = o->value_alignment == 0 ? 1 : o->value_alignment;
+    return (struct qr_tree_settings){
+        .leaf_page_size_bytes = o->leaf_page_size_bytes == 0 ? 8192 : o->leaf_page_size_bytes,
+        .inner_page_size_bytes = o->inner_page_size_bytes == 0 ? 8192 : o->inner_page_size_bytes,
+        .chain_limit = o->page_chain_length == 0 ? QR_CHAIN_MAX : o->page_chain_length,
+        .align_log2 = (uint8_t)__builtin_ctz(align),
+        .caller_versions = o->versions == QUIRE_VERSIONS_CALLER,
+    };
+}
+
+static void options_of(const struct qr_tree_settings *s, struct quire_tree_options *o)
+{
+    quire_tree_options_init(o);
+    o->versions = s->caller_versions ? QUIRE_VERSIONS_CALLER : QUIRE_VERSIONS_ENGINE;
+    o->leaf_page_size_bytes = s->leaf_page_size_bytes;
+    o->inner_page_size_bytes = s->inner_page_size_bytes;
+    o->page_chain_length = s->chain_limit;
+    o->value_alignment = 1u << s->align_log2;
+}
+
+int quire_tree_options_get(struct quire_tree *tree, struct quire_tree_options *ret_options)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_tree_options options;
+    int result = qr_db_begin_tree(tree, &thread);
+    if (result != 0) return result;
+    if (ret_options == NULL || ret_options->struct_size < sizeof(size_t))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options is NULL or its struct_size is not set");
+    options_of(&tree->tree.settings, &options);
+    options.struct_size = ret_options->struct_size;
+    memcpy(ret_options, &options, options.struct_size < sizeof(options) ? options.struct_size : sizeof(options));
+    return 0;
+}
+
+/* An option that is given must be that of the tree. */
+static int match_options(struct qr_thread *thread, const struct quire_tree_options *given,
+                         const struct qr_tree_settings *settings)
+{
+    struct quire_tree_options is;
+    options_of(settings, &is);
+    const char *bad = NULL;
+    if (given->versions != 0 && given->versions != is.versions) bad = "versions";
+    if (given->leaf_page_size_bytes != 0 && given->leaf_page_size_bytes != is.leaf_page_size_bytes)
+        bad = "leaf_page_size_bytes";
+    if (given->inner_page_size_bytes != 0 && given->inner_page_size_bytes != is.inner_page_size_bytes)
+        bad = "inner_page_size_bytes";
+    if (given->page_chain_length != 0 && given->page_chain_length != is.page_chain_length) bad = "page_chain_length";
+    if (given->value_alignment != 0 && given->value_alignment != is.value_alignment) bad = "value_alignment";
+    if (bad == NULL) return 0;
+    return qr_db_fail(thread, QUIRE_ERR_INVALID, "tree options.%s differs from what the tree was created with", bad);
+}
+
+/* ---- The catalogue ---------------------------------------------------------------------------------------------- */
+
+static struct quire_tree *handle_at(struct quire *db, uint32_t id)
+{
+    /* relaxed: under the mutex */
+    return atomic_load_explicit(&db->handles, memory_order_relaxed)[id];
+}
+
+/* Room for one more handle; old arrays are retired, since statistics walk them without the mutex. */
+static bool grow_handles(struct quire *db)
+{
+    /* relaxed: under the mutex */
+    uint32_t count = atomic_load_explicit(&db->handle_count, memory_order_relaxed);
+    if (count < db->handle_capacity) return true;
+    uint32_t capacity = db->handle_capacity == 0 ? FIRST_CAPACITY : db->handle_capacity * 2;
+    struct quire_tree **grown = qr_malloc(((size_t)capacity + 1) * sizeof(*grown));
+    if (grown == NULL) return false;
+    /* relaxed: under the mutex */
+    struct quire_tree **old = atomic_load_explicit(&db->handles, memory_order_relaxed);
+    if (count != 0) memcpy(grown, old, count * sizeof(*grown));
+    grown[capacity] = (struct quire_tree *)(void *)old; /* freed at close, by walking this chain */
+    /* order: db.handles.grow pairs with db.handles.read: the copied entries */
+    atomic_store_explicit(&db->handles, grown, memory_order_release);
+    db->handle_capacity = capacity;
+    return true;
+}
+
+static int make_handle(struct quire *db, struct qr_thread *thread, const char *name,
+                       const struct qr_tree_settings *settings, struct quire_tree **ret_tree)
+{
+    if (!grow_handles(db)) return QUIRE_ERR_NO_MEMORY;
+    struct quire_tree *tree = qr_calloc(1, sizeof(*tree));
+    if (tree == NULL) return QUIRE_ERR_NO_MEMORY;
+    /* relaxed: under the mutex */
+    uint32_t id = atomic_load_explicit(&db->handle_count, memory_order_relaxed);
+    tree->db = db;
+    snprintf(tree->name, sizeof(tree->name), "%s", name);
+    int result = qr_tree_create(&db->env, thread, id, settings, &tree->tree);
+    if (result != 0) {
+        qr_free(tree);
+        return result;
+    }
+    *ret_tree = tree;
+    return 0;
+}
+
+static void publish_handle(struct quire *db, struct quire_tree *tree)
+{
+    /* relaxed: under the mutex */
+    atomic_load_explicit(&db->handles, memory_order_relaxed)[tree->tree.id] = tree;
+    /* order: db.handles.add pairs with db.handles.read: the entry before the count */
+    atomic_store_explicit(&db->handle_count, tree->tree.id + 1, memory_order_release);
+}
+
+int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread)
+{
+    struct quire_tree_options options;
+    quire_tree_options_init(&options);
+    struct qr_tree_settings settings = settings_of(&options);
+    int result = make_handle(db, thread, "", &settings, &db->catalogue);
+    if (result == 0) publish_handle(db, db->catalogue);
+    return result;
+}
+
+void qr_db_catalogue_close(struct quire *db)
+{
+    /* relaxed: nobody else is left */
+    struct quire_tree **handles = atomic_load_explicit(&db->handles, memory_order_relaxed);
+    /* relaxed: as above */
+    uint32_t count = atomic_load_explicit(&db->handle_count, memory_order_relaxed);
+    for (uint32_t i = 0; i < count; i++) qr_free(handles[i]);
+    for (uint32_t capacity = db->handle_capacity; handles != NULL; capacity /= 2) {
+        struct quire_tree **older = (struct quire_tree **)(void *)handles[capacity];
+        qr_free(handles);
+        handles = older;
+    }
+}
+
+/* Under the mutex: looks the name up; QUIRE_NOT_FOUND. */
+static int lookup(struct quire *db, struct qr_thread *thread, const char *name, struct quire_tree **ret_tree)
+{
+    struct qr_key key = qr_key_make(name, strlen(name));
+    struct quire_value value;
+    struct entry entry;
+    qr_epoch_enter(thread);
+    int result = qr_db_find(db->catalogue, thread, &key, UINT64_MAX, &value);
+    if (result == 0) {
+        memcpy(&entry, value.data, sizeof(entry));
+        *ret_tree = handle_at(db, entry.id);
+    }
+    qr_epoch_exit(thread);
+    return result;
+}
+
+static int create(struct quire *db, struct qr_thread *thread, const char *name,
+                  const struct quire_tree_options *options, struct quire_tree **ret_tree)
+{
+    struct qr_tree_settings settings = settings_of(options);
+    struct quire_tree *tree;
+    int result = make_handle(db, thread, name, &settings, &tree);
+    if (result != 0) return result;
+    struct entry entry = {.format = 1,
+                          .id = tree->tree.id,
+                          .root = tree->tree.root,
+                          .leaf_page_size_bytes = settings.leaf_page_size_bytes,
+                          .inner_page_size_bytes = settings.inner_page_size_bytes,
+                          .chain_limit = settings.chain_limit,
+                          .align_log2 = settings.align_log2,
+                          .caller_versions = settings.caller_versions};
+    result = quire_put(db->catalogue, name, strlen(name), &entry, sizeof(entry), 0, NULL);
+    if (result != 0) {
+        qr_free(tree); /* its root, an empty page that nobody knows, goes with the database */
+        return result;
+    }
+    publish_handle(db, tree);
+    *ret_tree = tree;
+    return 0;
+}
+
+int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,
+                    struct quire_tree **ret_tree)
+{
+    struct qr_thread *thread = NULL;
+    struct quire_tree_options given;
+    struct quire_tree *tree = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (ret_tree == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_tree is NULL");
+    if (name == NULL) name = "";
+    if (strlen(name) > QR_MAX_TREE_NAME_SIZE)
+        return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "tree name is longer than %u bytes", QR_MAX_TREE_NAME_SIZE);
+    result = copy_options(thread, &given, options);
+    if (result == 0) result = check_options(thread, &given);
+    if (result != 0) return result;
+
+    pthread_mutex_lock(&db->trees_mutex);
+    result = lookup(db, thread, name, &tree);
+    if (result == 0)
+        result = given.must_create != 0 ? QUIRE_EXISTS : match_options(thread, &given, &tree->tree.settings);
+    else if (result == QUIRE_NOT_FOUND && given.must_exist == 0)
+        result = create(db, thread, name, &given, &tree);
+    pthread_mutex_unlock(&db->trees_mutex);
+    if (result == QUIRE_ERR_NO_MEMORY) return qr_db_fail(thread, result, "no memory for a tree");
+    if (result != 0) return result;
+    *ret_tree = tree;
+    return 0;
+}
+
+/* ---- Listing ---------------------------------------------------------------------------------------------------- */
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_count)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (ret_names == NULL || ret_count == NULL)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_names or ret_count is NULL");
+    /* order: db.handles.read pairs with db.handles.add, db.handles.grow */
+    uint32_t count = atomic_load_explicit(&db->handle_count, memory_order_acquire);
+    /* order: db.handles.read as above */
+    struct quire_tree **handles = atomic_load_explicit(&db->handles, memory_order_acquire);
+    size_t bytes = count * sizeof(char *);
+    for (uint32_t i = 1; i < count; i++) bytes += strlen(handles[i]->name) + 1;
+    char **names = qr_malloc(bytes + 1);
+    if (names == NULL) return qr_db_fail(thread, QUIRE_ERR_NO_MEMORY, "no memory for the list of trees");
+    char *text = (char *)(names + count);
+    for (uint32_t i = 1; i < count; i++) {
+        size_t size = strlen(handles[i]->name) + 1;
+        names[i - 1] = memcpy(text, handles[i]->name, size);
+        text += size;
+    }
+    qsort(names, count - 1, sizeof(*names), compare_names);
+    *ret_names = names;
+    *ret_count = count - 1;
+    return 0;
+}

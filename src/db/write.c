@@ -1,0 +1,256 @@
+/*
+ * write.c: the public calls that write one key.
+ *
+ * Layer 6. Each call checks its arguments, makes a struct qr_write, and runs it: again after pages were fetched, again
+ * after memory came back. The conditional calls differ by the function that looks at the present value.
+ */
+#include "db/db.h"
+
+/* Runs a write to its end. */
+static int run(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
+{
+    struct quire *db = tree->db;
+    struct qr_op op;
+    uint64_t deadline_ns = 0;
+    int result;
+
+    qr_op_init(&op, &tree->tree, thread);
+    for (;;) {
+        op.use_reserve = write->kind == QR_RECORD_DELETE;
+        result = qr_epoch_prepare(thread);
+        if (QR_UNLIKELY(result != 0)) break;
+        qr_epoch_enter(thread);
+        result = qr_tree_write(&op, write);
+        if (QR_UNLIKELY(result == QR_FETCH)) {
+            result = qr_db_fetch(db, &op);
+            qr_epoch_exit(thread);
+            if (result != 0) break;
+            continue;
+        }
+        qr_epoch_exit(thread);
+        if (QR_LIKELY(result != QUIRE_ERR_NO_MEMORY)) break;
+        result = qr_db_wait_memory(db, thread, &deadline_ns);
+        if (result != 0) break;
+    }
+    if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
+    return result;
+}
+
+/* The common end of the calls. */
+static int finish(struct quire_tree *tree, struct qr_thread *thread, const struct qr_write *write, int result,
+                  uint64_t *ret_lsn)
+{
+    if (QR_LIKELY(result == 0)) {
+        qr_db_count(tree->db, thread, QR_COUNTER_WRITE_BYTES, write->key.size + write->value_size);
+        if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;
+        qr_db_after_write(tree->db, thread);
+        return 0;
+    }
+    switch (result) {
+    case QUIRE_ERR_NO_MEMORY:
+        return qr_db_fail(thread, result, "the memory limit leaves no room for the write");
+    case QUIRE_ERR_STALLED:
+        return qr_db_fail(thread, result, "memory retained by guards did not come back in time");
+    case QUIRE_ERR_LSN_TOO_OLD:
+        return qr_db_fail(thread, result, "version %llu is not above the safe version",
+                          (unsigned long long)write->version);
+    case QUIRE_CONFLICT:
+        qr_db_count(tree->db, thread, QR_COUNTER_CONFLICTS, 1);
+        return result;
+    default:
+        return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
+    }
+}
+
+/* Checks what all writes have in common and starts one. caller: whether the call is for caller versions. */
+static int begin(struct quire_tree *tree, struct qr_thread **ret_thread, const void *key, size_t key_size,
+                 const void *value, size_t value_size, unsigned flags, bool caller, struct qr_write *ret_write)
+{
+    int result = qr_db_begin_tree(tree, ret_thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    struct qr_thread *thread = *ret_thread;
+    result = qr_db_check_key(thread, key, key_size);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (QR_UNLIKELY(value_size > QR_MAX_VALUE_SIZE))
+        return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "value of %zu bytes; at most %u", value_size,
+                          QR_MAX_VALUE_SIZE);
+    if (QR_UNLIKELY(value == NULL && value_size != 0))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "value is NULL, its size is %zu", value_size);
+    if (QR_UNLIKELY(flags != 0)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "flags are not 0");
+    if (QR_UNLIKELY(tree->tree.settings.caller_versions != caller))
+        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, caller ? "the tree has engine versions"
+                                                                : "the tree has caller versions");
+    *ret_write = (struct qr_write){.key = qr_key_make(key, key_size),
+                                   .kind = QR_RECORD_PUT,
+                                   .value = value,
+                                   .value_size = (uint32_t)value_size};
+    return 0;
+}
+
+int quire_put(struct quire_tree *tree, const void *key, size_t key_size, const void *value, size_t value_size,
+              unsigned flags, uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    struct qr_write write;
+    int result = begin(tree, &thread, key, key_size, value, value_size, flags, false, &write);
+    if (QR_UNLIKELY(result != 0)) return result;
+    uint64_t start_ns = qr_db_sample_start(tree->db, thread, QR_COUNTER_PUTS);
+    qr_db_count(tree->db, thread, QR_COUNTER_PUTS, 1);
+    result = finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    qr_db_sample_end(thread, start_ns, QR_COUNTER_PUT_SAMPLES);
+    return result;
+}
+
+int quire_put_at(struct quire_tree *tree, uint64_t version, const void *key, size_t key_size, const void *value,
+                 size_t value_size, unsigned flags, uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    struct qr_write write;
+    int result = begin(tree, &thread, key, key_size, value, value_size, flags, true, &write);
+    if (QR_UNLIKELY(result != 0)) return result;
+    qr_db_count(tree->db, thread, QR_COUNTER_PUTS, 1);
+    write.version = version;
+    return finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+}
+
+/* ---- Deleting --------------------------------------------------------------------------------------------------- */
+
+static int note_existed(struct qr_write *write, const struct quire_value *present)
+{
+    *(bool *)write->argument = present != NULL;
+    return 0;
+}
+
+int quire_delete(struct quire_tree *tree, const void *key, size_t key_size, unsigned flags, int *ret_existed,
+                 uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    struct qr_write write;
+    bool existed = false;
+    int result = begin(tree, &thread, key, key_size, NULL, 0, flags, false, &write);
+    if (QR_UNLIKELY(result != 0)) return result;
+    uint64_t start_ns = qr_db_sample_start(tree->db, thread, QR_COUNTER_DELETES);
+    qr_db_count(tree->db, thread, QR_COUNTER_DELETES, 1);
+    write.kind = QR_RECORD_DELETE;
+    if (ret_existed != NULL) {
+        write.condition = note_existed;
+        write.argument = &existed;
+    }
+    result = finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    if (result == 0 && ret_existed != NULL) *ret_existed = existed;
+    qr_db_sample_end(thread, start_ns, QR_COUNTER_DELETE_SAMPLES);
+    return result;
+}
+
+int quire_delete_at(struct quire_tree *tree, uint64_t version, const void *key, size_t key_size, unsigned flags,
+                    uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    struct qr_write write;
+    int result = begin(tree, &thread, key, key_size, NULL, 0, flags, true, &write);
+    if (QR_UNLIKELY(result != 0)) return result;
+    qr_db_count(tree->db, thread, QR_COUNTER_DELETES, 1);
+    write.kind = QR_RECORD_DELETE;
+    write.version = version;
+    return finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+}
+
+/* ---- Conditional writes ----------------------------------------------------------------------------------------- */
+
+static int must_be_absent(struct qr_write *write, const struct quire_value *present)
+{
+    (void)write;
+    return present == NULL ? 0 : QUIRE_EXISTS;
+}
+
+int quire_insert(struct quire_tree *tree, const void *key, size_t key_size, const void *value, size_t value_size,
+                 unsigned flags, uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    struct qr_write write;
+    int result = begin(tree, &thread, key, key_size, value, value_size, flags, false, &write);
+    if (QR_UNLIKELY(result != 0)) return result;
+    qr_db_count(tree->db, thread, QR_COUNTER_INSERTS, 1);
+    write.condition = must_be_absent;
+    return finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+}
+
+static int must_equal(struct qr_write *write, const struct quire_value *present)
+{
+    const struct quire_slice *expected = write->argument;
+    if (present == NULL) return QUIRE_NOT_FOUND;
+    return qr_equal(present->data, present->size, expected->data, expected->size) ? 0 : QUIRE_CONFLICT;
+}
+
+int quire_compare_and_swap(struct quire_tree *tree, const void *key, size_t key_size, const void *expected,
+                           size_t expected_size, const void *value, size_t value_size, unsigned flags,
+                           uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    struct qr_write write;
+    struct quire_slice slice = {expected, expected_size};
+    int result = begin(tree, &thread, key, key_size, value, value_size, flags, false, &write);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (expected == NULL && expected_size != 0)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "expected is NULL, its size is %zu", expected_size);
+    qr_db_count(tree->db, thread, QR_COUNTER_COMPARE_AND_SWAPS, 1);
+    write.condition = must_equal;
+    write.argument = &slice;
+    return finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+}
+
+struct addition {
+    int64_t delta;
+    int64_t sum;
+};
+
+static int add_to_present(struct qr_write *write, const struct quire_value *present)
+{
+    struct addition *addition = write->argument;
+    int64_t value = 0;
+    if (present != NULL && present->size != sizeof(value)) return QUIRE_ERR_WRONG_TYPE;
+    if (present != NULL) memcpy(&value, present->data, sizeof(value));
+    if (__builtin_add_overflow(value, addition->delta, &addition->sum)) return QUIRE_ERR_OVERFLOW;
+    return 0;
+}
+
+int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t delta, unsigned flags,
+              int64_t *ret_value, uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    struct qr_write write;
+    struct addition addition = {.delta = delta};
+    int result = begin(tree, &thread, key, key_size, &addition.sum, sizeof(addition.sum), flags, false, &write);
+    if (QR_UNLIKELY(result != 0)) return result;
+    qr_db_count(tree->db, thread, QR_COUNTER_ADDS, 1);
+    write.condition = add_to_present;
+    write.argument = &addition;
+    result = finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    if (result == 0 && ret_value != NULL) *ret_value = addition.sum;
+    return result;
+}
+
+/* ---- Safe version ----------------------------------------------------------------------------------------------- */
+
+int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin_tree(tree, &thread);
+    if (result != 0) return result;
+    if (!tree->tree.settings.caller_versions)
+        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "the tree has engine versions");
+    qr_tree_raise_safe_version(&tree->tree, version);
+    return 0;
+}
+
+int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin_tree(tree, &thread);
+    if (result != 0) return result;
+    if (!tree->tree.settings.caller_versions)
+        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "the tree has engine versions");
+    if (ret_version == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_version is NULL");
+    *ret_version = qr_tree_safe_version(&tree->tree);
+    return 0;
+}

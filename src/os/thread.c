@@ -1,0 +1,68 @@
+/*
+ * thread.c: clock, threads and futex waits on Linux.
+ *
+ * Layer 1.
+ */
+#include "os/thread.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static uint64_t read_clock(clockid_t clock)
+{
+    struct timespec now;
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t qr_clock_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t qr_clock_coarse_ns(void)
+{
+    return read_clock(CLOCK_MONOTONIC_COARSE);
+}
+
+void qr_sleep_us(uint64_t microseconds)
+{
+    struct timespec nap = {(time_t)(microseconds / 1000000), (long)(microseconds % 1000000 * 1000)};
+    nanosleep(&nap, NULL);
+}
+
+int qr_thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument)
+{
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(ret_thread, NULL, run, argument);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error == 0) pthread_setname_np(*ret_thread, name);
+    return error;
+}
+
+uint32_t qr_event_count(const struct qr_event *event)
+{
+    /* order: os.event.read pairs with os.event.signal: what was done before the signal */
+    return atomic_load_explicit(&event->count, memory_order_acquire);
+}
+
+void qr_event_wait(struct qr_event *event, uint32_t seen, uint64_t timeout_us)
+{
+    struct timespec timeout = {(time_t)(timeout_us / 1000000), (long)(timeout_us % 1000000 * 1000)};
+    if (qr_event_count(event) == seen)
+        syscall(SYS_futex, &event->count, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
+}
+
+void qr_event_signal(struct qr_event *event)
+{
+    /* order: os.event.signal pairs with os.event.read */
+    atomic_fetch_add_explicit(&event->count, 1, memory_order_release);
+    syscall(SYS_futex, &event->count, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}

@@ -1,0 +1,107 @@
+/*
+ * inner.c: building inner pages.
+ *
+ * Layer 2. Read inner.h first.
+ */
+#include "page/inner.h"
+
+struct layout {
+    uint64_t groups, slots, keys, fences, end;
+};
+
+static struct layout lay_out(const struct qr_inner_entry *entries, uint32_t count,
+                             const struct qr_page_identity *identity)
+{
+    struct layout at;
+    uint64_t group_count = (count + QR_GROUP - 1) / QR_GROUP;
+    at.groups = QR_PAGE_HEADER + qr_round_up(group_count * 4, 64);
+    at.slots = at.groups + group_count * sizeof(struct qr_inner_group);
+    at.keys = at.slots + 4 * (uint64_t)count;
+    at.fences = at.keys + 4; /* entry 0: an empty key */
+    for (uint32_t i = 1; i < count; i++) at.fences += 4 + entries[i].key.size;
+    at.end = at.fences + identity->low.size + (identity->high_infinite ? 0 : identity->high.size);
+    return at;
+}
+
+size_t qr_inner_size(const struct qr_inner_entry *entries, uint32_t count, const struct qr_page_identity *identity)
+{
+    return lay_out(entries, count, identity).end;
+}
+
+static void write_entries(struct qr_page *page, const struct layout *at, const struct qr_inner_entry *entries)
+{
+    uint8_t *bytes = (uint8_t *)page;
+    struct qr_inner_group *groups = (struct qr_inner_group *)(void *)(bytes + at->groups);
+    uint32_t *hints = (uint32_t *)(void *)(bytes + QR_PAGE_HEADER);
+    uint32_t *slots = (uint32_t *)(void *)(bytes + at->slots);
+    uint32_t group_count = (page->count + QR_GROUP - 1) / QR_GROUP;
+    uint64_t offset = at->keys;
+
+    memset(hints, 0xff, at->groups - QR_PAGE_HEADER);
+    memset(&groups[group_count - 1], 0xff, sizeof(groups[0]));
+    for (uint32_t i = 0; i < page->count; i++) {
+        struct quire_slice key = i == 0 ? (struct quire_slice){0} : entries[i].key;
+        uint32_t head = i == 0 ? 0 : qr_head32(key.data, key.size, page->prefix_size);
+        groups[i / QR_GROUP].heads[i % QR_GROUP] = head;
+        groups[i / QR_GROUP].children[i % QR_GROUP] = entries[i].child;
+        if (i % QR_GROUP == 0) hints[i / QR_GROUP] = head;
+        slots[i] = (uint32_t)offset;
+        qr_store_u32(bytes + offset, (uint32_t)key.size);
+        qr_copy(bytes + offset + 4, key.data, key.size);
+        offset += 4 + key.size;
+    }
+    QR_ASSERT(offset == at->fences);
+}
+
+void qr_inner_build(void *block, size_t block_size, const struct qr_inner_entry *entries, uint32_t count,
+                    const struct qr_page_identity *identity)
+{
+    struct qr_page *page = block;
+    struct layout at = lay_out(entries, count, identity);
+
+    QR_ASSERT(count >= 1 && at.end <= block_size);
+    memset(page, 0, sizeof(*page));
+    page->block_size = (uint32_t)block_size;
+    page->kind = QR_PAGE_INNER;
+    page->level = identity->level;
+    page->flags = identity->high_infinite ? QR_PAGE_HIGH_INFINITE : 0;
+    page->count = count;
+    page->heads_offset = (uint32_t)at.groups;
+    page->slots_offset = (uint32_t)at.slots;
+    page->records_offset = (uint32_t)at.keys;
+    page->area_offset = (uint32_t)block_size;
+    page->max_lsn = identity->max_lsn;
+    page->tree_id = identity->tree_id;
+    page->pid = identity->pid;
+    page->right_pid = identity->right_pid;
+    page->content_bytes = (uint32_t)at.end;
+    page->low_offset = (uint32_t)at.fences;
+    page->low_size = (uint32_t)identity->low.size;
+    page->high_offset = page->low_offset + page->low_size;
+    page->high_size = identity->high_infinite ? 0 : (uint32_t)identity->high.size;
+    qr_copy((uint8_t *)block + page->low_offset, identity->low.data, page->low_size);
+    qr_copy((uint8_t *)block + page->high_offset, identity->high.data, page->high_size);
+    if (count > 1)
+        qr_page_set_bounds(page, true, entries[1].key, entries[count - 1].key);
+    else
+        qr_page_set_bounds(page, false, (struct quire_slice){0}, (struct quire_slice){0});
+    write_entries(page, &at, entries);
+}
+
+void qr_inner_entries(const struct qr_page *page, struct qr_inner_entry *ret_entries)
+{
+    for (uint32_t i = 0; i < page->count; i++)
+        ret_entries[i] = (struct qr_inner_entry){qr_inner_key(page, i), qr_inner_child_word(page, i)};
+}
+
+uint32_t qr_inner_split_index(const struct qr_page *page, bool at_end)
+{
+    if (page->count < 2) return 0;
+    uint32_t middle = at_end ? page->count - 1 - page->count / 16 : page->count / 2;
+    if (middle == 0) middle = 1;
+    for (uint32_t i = middle; i < page->count; i++)
+        if (!qr_inner_merging(page, i)) return i;
+    for (uint32_t i = middle; i-- > 1;)
+        if (!qr_inner_merging(page, i)) return i;
+    return 0;
+}

@@ -1,0 +1,95 @@
+/*
+ * inner.h: inner pages: their layout, and the copies that replace them.
+ *
+ * Layer 2. An inner page maps keys to children: entry i covers [key i, key i+1); entry 0 has the page's low key. Inner
+ * pages carry no deltas: each change builds a new page. Entries lie in groups of 16: their heads, then their children,
+ * so that one vector compare over the hints (the first head of each group) and one over the group find the entry, and
+ * the child is in a line that was fetched along.
+ *
+ * INNER-1 Entry 0 is never marked: a marked entry and its left neighbour are in one page.
+ * INNER-2 Of two neighbouring entries at most one is marked.
+ */
+#ifndef QR_PAGE_INNER_H
+#define QR_PAGE_INNER_H
+
+#include "page/page.h"
+
+/* In a child word: the child is being merged into its left neighbour. */
+#define QR_CHILD_MERGING ((uint64_t)1 << 63)
+
+struct qr_inner_group {
+    uint32_t heads[QR_GROUP];
+    uint64_t children[QR_GROUP];
+};
+QR_STATIC_ASSERT(sizeof(struct qr_inner_group) == 192, "a group is three lines");
+
+static inline const uint32_t *qr_inner_hints(const struct qr_page *page)
+{
+    return (const uint32_t *)(const void *)(qr_page_bytes(page) + QR_PAGE_HEADER);
+}
+
+static inline const struct qr_inner_group *qr_inner_group(const struct qr_page *page, uint32_t g)
+{
+    return (const struct qr_inner_group *)(const void *)(qr_page_bytes(page) + page->heads_offset) + g;
+}
+
+static inline uint64_t qr_inner_child_word(const struct qr_page *page, uint32_t i)
+{
+    return qr_inner_group(page, i / QR_GROUP)->children[i % QR_GROUP];
+}
+
+static inline uint64_t qr_inner_child(const struct qr_page *page, uint32_t i)
+{
+    return qr_inner_child_word(page, i) & ~QR_CHILD_MERGING;
+}
+
+static inline bool qr_inner_merging(const struct qr_page *page, uint32_t i)
+{
+    return (qr_inner_child_word(page, i) & QR_CHILD_MERGING) != 0;
+}
+
+/* Key i: 4 bytes of size, then the bytes. */
+static inline struct quire_slice qr_inner_key(const struct qr_page *page, uint32_t i)
+{
+    const uint8_t *at = qr_page_bytes(page) + qr_page_slots(page)[i];
+    return (struct quire_slice){at + 4, qr_load_u32(at)};
+}
+
+struct qr_inner_entry {
+    struct quire_slice key; /* of entry 0: ignored, the low key counts */
+    uint64_t child;         /* with QR_CHILD_MERGING, if so */
+};
+
+/* What identifies a page, beside its contents. Slices are copied into the page. */
+struct qr_page_identity {
+    uint64_t pid;
+    uint64_t right_pid;
+    uint32_t tree_id;
+    uint8_t level;
+    bool high_infinite;
+    struct quire_slice low, high;
+    uint64_t max_lsn;
+};
+
+/* Bytes of block that an inner page of these entries needs. */
+size_t qr_inner_size(const struct qr_inner_entry *entries, uint32_t count, const struct qr_page_identity *identity);
+
+/* Builds the page into block (block_size bytes, at least qr_inner_size, 64-byte aligned). count >= 1. */
+void qr_inner_build(void *block, size_t block_size, const struct qr_inner_entry *entries, uint32_t count,
+                    const struct qr_page_identity *identity);
+
+/* Copies the entries of a page into an array of page->count entries, whose keys point into the page. */
+void qr_inner_entries(const struct qr_page *page, struct qr_inner_entry *ret_entries);
+
+/* The page's identity, its slices pointing into it. */
+struct qr_page_identity qr_page_identity(const struct qr_page *page);
+
+/* Fills bounds, prefix and head of the high key from the fences already copied; used by both builders. first and last:
+ * keys whose common prefix all keys share; ignored if there are no keys. */
+void qr_page_set_bounds(struct qr_page *page, bool has_keys, struct quire_slice first, struct quire_slice last);
+
+/* Index at which to split: 1 <= index < count, entry index is not marked and becomes the first of the right page. 0 if
+ * there is no such place. `at_end`: the page grows at its right end, leave the left half full. */
+uint32_t qr_inner_split_index(const struct qr_page *page, bool at_end);
+
+#endif

@@ -1,0 +1,318 @@
+/*
+ * plan.c: making a plan: the merge of chain, pending record and base, with retention.
+ *
+ * Layer 2. Read plan.h first. The sorted newer records (at most QR_CHAIN_MAX deltas and the pending one) are merged
+ * with the base: for each key among them the base's versions of that key are woven in; between them whole runs of the
+ * base are taken as they are, if the base holds no key twice and no deletions, else record by record.
+ */
+#include "page/plan.h"
+
+#include "base/alloc.h"
+#include "base/stop.h"
+#include "page/search.h"
+
+/* A record that is newer than the base: a delta's or the pending one. */
+struct newer {
+    struct quire_slice key;
+    uint64_t version;
+    const uint8_t *record;
+    const struct qr_record_spec *spec;
+    uint8_t kind;
+    uint8_t fingerprint;
+};
+
+/* The state of one merge. */
+struct weave {
+    struct qr_plan *plan;
+    const struct qr_retention *retention;
+    const struct qr_page *base;
+    bool full; /* nothing older lies below the base */
+    /* The key in hand: */
+    uint32_t kept;      /* versions of it that were kept */
+    bool has_newer;     /* a version was seen, with this number */
+    uint64_t newer_version;
+};
+
+void qr_plan_init(struct qr_plan *plan, bool caller, uint8_t align_log2)
+{
+    plan->pieces = plan->inline_pieces;
+    plan->piece_count = 0;
+    plan->piece_capacity = QR_PLAN_INLINE;
+    plan->caller = caller;
+    plan->align_log2 = align_log2;
+    plan->multi = false;
+    plan->collected = false;
+    plan->dropped = 0;
+    plan->count = 0;
+    plan->bytes = 0;
+    plan->max_version = 0;
+}
+
+void qr_plan_done(struct qr_plan *plan)
+{
+    if (plan->pieces != plan->inline_pieces) qr_free(plan->pieces);
+    plan->pieces = plan->inline_pieces;
+}
+
+/* Room for one more piece. */
+static bool grow(struct qr_plan *plan)
+{
+    if (QR_LIKELY(plan->piece_count < plan->piece_capacity)) return true;
+    uint32_t capacity = plan->piece_capacity * 2;
+    struct qr_piece *pieces = qr_malloc(capacity * sizeof(*pieces));
+    if (pieces == NULL) return false;
+    memcpy(pieces, plan->pieces, plan->piece_count * sizeof(*pieces));
+    qr_plan_done(plan);
+    plan->pieces = pieces;
+    plan->piece_capacity = capacity;
+    return true;
+}
+
+static bool add_run(struct qr_plan *plan, const struct qr_page *page, uint32_t from, uint32_t to)
+{
+    if (from == to) return true;
+    uint64_t bytes = qr_leaf_record_offset(page, to) - qr_leaf_record_offset(page, from);
+    struct qr_piece *last = plan->piece_count == 0 ? NULL : &plan->pieces[plan->piece_count - 1];
+    plan->count += to - from;
+    plan->bytes += bytes;
+    if (last != NULL && last->page == page && last->to == from) {
+        last->to = to;
+        last->bytes += bytes;
+        return true;
+    }
+    if (!grow(plan)) return false;
+    plan->pieces[plan->piece_count++] = (struct qr_piece){.page = page, .from = from, .to = to, .bytes = bytes};
+    return true;
+}
+
+static bool add_newer(struct qr_plan *plan, const struct newer *newer)
+{
+    if (!grow(plan)) return false;
+    uint64_t bytes = newer->spec != NULL
+                         ? qr_record_size_for(newer->spec->key_size, newer->spec->value_size, plan->caller,
+                                              plan->align_log2)
+                         : qr_record_size(newer->record, plan->caller, plan->align_log2);
+    plan->pieces[plan->piece_count++] = (struct qr_piece){
+        .record = newer->record, .spec = newer->spec, .bytes = bytes, .fingerprint = newer->fingerprint};
+    plan->count++;
+    plan->bytes += bytes;
+    return true;
+}
+
+/* ---- Retention -------------------------------------------------------------------------------------------------- */
+
+/* Whether some reader at a bound in [version, newer_version) needs this version. */
+static bool bound_between(const struct qr_retention *retention, uint64_t version, bool has_newer, uint64_t newer_version)
+{
+    for (uint32_t i = 0; i < retention->count; i++) {
+        uint64_t bound = retention->bounds[i];
+        if (bound < version) return false; /* descending: no later one can do */
+        if (!has_newer || bound < newer_version) return true;
+    }
+    return false;
+}
+
+/* PLAN-1 to PLAN-3 for the next older version of the key in hand. */
+static bool keep(struct weave *w, uint64_t version, unsigned kind)
+{
+    bool has_newer = w->has_newer;
+    uint64_t newer_version = w->newer_version;
+    w->has_newer = true;
+    w->newer_version = version;
+
+    bool kept = true;
+    if (has_newer && newer_version == version && w->plan->caller) {
+        kept = false;
+    } else if (w->retention->count != 0 && version <= w->retention->bounds[0]) {
+        uint64_t lowest = w->retention->bounds[w->retention->count - 1];
+        kept = bound_between(w->retention, version, has_newer, newer_version);
+        if (kept && kind == QR_RECORD_DELETE && version <= lowest && (w->full || QR_BUG(drop_tombstone_over_base)))
+            kept = false;
+    }
+    if (!kept) {
+        w->plan->collected = true;
+        w->plan->dropped++;
+        return false;
+    }
+    if (w->kept != 0 || kind != QR_RECORD_PUT) w->plan->multi = true;
+    w->kept++;
+    return true;
+}
+
+static void begin_key(struct weave *w)
+{
+    w->kept = 0;
+    w->has_newer = false;
+    w->newer_version = 0;
+}
+
+/* ---- The newer records, in order -------------------------------------------------------------------------------- */
+
+/* Key ascending, version descending; the list is short and nearly random: insertion sort. Records come newest first, so
+ * that of equal versions the newer stays in front. */
+static void insert_sorted(struct newer *list, uint32_t count, const struct newer *item)
+{
+    uint32_t i = count;
+    while (i > 0) {
+        const struct newer *other = &list[i - 1];
+        int order = qr_compare(other->key.data, other->key.size, item->key.data, item->key.size);
+        if (order < 0 || (order == 0 && other->version >= item->version)) break;
+        list[i] = list[i - 1];
+        i--;
+    }
+    list[i] = *item;
+}
+
+static uint32_t gather_newer(const struct qr_leaf_view *view, const struct qr_record_spec *pending, bool caller,
+                             struct newer *list)
+{
+    uint32_t count = 0;
+    if (pending != NULL) {
+        list[count++] = (struct newer){.key = {pending->key, pending->key_size},
+                                       .version = caller ? pending->version : UINT64_MAX,
+                                       .spec = pending,
+                                       .kind = (uint8_t)pending->kind,
+                                       .fingerprint = pending->fingerprint};
+    }
+    if (view->chain == 0) return count;
+    const struct qr_delta *head = qr_view_head(view);
+    for (uint32_t i = view->chain; i-- > 0;) {
+        const uint8_t *record = qr_delta_record(view->page, head->offsets[i]);
+        struct newer item = {.key = {qr_record_key(record, caller), qr_record_key_size(record)},
+                             .version = qr_record_version(record, caller),
+                             .record = record,
+                             .kind = (uint8_t)qr_record_kind(record),
+                             .fingerprint = head->fingerprints[i]};
+        insert_sorted(list, count++, &item);
+    }
+    return count;
+}
+
+/* ---- Weaving ---------------------------------------------------------------------------------------------------- */
+
+/* Takes base records [from, to) that no newer record touches. */
+static bool take_base(struct weave *w, uint32_t from, uint32_t to)
+{
+    const struct qr_page *base = w->base;
+    if ((base->flags & QR_PAGE_MULTI) == 0) return add_run(w->plan, base, from, to);
+    for (uint32_t i = from; i < to; i++) {
+        struct quire_slice key = qr_leaf_key(base, i);
+        if (i == from) {
+            begin_key(w);
+        } else {
+            struct quire_slice before = qr_leaf_key(base, i - 1);
+            if (!qr_equal(key.data, key.size, before.data, before.size)) begin_key(w);
+        }
+        const uint8_t *record = qr_leaf_record(base, i);
+        if (keep(w, qr_record_version(record, w->plan->caller), qr_record_kind(record)) &&
+            !add_run(w->plan, base, i, i + 1))
+            return false;
+    }
+    return true;
+}
+
+/* End of the base's versions of the key that begins at `from`. */
+static uint32_t base_key_end(const struct qr_page *base, uint32_t from, struct quire_slice key)
+{
+    uint32_t to = from;
+    while (to < base->count) {
+        struct quire_slice other = qr_leaf_key(base, to);
+        if (!qr_equal(other.data, other.size, key.data, key.size)) break;
+        to++;
+    }
+    return to;
+}
+
+/* Weaves the newer records list[0..count), all of one key, with the base's versions [from, to) of it. */
+static bool weave_key(struct weave *w, const struct newer *list, uint32_t count, uint32_t from, uint32_t to)
+{
+    bool caller = w->plan->caller;
+    uint32_t i = 0;
+    begin_key(w);
+    while (i < count || from < to) {
+        const uint8_t *record = from < to ? qr_leaf_record(w->base, from) : NULL;
+        if (i < count && (record == NULL || list[i].version >= qr_record_version(record, caller))) {
+            if (keep(w, list[i].version, list[i].kind) && !add_newer(w->plan, &list[i])) return false;
+            i++;
+        } else {
+            if (keep(w, qr_record_version(record, caller), qr_record_kind(record)) &&
+                !add_run(w->plan, w->base, from, from + 1))
+                return false;
+            from++;
+        }
+    }
+    return true;
+}
+
+/* Merges a sorted list of newer records with a base. */
+static bool weave_all(struct weave *w, const struct newer *list, uint32_t count)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < count;) {
+        uint32_t end = i + 1;
+        while (end < count && qr_equal(list[end].key.data, list[end].key.size, list[i].key.data, list[i].key.size))
+            end++;
+        struct qr_key key = {.data = list[i].key.data, .size = (uint32_t)list[i].key.size};
+        uint32_t from = qr_leaf_lower_bound(w->base, &key);
+        uint32_t to = base_key_end(w->base, from, list[i].key);
+        if (!take_base(w, at, from) || !weave_key(w, list + i, end - i, from, to)) return false;
+        at = to;
+        i = end;
+    }
+    return take_base(w, at, w->base->count);
+}
+
+bool qr_plan_add_leaf(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_record_spec *pending,
+                      const struct qr_retention *retention)
+{
+    struct newer list[QR_CHAIN_MAX + 1];
+    uint32_t count = gather_newer(view, pending, plan->caller, list);
+    struct weave w = {.plan = plan,
+                      .retention = retention,
+                      .base = view->page,
+                      .full = (view->page->flags & QR_PAGE_STUB) == 0};
+    plan->max_version = qr_max(plan->max_version, qr_view_max_version(view));
+    if (pending != NULL && plan->caller) plan->max_version = qr_max(plan->max_version, pending->version);
+    return weave_all(&w, list, count);
+}
+
+bool qr_plan_add_joined(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_page *image,
+                        const struct qr_record_spec *pending, const struct qr_retention *retention)
+{
+    struct newer few[QR_CHAIN_MAX + 1];
+    struct newer *list = NULL;
+    bool caller = plan->caller;
+    const struct qr_page *stub = view->page;
+    uint32_t few_count = gather_newer(view, pending, caller, few);
+    uint32_t count = 0;
+    bool done = false;
+
+    list = qr_malloc((few_count + stub->count + 1) * sizeof(*list));
+    if (list == NULL) return false;
+    for (uint32_t i = 0, j = 0; i < few_count || j < stub->count;) { /* the stub's run is sorted, and older */
+        struct newer item = {0};
+        if (j < stub->count) {
+            const uint8_t *record = qr_leaf_record(stub, j);
+            item = (struct newer){.key = qr_leaf_key(stub, j),
+                                  .version = qr_record_version(record, caller),
+                                  .record = record,
+                                  .kind = (uint8_t)qr_record_kind(record),
+                                  .fingerprint = qr_page_fingerprints(stub)[j]};
+        }
+        bool take_few = j == stub->count;
+        if (!take_few && i < few_count) {
+            int order = qr_compare(few[i].key.data, few[i].key.size, item.key.data, item.key.size);
+            take_few = order < 0 || (order == 0 && few[i].version >= item.version);
+        }
+        if (take_few)
+            list[count++] = few[i++];
+        else
+            list[count++] = item, j++;
+    }
+    struct weave w = {.plan = plan, .retention = retention, .base = image, .full = true};
+    plan->max_version = qr_max(plan->max_version, qr_max(qr_view_max_version(view), image->max_version));
+    if (pending != NULL && caller) plan->max_version = qr_max(plan->max_version, pending->version);
+    done = weave_all(&w, list, count);
+    qr_free(list);
+    return done;
+}

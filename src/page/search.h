@@ -1,0 +1,94 @@
+/*
+ * search.h: finding a key in a page.
+ *
+ * Layer 2. Point lookups in a leaf compare one-byte fingerprints, all at once; ordered lookups and inner pages compare
+ * 4-byte heads. The vector code is chosen at run time (AVX-512, AVX2, plain C); the plain version is the oracle of the
+ * tests. Pure functions of their arguments; the caller keeps the block alive.
+ */
+#ifndef QR_PAGE_SEARCH_H
+#define QR_PAGE_SEARCH_H
+
+#include "base/hash.h"
+#include "page/page.h"
+
+/* A key to look for, with all that the searches want to know about it. The bytes belong to the caller. */
+struct qr_key {
+    const uint8_t *data;
+    uint32_t size;
+    uint8_t fingerprint;
+    uint64_t head; /* qr_head64(data, size, 0) */
+};
+
+static inline struct qr_key qr_key_make(const void *data, size_t size)
+{
+    return (struct qr_key){
+        .data = (const uint8_t *)data,
+        .size = (uint32_t)size,
+        .fingerprint = qr_fingerprint(qr_hash(data, size)),
+        .head = qr_head64((const uint8_t *)data, size, 0),
+    };
+}
+
+/* The vector code in use, and the choice of another (tests): false if the machine lacks it. Not for use while other
+ * threads search. */
+enum qr_search_isa { QR_SEARCH_PLAIN = 0, QR_SEARCH_AVX2 = 1, QR_SEARCH_AVX512 = 2 };
+enum qr_search_isa qr_search_isa(void);
+bool qr_search_select(enum qr_search_isa isa);
+
+struct qr_search_ops {
+    const uint8_t *(*leaf_find)(const struct qr_leaf_view *view, const struct qr_key *key, uint64_t version);
+    uint32_t (*leaf_lower_bound)(const struct qr_page *page, const struct qr_key *key);
+    uint32_t (*inner_find)(const struct qr_page *page, const struct qr_key *key);
+    void (*leaf_prefetch_match)(const struct qr_leaf_view *view, const struct qr_key *key);
+};
+extern struct qr_search_ops qr_search;
+
+/*
+ * The record of chain or base with the highest version not above `version` for that key; NULL if there is none. A
+ * deletion is returned as the record that it is. Of equal versions the one installed last.
+ */
+static inline const uint8_t *qr_leaf_find(const struct qr_leaf_view *view, const struct qr_key *key, uint64_t version)
+{
+    return qr_search.leaf_find(view, key, version);
+}
+
+/* Asks for the cache lines of the first record of the base that may be the key's. */
+static inline void qr_leaf_prefetch_match(const struct qr_leaf_view *view, const struct qr_key *key)
+{
+    qr_search.leaf_prefetch_match(view, key);
+}
+
+/* Base page: index of the first record whose key is not below `key` (its newest version); count if there is none. */
+static inline uint32_t qr_leaf_lower_bound(const struct qr_page *page, const struct qr_key *key)
+{
+    return qr_search.leaf_lower_bound(page, key);
+}
+
+/* Inner page: index of the entry whose child covers `key` (0 for keys below the low key). */
+static inline uint32_t qr_inner_find(const struct qr_page *page, const struct qr_key *key)
+{
+    return qr_search.inner_find(page, key);
+}
+
+/* The rare half of qr_page_key_beyond: bounds share a prefix, or heads are equal. */
+bool qr_page_key_beyond_slow(const struct qr_page *page, const struct qr_key *key);
+
+/* Whether the key lies at or above the page's high key: it belongs to a page further right. */
+static inline bool qr_page_key_beyond(const struct qr_page *page, const struct qr_key *key)
+{
+    if (QR_LIKELY(page->bound_skip == 0)) {
+        if (QR_LIKELY(key->head < page->high_head)) return false;
+        if ((page->flags & QR_PAGE_HIGH_INFINITE) != 0) return false;
+        if (key->head > page->high_head) return true;
+    }
+    return qr_page_key_beyond_slow(page, key);
+}
+
+/* Whether the key lies below the page's low key. */
+static inline bool qr_page_key_below(const struct qr_page *page, const struct qr_key *key)
+{
+    struct quire_slice low = qr_page_low(page);
+    return qr_compare(key->data, key->size, low.data, low.size) < 0;
+}
+
+#endif

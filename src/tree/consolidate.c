@@ -1,0 +1,159 @@
+/*
+ * consolidate.c: building the leaf that replaces a chain, and what it may leave out.
+ *
+ * Layer 4.
+ *
+ * What may be collected. A version that has a newer one of its key is needed by a snapshot S with version <= S < newer.
+ * Engine versions: let T be the tail, loaded after the page's word: all versions in the page are below T. A snapshot that
+ * is not in the registry when it is scanned afterwards loads its own tail later, so its S >= T: of what is in the page
+ * it sees the newest of each key only. So the bounds are T and the registered snapshots; a snapshot that is in the registry
+ * without its bound yet keeps everything above a lower one.
+ *
+ * With a pending record the version that it replaces is the newest below T and would have to stay. To drop it too the
+ * bounds are taken as if T were infinite, and checked inside the slot, after the pending LSN P was reserved: if the
+ * registry's generation is still that of the scan, a snapshot not seen raises it after this check, and so loads a tail
+ * above P: it sees the pending record. (Raise, then load the tail; reserve, then load the generation: of two such
+ * sequences at least one sees the other's first step. Both first steps and the loads are seq_cst.)
+ *
+ * Caller versions: the bound is the tree's safe version, which the page then carries (rule R15).
+ */
+#include "tree/internal.h"
+#include "tree/policy.h"
+
+void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *bounds)
+{
+    struct qr_tree_env *env = tree->env;
+    bounds->retention.bounds = bounds->values;
+    bounds->safe_version = 0;
+    bounds->generation = 0;
+    if (tree->settings.caller_versions) {
+        bounds->safe_version = qr_tree_safe_version(tree);
+        bounds->values[0] = bounds->safe_version;
+        bounds->retention.count = bounds->safe_version == 0 ? 0 : 1;
+        if (QR_BUG(collect_above_safe) && bounds->safe_version != 0) bounds->values[0] += 5;
+        return;
+    }
+    /* order: txn.generation.read pairs with txn.generation.raise: a snapshot seen here is in the registry */
+    bounds->generation = atomic_load_explicit(env->snapshot_generation, memory_order_seq_cst);
+    uint64_t horizon = pending ? UINT64_MAX : qr_log_tail(env->log) - 1;
+    uint64_t keep_above;
+    uint32_t count = env->ops->snapshot_bounds(env->context, bounds->values + 1, QR_BOUNDS_MAX, &keep_above);
+    if (QR_BUG(ignore_snapshot_registry)) {
+        count = 0;
+        keep_above = UINT64_MAX;
+    }
+    bounds->values[0] = qr_min(horizon, keep_above);
+    bounds->retention.count = 0;
+    if (count == UINT32_MAX) return;
+    uint32_t kept = 1; /* a bound above the horizon says nothing: all above the horizon stays */
+    for (uint32_t i = 1; i <= count; i++)
+        if (bounds->values[i] < bounds->values[0]) bounds->values[kept++] = bounds->values[i];
+    bounds->retention.count = kept;
+}
+
+bool qr_bounds_hold(const struct qr_tree *tree, const struct qr_bounds *bounds)
+{
+    if (tree->settings.caller_versions) return true;
+    /* order: txn.generation.read pairs with txn.generation.raise: see the head of this file */
+    return atomic_load_explicit(tree->env->snapshot_generation, memory_order_seq_cst) == bounds->generation;
+}
+
+void qr_discard_page(struct qr_op *op, struct qr_page *page)
+{
+    qr_arena_free(op->tree->env->arena, &op->thread->cache, page, page->block_size);
+}
+
+void qr_retire_page(struct qr_op *op, const struct qr_page *page)
+{
+    qr_epoch_retire(op->thread, QR_RETIRE_BLOCK, (void *)(uintptr_t)page, page->block_size);
+}
+
+int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t from, uint32_t to,
+                      const struct qr_page_identity *identity, const struct qr_leaf_properties *properties, bool area,
+                      struct qr_fresh_leaf *ret_fresh)
+{
+    struct qr_leaf_measure measure;
+    qr_plan_measure(plan, from, to, identity, &measure);
+    uint64_t room = area ? qr_policy_area(op->tree, measure.bytes, to - from) : 0;
+    if (measure.size + room > UINT32_MAX) return QUIRE_ERR_TOO_LARGE;
+
+    size_t block_size;
+    void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, measure.size + room, op->use_reserve,
+                                 &block_size);
+    if (block == NULL) return QUIRE_ERR_NO_MEMORY;
+    ret_fresh->page = block;
+    ret_fresh->dropped = plan->dropped;
+    ret_fresh->pending = qr_plan_write(plan, &measure, identity, properties, block, block_size);
+    return 0;
+}
+
+int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_view *view,
+                         const struct qr_record_spec *pending, const struct qr_bounds *bounds,
+                         struct qr_fresh_leaf *ret_fresh)
+{
+    const struct qr_page *page = view->page;
+    struct qr_page_identity identity = qr_page_identity(page);
+    struct qr_leaf_properties properties = {
+        .flags = page->flags & (QR_PAGE_STUB | QR_PAGE_COLLECTED),
+        .safe_version = qr_max(page->safe_version, bounds->safe_version),
+        .image_address = page->image_address,
+        .first_lsn = page->first_lsn,
+    };
+    struct qr_plan plan;
+    int result = QUIRE_ERR_NO_MEMORY;
+
+    QR_ASSERT(pid == page->pid);
+    (void)pid;
+    identity.max_lsn = qr_view_max_lsn(view);
+    qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
+    if (qr_plan_add_leaf(&plan, view, pending, &bounds->retention))
+        result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, ret_fresh);
+    if (result == 0 && QR_BUG(recompute_max_lsn)) {
+        ret_fresh->page->max_lsn = 0;
+        for (uint32_t i = 0; i < ret_fresh->page->count; i++)
+            ret_fresh->page->max_lsn =
+                qr_max(ret_fresh->page->max_lsn, qr_record_lsn(qr_leaf_record(ret_fresh->page, i)));
+    }
+    qr_plan_done(&plan);
+    return result;
+}
+
+/* Whether a consolidation would change anything: a chain, or versions that may go. */
+static bool worth_it(struct qr_op *op, const struct qr_leaf_view *view, const struct qr_bounds *bounds, bool *ret_worth)
+{
+    *ret_worth = view->chain != 0;
+    if (*ret_worth || (view->page->flags & QR_PAGE_MULTI) == 0) return true;
+    struct qr_plan plan;
+    qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
+    bool planned = qr_plan_add_leaf(&plan, view, NULL, &bounds->retention);
+    *ret_worth = planned && plan.dropped != 0;
+    qr_plan_done(&plan);
+    return planned;
+}
+
+int qr_consolidate(struct qr_op *op, struct qr_spot *spot)
+{
+    struct qr_leaf_view view = qr_view_of(spot->word);
+    struct qr_fresh_leaf fresh;
+    struct qr_bounds bounds;
+    bool worth;
+
+    qr_bounds_load(op->tree, false, &bounds);
+    if (!worth_it(op, &view, &bounds, &worth)) return QUIRE_ERR_NO_MEMORY;
+    if (!worth) return QUIRE_NOT_FOUND;
+    int result = qr_consolidate_build(op, spot->pid, &view, NULL, &bounds, &fresh);
+    if (result != 0) return result;
+    QR_STOP("consolidate.built");
+    qr_word word = qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0);
+    if (!qr_map_cas(qr_op_map(op), spot->pid, &spot->word, word)) {
+        qr_count(op, QR_COUNTER_CONSOLIDATION_CONFLICTS);
+        qr_discard_page(op, fresh.page);
+        return QR_RETRY;
+    }
+    qr_count(op, QR_COUNTER_CONSOLIDATIONS);
+    qr_counter_add(&op->thread->counters[QR_COUNTER_VERSIONS_COLLECTED], fresh.dropped);
+    qr_retire_page(op, view.page);
+    spot->word = word;
+    spot->page = fresh.page;
+    return 0;
+}

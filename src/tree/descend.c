@@ -1,0 +1,216 @@
+/*
+ * descend.c: the way down.
+ *
+ * Layer 4. From the root to the page that covers a key, level by level, and to the right where a split has moved the key.
+ * Whoever goes right posts the separator that was missing; whoever meets a half-done change finishes it.
+ *
+ * Why it is safe to go on from any word loaded: everything met is alive until the section ends, a page that was split
+ * or merged meanwhile leads by its sibling link or forwarding word to where its keys are, and a sealed page is not
+ * passed: its merge is finished first (its content may name pages that are gone).
+ */
+#include "tree/internal.h"
+
+/* Goes from PRIVATE to HEAD: the page was reached, so the left half of its split is in. */
+static void untag(struct qr_op *op, uint64_t pid, qr_word *word)
+{
+    qr_word head = qr_word_retag(*word, QR_WORD_HEAD);
+    if (qr_map_cas(qr_op_map(op), pid, word, head)) *word = head;
+}
+
+/* A page that is on disk: installs its image if the op has it, else asks for it. */
+static int fetch(struct qr_op *op, uint64_t pid, qr_word *word)
+{
+    uint64_t address = qr_word_value(*word);
+    for (uint32_t i = 0; i < op->image_count; i++) {
+        struct qr_op_image *image = &op->images[i];
+        if (image->address != address) continue;
+        qr_word head = qr_word_make(QR_WORD_HEAD, image->page, 0, 0);
+        if (qr_map_cas(qr_op_map(op), pid, word, head)) {
+            *word = head;
+            *image = op->images[--op->image_count];
+        }
+        return 0;
+    }
+    op->need_pid = pid;
+    op->need_address = address;
+    return QR_FETCH;
+}
+
+int qr_settle_word(struct qr_op *op, uint64_t *pid, qr_word *word)
+{
+    int result;
+    switch (qr_word_tag(*word)) {
+    case QR_WORD_HEAD:
+        return 0;
+    case QR_WORD_PRIVATE:
+        untag(op, *pid, word);
+        return 0;
+    case QR_WORD_DISK:
+        return fetch(op, *pid, word);
+    case QR_WORD_SEALED:
+        result = qr_merge_finish(op, *pid, *word);
+        if (result != 0) return result;
+        *word = qr_map_load(qr_op_map(op), *pid);
+        return 0;
+    case QR_WORD_FORWARD:
+        *pid = qr_word_value(*word);
+        *word = qr_map_load(qr_op_map(op), *pid);
+        return 0;
+    case QR_WORD_FREE:
+    case QR_WORD_UNLOADED:
+    default:
+        return QR_RETRY;
+    }
+}
+
+/* The entry for keys just below `key`. */
+static uint32_t index_below(const struct qr_page *page, const struct qr_key *key)
+{
+    uint32_t i = qr_inner_find(page, key);
+    if (i == 0) return 0;
+    struct quire_slice separator = qr_inner_key(page, i);
+    return qr_equal(separator.data, separator.size, key->data, key->size) ? i - 1 : i;
+}
+
+/* Whether the keys just below `key` lie beyond the page. */
+static bool beyond_below(const struct qr_page *page, const struct qr_key *key)
+{
+    if ((page->flags & QR_PAGE_HIGH_INFINITE) != 0) return false;
+    struct quire_slice high = qr_page_high(page);
+    return qr_compare(high.data, high.size, key->data, key->size) < 0;
+}
+
+/* The page's right sibling was reached by its link: its separator may be missing above. */
+static int help_right(struct qr_op *op, uint64_t pid, qr_word *word)
+{
+    while (qr_word_tag(*word) != QR_WORD_HEAD) {
+        if (qr_word_tag(*word) != QR_WORD_PRIVATE) return 0;
+        untag(op, pid, word);
+    }
+    if (QR_BUG(post_separator_late)) return 0;
+    qr_count(op, QR_COUNTER_HELPS);
+    return qr_post_separator(op, qr_word_block(*word));
+}
+
+/* One try; QR_RETRY: start again at the root. */
+static int descend_once(struct qr_op *op, const struct qr_key *key, uint8_t level, bool below, struct qr_spot *spot)
+{
+    struct qr_map *map = qr_op_map(op);
+    *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
+    spot->word = qr_map_load(map, spot->pid);
+    for (;;) {
+        while (QR_UNLIKELY(qr_word_tag(spot->word) != QR_WORD_HEAD)) {
+            uint64_t pid = spot->pid;
+            int result = qr_settle_word(op, &spot->pid, &spot->word);
+            if (result != 0) return result;
+            if (spot->pid != pid) spot->by_sibling = true;
+        }
+        const struct qr_page *page = qr_word_block(spot->word);
+        bool beyond = below ? beyond_below(page, key) : qr_page_key_beyond(page, key);
+        if (QR_UNLIKELY(beyond) && !QR_BUG(forget_high_key)) {
+            uint64_t right = page->right_pid;
+            qr_word word = qr_map_load(map, right);
+            int result = help_right(op, right, &word);
+            if (result != 0) return result;
+            spot->pid = right;
+            spot->word = word;
+            spot->by_sibling = true;
+            continue;
+        }
+        spot->page = page;
+        if (page->level <= level) return page->level == level ? 0 : QUIRE_NOT_FOUND;
+        uint32_t i = below ? index_below(page, key) : qr_inner_find(page, key);
+        spot->parent_pid = spot->pid;
+        spot->parent_word = spot->word;
+        spot->parent_index = i;
+        spot->by_sibling = false;
+        spot->pid = qr_inner_child(page, i);
+        spot->word = qr_map_load(map, spot->pid);
+        const uint8_t *block = qr_word_block(spot->word);
+        __builtin_prefetch(block);
+        __builtin_prefetch(block + 64);
+        __builtin_prefetch(block + QR_PAGE_HEADER);
+        if (qr_word_chain(spot->word) != 0)
+            __builtin_prefetch(block + (size_t)qr_word_head_offset(spot->word) * QR_DELTA_UNIT);
+    }
+}
+
+int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool below, struct qr_spot *ret_spot)
+{
+    int result;
+    do {
+        result = descend_once(op, key, level, below, ret_spot);
+    } while (result == QR_RETRY);
+    return result;
+}
+
+int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, struct qr_leaf_spot *ret_spot)
+{
+    struct qr_spot spot;
+    int result = qr_descend(op, key, 0, below, &spot);
+    if (result != 0) return result;
+    *ret_spot = (struct qr_leaf_spot){spot.pid, spot.word, qr_view_of(spot.word)};
+    return 0;
+}
+
+int qr_tree_last_leaf(struct qr_op *op, struct qr_leaf_spot *ret_spot)
+{
+    struct qr_map *map = qr_op_map(op);
+    uint64_t pid = op->tree->root;
+    qr_word word = qr_map_load(map, pid);
+    for (;;) {
+        int result = qr_settle_word(op, &pid, &word);
+        if (result != 0 && result != QR_RETRY) return result;
+        if (result == QR_RETRY) pid = op->tree->root;
+        if (qr_word_tag(word) != QR_WORD_HEAD || result == QR_RETRY) {
+            word = qr_map_load(map, pid);
+            continue;
+        }
+        const struct qr_page *page = qr_word_block(word);
+        if ((page->flags & QR_PAGE_HIGH_INFINITE) == 0) {
+            pid = page->right_pid;
+        } else if (page->kind == QR_PAGE_LEAF) {
+            *ret_spot = (struct qr_leaf_spot){pid, word, qr_view_of(word)};
+            return 0;
+        } else {
+            pid = qr_inner_child(page, page->count - 1);
+        }
+        word = qr_map_load(map, pid);
+    }
+}
+
+void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid, uint32_t bytes)
+{
+    if (pid == QR_PID_NONE || pid == QR_PID_UNKNOWN) return;
+    qr_word word = qr_map_load(qr_op_map(op), pid);
+    if (qr_word_tag(word) != QR_WORD_HEAD) return;
+    const uint8_t *block = qr_word_block(word);
+    for (uint32_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at);
+}
+
+bool qr_tree_leaf_if_low(struct qr_op *op, uint64_t pid, struct quire_slice low, struct qr_leaf_spot *ret_spot)
+{
+    if (pid == QR_PID_NONE || pid == QR_PID_UNKNOWN) return false;
+    qr_word word = qr_map_load(qr_op_map(op), pid);
+    if (qr_word_tag(word) != QR_WORD_HEAD) return false;
+    const struct qr_page *page = qr_word_block(word);
+    struct quire_slice other = qr_page_low(page);
+    if (page->kind != QR_PAGE_LEAF || page->tree_id != op->tree->id ||
+        !qr_equal(other.data, other.size, low.data, low.size))
+        return false;
+    *ret_spot = (struct qr_leaf_spot){pid, word, qr_view_of(word)};
+    return true;
+}
+
+/* ---- The op ----------------------------------------------------------------------------------------------------- */
+
+void qr_op_add_image(struct qr_op *op, uint64_t address, struct qr_page *page)
+{
+    QR_ASSERT(op->image_count < QR_OP_IMAGES);
+    op->images[op->image_count++] = (struct qr_op_image){address, page};
+}
+
+void qr_op_done(struct qr_op *op)
+{
+    while (op->image_count > 0) qr_discard_page(op, op->images[--op->image_count].page);
+}

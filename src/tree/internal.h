@@ -1,0 +1,132 @@
+/*
+ * internal.h: what the files of the tree share.
+ *
+ * Layer 4, this folder only. descend.c finds pages, write.c installs records, consolidate.c builds leaves, split.c and
+ * merge.c change the structure, parent.c posts and removes separators, policy.h says when.
+ */
+#ifndef QR_TREE_INTERNAL_H
+#define QR_TREE_INTERNAL_H
+
+#include "base/counter_ids.h"
+#include "base/counters.h"
+#include "base/stop.h"
+#include "tree/tree.h"
+
+/* A page met on the way down, as its word showed it. */
+struct qr_spot {
+    uint64_t pid;
+    qr_word word;
+    const struct qr_page *page;
+    uint64_t parent_pid; /* QR_PID_NONE at the root */
+    qr_word parent_word;
+    uint32_t parent_index; /* of the entry that led here */
+    bool by_sibling;       /* reached by a sibling link or a forwarding word */
+};
+
+static inline void qr_count(struct qr_op *op, enum qr_counter counter)
+{
+    qr_counter_add(&op->thread->counters[counter], 1);
+}
+
+static inline struct qr_map *qr_op_map(const struct qr_op *op)
+{
+    return op->tree->env->map;
+}
+
+static inline struct qr_leaf_view qr_view_of(qr_word word)
+{
+    return (struct qr_leaf_view){qr_word_block(word), qr_word_chain(word), qr_word_head_offset(word)};
+}
+
+/* ---- descend.c -------------------------------------------------------------------------------------------------- */
+
+/*
+ * Goes down to `level` and to the page that covers key there; with `below`, to the page that covers the keys just below
+ * it. The page is HEAD. 0, QR_FETCH, NO_MEMORY (helping needed memory); QUIRE_NOT_FOUND if the tree is not that high.
+ */
+int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool below, struct qr_spot *ret_spot);
+
+/*
+ * Deals with a word that is not HEAD: *pid and *word become what to go on with (the word may again be anything).
+ * 0, QR_FETCH, NO_MEMORY; QR_RETRY: start at the root.
+ */
+int qr_settle_word(struct qr_op *op, uint64_t *pid, qr_word *word);
+
+/* ---- consolidate.c ---------------------------------------------------------------------------------------------- */
+
+#define QR_BOUNDS_MAX 64u
+
+/* What may be collected, as of one moment. */
+struct qr_bounds {
+    struct qr_retention retention;
+    uint64_t generation; /* of the snapshot registry; see qr_bounds_hold */
+    uint64_t safe_version;
+    uint64_t values[QR_BOUNDS_MAX + 1];
+};
+
+/* Loads the bounds; `pending`: for a page that will also get a record with a newer LSN than all others. */
+void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *ret_bounds);
+
+/* With an LSN reserved: whether no snapshot has begun since the bounds were loaded. Otherwise what was dropped because
+ * of the pending record may be seen by it. */
+bool qr_bounds_hold(const struct qr_tree *tree, const struct qr_bounds *bounds);
+
+/* A leaf built and not installed. */
+struct qr_fresh_leaf {
+    struct qr_page *page;
+    uint8_t *pending; /* its pending record, NULL if none or dropped */
+    uint32_t dropped;
+};
+
+/*
+ * Builds the consolidation of a leaf, with a pending record or without. 0, NO_MEMORY.
+ */
+int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_view *view,
+                         const struct qr_record_spec *pending, const struct qr_bounds *bounds,
+                         struct qr_fresh_leaf *ret_fresh);
+
+/* Builds the leaf of plan records [from, to). area: whether it gets room for deltas. 0, NO_MEMORY. */
+int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t from, uint32_t to,
+                      const struct qr_page_identity *identity, const struct qr_leaf_properties *properties, bool area,
+                      struct qr_fresh_leaf *ret_fresh);
+
+/* Consolidates a leaf that has a chain or something to drop. 0: installed; QR_RETRY: lost; QUIRE_NOT_FOUND: nothing to
+ * do; NO_MEMORY. On 0 spot shows the new page. */
+int qr_consolidate(struct qr_op *op, struct qr_spot *spot);
+
+/* Gives back a block that was never installed. */
+void qr_discard_page(struct qr_op *op, struct qr_page *page);
+
+/* Retires the block of a page that was replaced. */
+void qr_retire_page(struct qr_op *op, const struct qr_page *page);
+
+/* ---- Structure changes ------------------------------------------------------------------------------------------ */
+
+/* Splits the page of spot if it is above its size and can be. Done or not, only NO_MEMORY and QR_FETCH are failures. */
+int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end);
+
+/* Merges the page if it is underfull, and goes on upwards. As above. */
+int qr_merge_if_small(struct qr_op *op, const struct qr_spot *spot);
+
+/* Finishes the merge of a sealed page. 0: its word is FORWARD now. QR_FETCH, NO_MEMORY, QR_RETRY. */
+int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed);
+
+/* A marked entry at index of the inner page of spot: seals the child and finishes. */
+int qr_merge_marked(struct qr_op *op, const struct qr_spot *parent, uint32_t index);
+
+/* Puts the separator of `right` (a page of the op's section) into the level above. One that is there or no longer wanted
+ * is no failure. 0, QR_FETCH, NO_MEMORY. */
+int qr_post_separator(struct qr_op *op, const struct qr_page *right);
+
+/* Takes the separator of a merged page out of the level above it and frees the id. low: points to live memory. */
+int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low, uint64_t pid);
+
+/* Installs a new inner page of these entries over spot's, whose old block it retires. 0, QR_RETRY, NO_MEMORY. */
+int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
+                     const struct qr_page_identity *identity);
+
+/* Allocates and builds an inner page. */
+int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_t count,
+                 const struct qr_page_identity *identity, struct qr_page **ret_page);
+
+#endif

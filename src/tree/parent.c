@@ -1,0 +1,138 @@
+/*
+ * parent.c: separators: posting, removing, and replacing inner pages.
+ *
+ * Layer 4. An inner page changes only by being replaced. Each function here loads the parent's word first and judges
+ * everything else afterwards, so that a CAS from that word fails if the judgement became wrong:
+ *
+ * PARENT-1 A separator is posted only if, after the load of the parent's word, the right page was HEAD, unsealed, with
+ *          that low key. If it is merged away later, its separator is removed from a later word of the parent, and the
+ *          CAS here fails. So a separator never leads to a page that is gone.
+ * PARENT-2 A separator is removed only after the page's word is FORWARD. The remover retires the id.
+ */
+#include "base/alloc.h"
+#include "tree/internal.h"
+#include "tree/policy.h"
+
+int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_t count,
+                 const struct qr_page_identity *identity, struct qr_page **ret_page)
+{
+    size_t block_size;
+    size_t size = qr_inner_size(entries, count, identity);
+    void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, true, &block_size);
+    if (block == NULL) return QUIRE_ERR_NO_MEMORY;
+    qr_inner_build(block, block_size, entries, count, identity);
+    *ret_page = block;
+    return 0;
+}
+
+int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
+                     const struct qr_page_identity *identity)
+{
+    struct qr_page *fresh;
+    int result = qr_inner_new(op, entries, count, identity, &fresh);
+    if (result != 0) return result;
+    qr_word expected = spot->word;
+    if (!qr_map_cas(qr_op_map(op), spot->pid, &expected, qr_word_make(QR_WORD_HEAD, fresh, 0, 0))) {
+        qr_discard_page(op, fresh);
+        return QR_RETRY;
+    }
+    qr_retire_page(op, spot->page);
+    return 0;
+}
+
+/* An array for the entries of an inner page and some more. */
+static struct qr_inner_entry *entries_alloc(const struct qr_page *page, uint32_t more)
+{
+    return qr_malloc(((size_t)page->count + more) * sizeof(struct qr_inner_entry));
+}
+
+/* Whether the page that a separator is to lead to is live: PARENT-1. */
+static bool is_live(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_slice low)
+{
+    qr_word word = qr_map_load(qr_op_map(op), pid);
+    if (qr_word_tag(word) != QR_WORD_HEAD) return false;
+    const struct qr_page *page = qr_word_block(word);
+    struct quire_slice other = qr_page_low(page);
+    return page->level == level && qr_equal(other.data, other.size, low.data, low.size);
+}
+
+/* One try. QUIRE_EXISTS: the separator is there, or is not wanted any more. */
+static int post_once(struct qr_op *op, const struct qr_key *key, const struct qr_page *right, struct qr_spot *parent,
+                     bool *ret_at_end)
+{
+    struct quire_slice low = qr_page_low(right);
+    int result = qr_descend(op, key, (uint8_t)(right->level + 1), false, parent);
+    if (result == QUIRE_NOT_FOUND) return QUIRE_EXISTS; /* the level above went away: the page is being merged */
+    if (result != 0) return result;
+    const struct qr_page *page = parent->page;
+    uint32_t at = qr_inner_find(page, key);
+    struct quire_slice present = at == 0 ? qr_page_low(page) : qr_inner_key(page, at);
+    if (qr_equal(present.data, present.size, low.data, low.size)) return QUIRE_EXISTS;
+    QR_STOP("post.parent_loaded");
+    if (!is_live(op, right->pid, right->level, low)) return QUIRE_EXISTS;
+
+    struct qr_inner_entry *entries = entries_alloc(page, 1);
+    if (entries == NULL) return QUIRE_ERR_NO_MEMORY;
+    struct qr_page_identity identity = qr_page_identity(page);
+    qr_inner_entries(page, entries);
+    memmove(entries + at + 2, entries + at + 1, (page->count - at - 1) * sizeof(*entries));
+    entries[at + 1] = (struct qr_inner_entry){low, right->pid};
+    *ret_at_end = identity.high_infinite && at + 1 == page->count;
+    result = qr_inner_replace(op, parent, entries, page->count + 1, &identity);
+    qr_free(entries);
+    return result;
+}
+
+int qr_post_separator(struct qr_op *op, const struct qr_page *right)
+{
+    struct quire_slice low = qr_page_low(right);
+    struct qr_key key = qr_key_make(low.data, low.size);
+    struct qr_spot parent;
+    bool at_end = false;
+    int result;
+    do {
+        result = post_once(op, &key, right, &parent, &at_end);
+    } while (result == QR_RETRY);
+    if (result == QUIRE_EXISTS) return 0;
+    if (result != 0) return result;
+    QR_STOP("post.posted");
+    return qr_split_if_large(op, parent.pid, at_end);
+}
+
+/* One try. QUIRE_NOT_FOUND: no such separator. */
+static int remove_once(struct qr_op *op, const struct qr_key *key, uint8_t level, uint64_t pid, struct qr_spot *parent)
+{
+    int result = qr_descend(op, key, (uint8_t)(level + 1), false, parent);
+    if (result != 0) return result;
+    const struct qr_page *page = parent->page;
+    uint32_t at = qr_inner_find(page, key);
+    if (at == 0 || qr_inner_child(page, at) != pid) return QUIRE_NOT_FOUND;
+    struct quire_slice separator = qr_inner_key(page, at);
+    if (!qr_equal(separator.data, separator.size, key->data, key->size)) return QUIRE_NOT_FOUND;
+
+    struct qr_inner_entry *entries = entries_alloc(page, 0);
+    if (entries == NULL) return QUIRE_ERR_NO_MEMORY;
+    struct qr_page_identity identity = qr_page_identity(page);
+    qr_inner_entries(page, entries);
+    memmove(entries + at, entries + at + 1, (page->count - at - 1) * sizeof(*entries));
+    result = qr_inner_replace(op, parent, entries, page->count - 1, &identity);
+    qr_free(entries);
+    return result;
+}
+
+int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low, uint64_t pid)
+{
+    struct qr_key key = qr_key_make(low.data, low.size);
+    struct qr_spot parent;
+    int result;
+    do {
+        result = remove_once(op, &key, level, pid, &parent);
+    } while (result == QR_RETRY);
+    if (result == QUIRE_NOT_FOUND) return 0;
+    if (result != 0) return result;
+    if (QR_BUG(reuse_id_early))
+        qr_map_free(qr_op_map(op), pid);
+    else
+        qr_epoch_retire(op->thread, QR_RETIRE_PID, (void *)(uintptr_t)pid, 0);
+    return 0;
+}

@@ -1,0 +1,42 @@
+/*
+ * policy.h: when to consolidate, split and merge, and how much room a page gets.
+ *
+ * Layer 4. Mechanism is elsewhere; every threshold of the tree is here.
+ */
+#ifndef QR_TREE_POLICY_H
+#define QR_TREE_POLICY_H
+
+#include "tree/tree.h"
+
+static inline uint32_t qr_policy_page_size(const struct qr_tree *tree, const struct qr_page *page)
+{
+    return page->kind == QR_PAGE_LEAF ? tree->settings.leaf_page_size_bytes : tree->settings.inner_page_size_bytes;
+}
+
+static inline bool qr_policy_large(const struct qr_tree *tree, const struct qr_page *page)
+{
+    return page->content_bytes > qr_policy_page_size(tree, page);
+}
+
+/* Underfull: below a quarter, so that a page that was just split is far from it. */
+static inline bool qr_policy_small(const struct qr_tree *tree, const struct qr_page *page)
+{
+    return page->content_bytes - QR_PAGE_HEADER < (qr_policy_page_size(tree, page) - QR_PAGE_HEADER) / 4;
+}
+
+/* Whether two neighbours may become one page: it must not split again at once. */
+static inline bool qr_policy_fit(const struct qr_tree *tree, const struct qr_page *left, const struct qr_page *right)
+{
+    uint64_t size = qr_policy_page_size(tree, left);
+    return (uint64_t)left->content_bytes + right->content_bytes - QR_PAGE_HEADER <= size - size / 4;
+}
+
+/* Bytes of delta area for a leaf: room for a full chain of average records. */
+static inline uint64_t qr_policy_area(const struct qr_tree *tree, uint64_t record_bytes, uint32_t records)
+{
+    uint64_t average = records == 0 ? 64 : record_bytes / records;
+    if (average > tree->settings.leaf_page_size_bytes / 4) return 0; /* few large records: consolidate each time */
+    return tree->settings.chain_limit * qr_delta_size(average, tree->settings.align_log2);
+}
+
+#endif

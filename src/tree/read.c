@@ -1,0 +1,123 @@
+/*
+ * read.c: point lookups, one at a time and interleaved.
+ *
+ * Layer 4. Linearization point of a lookup: the load of the leaf's mapping word whose page covers the key. The words of
+ * the pages above only have to lead there.
+ */
+#include "tree/internal.h"
+
+/* Lines of a page that a search will want, asked for as soon as its address is known. */
+static inline void prefetch_page(qr_word word)
+{
+    const uint8_t *block = qr_word_block(word);
+    __builtin_prefetch(block);
+    __builtin_prefetch(block + QR_PAGE_HEADER);
+    if (qr_word_chain(word) != 0)
+        __builtin_prefetch(block + (size_t)qr_word_head_offset(word) * QR_DELTA_UNIT);
+}
+
+static inline void set_value(struct quire_value *ret_value, const struct qr_page *page, const uint8_t *record)
+{
+    const bool caller = qr_page_caller(page);
+    ret_value->data = qr_record_value(record, caller, page->align_log2);
+    ret_value->size = qr_record_value_size(record);
+    ret_value->lsn = qr_record_lsn(record);
+    ret_value->version = qr_record_version(record, caller);
+}
+
+/* Searches a leaf that is all there. */
+static inline int search_leaf(qr_word word, const struct qr_key *key, uint64_t version, struct quire_value *ret_value)
+{
+    struct qr_leaf_view view = qr_view_of(word);
+    const uint8_t *record = qr_leaf_find(&view, key, version);
+    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return QUIRE_NOT_FOUND;
+    set_value(ret_value, view.page, record);
+    return 0;
+}
+
+/* Any way down but the plain one. */
+static QR_NOINLINE int find_slow(struct qr_op *op, const struct qr_key *key, uint64_t version,
+                                 struct quire_value *ret_value)
+{
+    struct qr_spot spot;
+    int result = qr_descend(op, key, 0, false, &spot);
+    if (result != 0) return result;
+    return search_leaf(spot.word, key, version, ret_value);
+}
+
+int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, struct quire_value *ret_value)
+{
+    const struct qr_map *map = qr_op_map(op);
+    qr_word word = qr_map_load(map, op->tree->root);
+    for (;;) {
+        if (QR_UNLIKELY(qr_word_tag(word) != QR_WORD_HEAD)) return find_slow(op, key, version, ret_value);
+        prefetch_page(word);
+        const struct qr_page *page = qr_word_block(word);
+        if (QR_UNLIKELY(qr_page_key_beyond(page, key))) return find_slow(op, key, version, ret_value);
+        if (page->kind == QR_PAGE_LEAF) return search_leaf(word, key, version, ret_value);
+        word = qr_map_load(map, qr_inner_child(page, qr_inner_find(page, key)));
+    }
+}
+
+/* ---- Many at once ----------------------------------------------------------------------------------------------- */
+
+/* One level for all: from words to child ids, asking for the words; then the words, asking for the pages. A lookup that
+ * has reached its leaf, or must go the slow way, waits. */
+enum lane { LANE_DOWN, LANE_LEAF, LANE_SLOW };
+
+static bool step_lanes(struct qr_op *op, const struct qr_key *keys, uint32_t count, qr_word *words, uint8_t *lanes)
+{
+    const struct qr_map *map = qr_op_map(op);
+    uint64_t pids[QR_FIND_BATCH];
+    bool more = false;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (lanes[i] != LANE_DOWN) continue;
+        if (QR_UNLIKELY(qr_word_tag(words[i]) != QR_WORD_HEAD)) {
+            lanes[i] = LANE_SLOW;
+            continue;
+        }
+        const struct qr_page *page = qr_word_block(words[i]);
+        if (QR_UNLIKELY(qr_page_key_beyond(page, &keys[i]))) {
+            lanes[i] = LANE_SLOW;
+        } else if (page->kind == QR_PAGE_LEAF) {
+            lanes[i] = LANE_LEAF;
+        } else {
+            pids[i] = qr_inner_child(page, qr_inner_find(page, &keys[i]));
+            qr_map_prefetch(map, pids[i]);
+            more = true;
+        }
+    }
+    if (!more) return false;
+    for (uint32_t i = 0; i < count; i++) {
+        if (lanes[i] != LANE_DOWN) continue;
+        words[i] = qr_map_load(map, pids[i]);
+        prefetch_page(words[i]);
+    }
+    return true;
+}
+
+void qr_tree_find_many(struct qr_op *op, const struct qr_key *keys, uint32_t count, uint64_t version,
+                       struct quire_value *ret_values, int *ret_results)
+{
+    qr_word words[QR_FIND_BATCH];
+    uint8_t lanes[QR_FIND_BATCH];
+    qr_word root = qr_map_load(qr_op_map(op), op->tree->root);
+
+    QR_ASSERT(count <= QR_FIND_BATCH);
+    for (uint32_t i = 0; i < count; i++) {
+        words[i] = root;
+        lanes[i] = LANE_DOWN;
+    }
+    while (step_lanes(op, keys, count, words, lanes)) {
+    }
+    for (uint32_t i = 0; i < count; i++) { /* records: the fingerprints are there, ask for what they point at */
+        if (lanes[i] != LANE_LEAF) continue;
+        struct qr_leaf_view view = qr_view_of(words[i]);
+        qr_leaf_prefetch_match(&view, &keys[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        ret_results[i] = QR_RETRY;
+        if (lanes[i] == LANE_LEAF) ret_results[i] = search_leaf(words[i], &keys[i], version, &ret_values[i]);
+    }
+}

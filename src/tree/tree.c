@@ -1,0 +1,174 @@
+/*
+ * tree.c: the life of a tree, its safe version, and walks over all of it.
+ *
+ * Layer 4.
+ */
+#include "tree/tree.h"
+
+#include "base/alloc.h"
+#include "tree/internal.h"
+#include "tree/policy.h"
+
+int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id,
+                   const struct qr_tree_settings *settings, struct qr_tree *ret_tree)
+{
+    struct qr_op op;
+    struct qr_plan plan;
+    struct qr_fresh_leaf fresh;
+    struct qr_page_identity identity = {.tree_id = id, .high_infinite = true};
+    struct qr_leaf_properties properties = {0};
+    qr_word nothing = qr_word_number(QR_WORD_FREE, 0);
+
+    *ret_tree = (struct qr_tree){.env = env, .settings = *settings, .id = id};
+    atomic_init(&ret_tree->safe_version, 0);
+    int result = qr_map_alloc(env->map, nothing, false, &ret_tree->root);
+    if (result != 0) return result;
+    identity.pid = ret_tree->root;
+    qr_op_init(&op, ret_tree, thread);
+    qr_plan_init(&plan, settings->caller_versions, settings->align_log2);
+    result = qr_leaf_from_plan(&op, &plan, 0, 0, &identity, &properties, true, &fresh);
+    if (result != 0) {
+        qr_map_free(env->map, ret_tree->root);
+        return result;
+    }
+    qr_word word = qr_map_load(env->map, ret_tree->root);
+    bool installed = qr_map_cas(env->map, ret_tree->root, &word, qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0));
+    QR_ASSERT(installed);
+    (void)installed;
+    return 0;
+}
+
+void qr_tree_raise_safe_version(struct qr_tree *tree, uint64_t version)
+{
+    /* relaxed: the exchange below checks it */
+    uint64_t present = atomic_load_explicit(&tree->safe_version, memory_order_relaxed);
+    /* order: tree.safe.raise pairs with tree.safe.read: only the number itself is published */
+    while (present < version &&
+           !atomic_compare_exchange_weak_explicit(&tree->safe_version, &present, version, memory_order_release,
+                                                  memory_order_relaxed)) {
+    }
+}
+
+uint64_t qr_tree_safe_version(const struct qr_tree *tree)
+{
+    /* order: tree.safe.read pairs with tree.safe.raise */
+    return atomic_load_explicit(&tree->safe_version, memory_order_acquire);
+}
+
+/* ---- Maintenance ------------------------------------------------------------------------------------------------ */
+
+void qr_walk_done(struct qr_walk *walk)
+{
+    qr_free(walk->key);
+    *walk = (struct qr_walk){0};
+}
+
+static bool walk_to(struct qr_walk *walk, struct quire_slice key)
+{
+    if (key.size > walk->key_capacity || walk->key == NULL) {
+        uint8_t *grown = qr_realloc(walk->key, key.size + 64);
+        if (grown == NULL) return false;
+        walk->key = grown;
+        walk->key_capacity = (uint32_t)key.size + 64;
+    }
+    qr_copy(walk->key, key.data, key.size);
+    walk->key_size = (uint32_t)key.size;
+    return true;
+}
+
+/* Finishes merges that somebody has begun and left. */
+static int finish_marked(struct qr_op *op, const struct qr_spot *leaf, uint64_t *changes)
+{
+    if (leaf->parent_pid == QR_PID_NONE) return 0;
+    struct qr_spot parent = {.pid = leaf->parent_pid, .word = leaf->parent_word};
+    parent.page = qr_word_block(parent.word);
+    uint32_t i = leaf->parent_index;
+    if (i >= parent.page->count || !qr_inner_merging(parent.page, i)) return 0;
+    (*changes)++;
+    return qr_merge_marked(op, &parent, i);
+}
+
+/* All that is to be done at one leaf. *ret_end: it was the last one. */
+static int maintain_leaf(struct qr_op *op, struct qr_walk *walk, uint64_t *changes, bool *ret_end)
+{
+    struct qr_spot spot;
+    struct qr_key key = qr_key_make(walk->key, walk->key_size);
+    int result = qr_descend(op, &key, 0, false, &spot);
+    if (result != 0) return result;
+    result = finish_marked(op, &spot, changes);
+    if (result != 0) return result;
+    result = qr_consolidate(op, &spot);
+    if (result == 0) (*changes)++;
+    if (result == QR_RETRY) return 0; /* somebody writes there: look again */
+    if (result != 0 && result != QUIRE_NOT_FOUND) return result;
+
+    *ret_end = (spot.page->flags & QR_PAGE_HIGH_INFINITE) != 0;
+    if (!*ret_end && !walk_to(walk, qr_page_high(spot.page))) return QUIRE_ERR_NO_MEMORY;
+    /* relaxed: own counters */
+    uint64_t before = qr_counter_read(&op->thread->counters[QR_COUNTER_MERGES]) +
+                      qr_counter_read(&op->thread->counters[QR_COUNTER_SPLITS]);
+    if (qr_policy_large(op->tree, spot.page)) {
+        result = qr_split_if_large(op, spot.pid, false);
+    } else {
+        bool lonely = spot.parent_pid != QR_PID_NONE && ((struct qr_page *)qr_word_block(spot.parent_word))->count == 1;
+        result = qr_policy_small(op->tree, spot.page) || lonely ? qr_merge_if_small(op, &spot) : 0;
+    }
+    *changes += qr_counter_read(&op->thread->counters[QR_COUNTER_MERGES]) +
+                qr_counter_read(&op->thread->counters[QR_COUNTER_SPLITS]) - before;
+    return result;
+}
+
+int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, uint64_t *ret_changes)
+{
+    if (!walk->started) {
+        if (!walk_to(walk, (struct quire_slice){0})) return QUIRE_ERR_NO_MEMORY;
+        walk->started = true;
+    }
+    op->use_reserve = true;
+    for (uint32_t i = 0; i < leaves; i++) {
+        bool end = false;
+        int result = maintain_leaf(op, walk, ret_changes, &end);
+        if (result != 0) return result;
+        if (end) {
+            walk->started = false;
+            return QUIRE_END;
+        }
+    }
+    return 0;
+}
+
+/* ---- Measuring -------------------------------------------------------------------------------------------------- */
+
+static void measure_leaf(const struct qr_leaf_view *view, struct qr_tree_gauges *gauges)
+{
+    gauges->leaves++;
+    gauges->records += view->page->count + view->chain;
+    gauges->chains[view->chain]++;
+}
+
+/* The children of one inner page. */
+static void measure_children(struct qr_op *op, const struct qr_page *page, struct qr_tree_gauges *gauges)
+{
+    gauges->inners++;
+    for (uint32_t i = 0; i < page->count; i++) {
+        qr_word word = qr_map_load(qr_op_map(op), qr_inner_child(page, i));
+        if (qr_word_tag(word) != QR_WORD_HEAD && qr_word_tag(word) != QR_WORD_PRIVATE) continue;
+        struct qr_leaf_view view = qr_view_of(word);
+        if (view.page->kind == QR_PAGE_LEAF)
+            measure_leaf(&view, gauges);
+        else
+            measure_children(op, view.page, gauges);
+    }
+}
+
+void qr_tree_measure(struct qr_op *op, struct qr_tree_gauges *gauges)
+{
+    qr_word word = qr_map_load(qr_op_map(op), op->tree->root);
+    if (qr_word_tag(word) != QR_WORD_HEAD) return;
+    struct qr_leaf_view view = qr_view_of(word);
+    gauges->height = qr_max(gauges->height, view.page->level + 1u);
+    if (view.page->kind == QR_PAGE_LEAF)
+        measure_leaf(&view, gauges);
+    else
+        measure_children(op, view.page, gauges);
+}

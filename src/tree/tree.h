@@ -1,0 +1,218 @@
+/*
+ * tree.h: the Bw-tree: what the layers above may do with it.
+ *
+ * Layer 4. A tree is a root page id; everything else is in the mapping table. Leaves carry chains of deltas, inner pages
+ * are replaced. src/tree/README.md tells the algorithm, doc/concurrency.md argues each window.
+ *
+ * TREE-1  The root keeps its id. Every level is a list of pages by ascending keys, linked to the right; a page covers
+ *         [low key, high key); the left-most low key is empty, the right-most page has no high key.
+ * TREE-2  A page installed at a word has a max_lsn not below that of what it replaces, and a record installed has an LSN
+ *         above it: per page, install order is LSN order (growing-LSN rule).
+ * TREE-3  The tree does no I/O. A call that needs a page which is on disk returns QR_FETCH with the address in the op;
+ *         the caller reads it, hands the image in by qr_op_add_image and calls again.
+ * TREE-4  Calls are made inside an epoch section of op->thread, and what they hand out lives as long as that section.
+ *
+ * Progress: lock-free. A thread stopped anywhere stops nobody: half-done structure changes are finished by whoever
+ * meets them.
+ */
+#ifndef QR_TREE_TREE_H
+#define QR_TREE_TREE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include <quire/quire.h>
+
+#include "epoch/epoch.h"
+#include "log/log.h"
+#include "map/map.h"
+#include "page/leaf.h"
+#include "page/plan.h"
+#include "page/search.h"
+
+/* ---- Results ---------------------------------------------------------------------------------------------------- */
+
+/* Besides 0 and the codes of enum qr_result that are named at each call. Positive, clear of the public ones. */
+enum qr_tree_result {
+    QR_FETCH = 1000, /* a page must be read: op->need_address */
+    QR_RETRY = 1001, /* inside the tree only: somebody else was first, start again */
+};
+
+/* ---- Surroundings ----------------------------------------------------------------------------------------------- */
+
+/* What a caller above hands down. Called inside epoch sections; they may not wait. */
+struct qr_tree_ops {
+    /*
+     * Bounds of what open snapshots see, descending: at most `capacity`; returns their number, or UINT32_MAX if there are
+     * more (then nothing is collected). *ret_keep_above: every version above it stays, since a snapshot is being taken
+     * whose bound is not known yet; UINT64_MAX if none is.
+     */
+    uint32_t (*snapshot_bounds)(void *context, uint64_t *ret_bounds, uint32_t capacity, uint64_t *ret_keep_above);
+};
+
+/* What the trees of one database share. */
+struct qr_tree_env {
+    struct qr_arena *arena;
+    struct qr_epoch *epoch;
+    struct qr_map *map;
+    struct qr_log *log;
+    const struct qr_tree_ops *ops;
+    void *context;
+    /* Raised (seq_cst) by each new snapshot before it loads its tail; see retention.c. */
+    _Atomic uint64_t *snapshot_generation;
+};
+
+/* What the epoch calls back with: kinds of retired things (struct qr_epoch_ops). */
+enum { QR_RETIRE_PID = 1 };
+
+struct qr_tree_settings {
+    uint32_t leaf_page_size_bytes;
+    uint32_t inner_page_size_bytes;
+    uint32_t chain_limit;
+    uint8_t align_log2;
+    bool caller_versions;
+};
+
+struct qr_tree {
+    struct qr_tree_env *env;
+    struct qr_tree_settings settings;
+    uint32_t id;
+    uint64_t root;
+    _Atomic uint64_t safe_version; /* caller versions: 0 = not set */
+};
+
+/* ---- Operations ------------------------------------------------------------------------------------------------- */
+
+#define QR_OP_IMAGES 24u
+
+struct qr_op_image {
+    uint64_t address;
+    struct qr_page *page; /* a block of the arena; the op owns it until it is installed */
+};
+
+/* The context of one operation: who does it, on which tree, with which images. */
+struct qr_op {
+    struct qr_tree *tree;
+    struct qr_thread *thread;
+    uint64_t need_pid, need_address; /* after QR_FETCH */
+    uint32_t image_count;
+    bool use_reserve; /* may dip into the memory reserve: deletions, structure changes */
+    struct qr_op_image images[QR_OP_IMAGES];
+};
+
+static inline void qr_op_init(struct qr_op *op, struct qr_tree *tree, struct qr_thread *thread)
+{
+    op->tree = tree;
+    op->thread = thread;
+    op->image_count = 0;
+    op->use_reserve = false;
+}
+
+/* Frees images that were not installed. Every op that got images needs it. */
+void qr_op_done(struct qr_op *op);
+
+/* After QR_FETCH: hands in a block of the arena with the page that was read; the op owns it. */
+void qr_op_add_image(struct qr_op *op, uint64_t address, struct qr_page *page);
+
+/* ---- Life ------------------------------------------------------------------------------------------------------- */
+
+/* Makes an empty tree: a root that is an empty leaf. 0 or NO_MEMORY. */
+int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id,
+                   const struct qr_tree_settings *settings, struct qr_tree *ret_tree);
+
+/* ---- Reading ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * Finds the record with the highest version not above `version`. 0: *ret_record (a put) lies in the page of *ret_view;
+ * QUIRE_NOT_FOUND (absent or deleted), QR_FETCH, NO_MEMORY.
+ */
+int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, struct quire_value *ret_value);
+
+/* Lookups that qr_tree_find_many interleaves at a time. */
+#define QR_FIND_BATCH 16u
+
+/*
+ * As qr_tree_find for count <= QR_FIND_BATCH keys, their memory latencies overlapped. ret_results[i]: 0, QUIRE_NOT_FOUND,
+ * or QR_RETRY: not to be had this way, ask singly.
+ */
+void qr_tree_find_many(struct qr_op *op, const struct qr_key *keys, uint32_t count, uint64_t version,
+                       struct quire_value *ret_values, int *ret_results);
+
+/* A leaf found for a scan. */
+struct qr_leaf_spot {
+    uint64_t pid;
+    qr_word word;
+    struct qr_leaf_view view;
+};
+
+/* The leaf that covers key; with `below`, the one that covers the keys just below it (key not empty). 0, QR_FETCH,
+ * NO_MEMORY. */
+int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, struct qr_leaf_spot *ret_spot);
+
+/* The last leaf. As above. */
+int qr_tree_last_leaf(struct qr_op *op, struct qr_leaf_spot *ret_spot);
+
+/* Asks for the cache lines of the leaf `pid`, should it be one, up to `bytes` of it. */
+void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid, uint32_t bytes);
+
+/* Whether `pid` is at present a leaf of this tree with exactly this low key: then *ret_spot is set. A shortcut for
+ * scans; any id that once was a page may be asked for. */
+bool qr_tree_leaf_if_low(struct qr_op *op, uint64_t pid, struct quire_slice low, struct qr_leaf_spot *ret_spot);
+
+/* ---- Writing ---------------------------------------------------------------------------------------------------- */
+
+struct qr_write;
+
+/*
+ * Looks at the newest record of the key (NULL: none or deleted) and decides: 0 = go on (it may change write->value and
+ * kind), else the result that the write returns. May be called several times; must not wait.
+ */
+typedef int qr_write_condition(struct qr_write *write, const struct quire_value *present);
+
+struct qr_write {
+    struct qr_key key;
+    uint8_t kind; /* QR_RECORD_PUT or QR_RECORD_DELETE */
+    uint32_t value_size;
+    const uint8_t *value;
+    uint64_t version;              /* caller versions */
+    qr_write_condition *condition; /* NULL: blind */
+    void *argument;                /* the condition's own */
+    uint64_t ret_lsn;
+};
+
+/*
+ * Writes one record. 0, what the condition answered, NO_MEMORY, LSN_TOO_OLD (caller versions), QR_FETCH. On anything but
+ * 0 nothing has changed.
+ */
+int qr_tree_write(struct qr_op *op, struct qr_write *write);
+
+/* ---- Caller versions -------------------------------------------------------------------------------------------- */
+
+void qr_tree_raise_safe_version(struct qr_tree *tree, uint64_t version);
+uint64_t qr_tree_safe_version(const struct qr_tree *tree);
+
+/* ---- Maintenance ------------------------------------------------------------------------------------------------ */
+
+/* Where a walk of maintenance stands. The key is copied. */
+struct qr_walk {
+    uint8_t *key; /* qr_malloc */
+    uint32_t key_size, key_capacity;
+    bool started;
+};
+void qr_walk_done(struct qr_walk *walk);
+
+/*
+ * Visits the next `leaves` leaves: consolidates chains, drops what nobody sees, merges underfull pages, finishes what is
+ * half done. *ret_changes grows by what was changed. 0: more leaves to come; QUIRE_END: the walk came to the end of
+ * the tree (and begins anew with the next call); QR_FETCH, NO_MEMORY.
+ */
+int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, uint64_t *ret_changes);
+
+/* What a walk over the whole tree finds; sums are added to *stats. Resident pages only. */
+struct qr_tree_gauges {
+    uint64_t leaves, inners, height, records;
+    uint64_t chains[QR_CHAIN_MAX + 1];
+};
+void qr_tree_measure(struct qr_op *op, struct qr_tree_gauges *gauges);
+
+#endif

@@ -1,0 +1,270 @@
+/*
+ * write.c: installing one record.
+ *
+ * Layer 4. A write goes down to its leaf, prepares a delta in the leaf's area (or, if chain or area are full, the
+ * consolidated page that contains the record), and installs it with one CAS inside its slot window:
+ *
+ *     slot open | reserve LSN | write frame | CAS on the mapping word | decide the frame | slot close
+ *
+ * WRITE-1 All that can fail or take long is done before the slot opens (rule R11). After a lost CAS, inside the window,
+ *         the prepared delta is only linked anew, if the same block still takes it and the LSN is above the new head's;
+ *         everything else voids the frame, closes the slot and starts again.
+ * WRITE-2 The record is installed on a page whose max_lsn is below its LSN (growing-LSN rule): if not, the frame is
+ *         voided and a new LSN reserved.
+ * WRITE-3 A conditional write is installed only on the head on which its condition was judged, or on one where the
+ *         newest version of its key is still the one that it saw.
+ * WRITE-4 The tree's safe version is looked at after each load of the word that is CASed.
+ *
+ * Linearization point: the successful CAS. ABA: MAP-1. Reclamation: an area is part of its block; a consolidation
+ * retires the old block whole.
+ */
+#include "tree/internal.h"
+#include "tree/policy.h"
+
+/* The newest version in a leaf when a condition was judged: NONE, or its LSN (LSNs are unique). */
+#define NO_VERSION 0u
+
+/* What is known while one write is under way. */
+struct attempt {
+    struct qr_op *op;
+    struct qr_write *write;
+    struct qr_spot spot;
+    struct qr_leaf_view view;
+    struct qr_record_spec spec;
+    struct qr_frame frame;
+    uint64_t frame_size;
+};
+
+static struct qr_record_spec make_spec(const struct qr_write *write)
+{
+    return (struct qr_record_spec){
+        .key = write->key.data,
+        .key_size = write->key.size,
+        .value = write->value,
+        .value_size = write->kind == QR_RECORD_DELETE ? 0 : write->value_size,
+        .kind = write->kind,
+        .version = write->version,
+        .fingerprint = write->key.fingerprint,
+    };
+}
+
+static bool safe_refuses(const struct attempt *a)
+{
+    if (!a->op->tree->settings.caller_versions) return false;
+    uint64_t safe = qr_tree_safe_version(a->op->tree);
+    return safe != 0 && a->write->version <= safe;
+}
+
+/* LSN of the newest record of the key, deletions included; NO_VERSION if there is none. */
+static uint64_t newest_lsn(const struct attempt *a)
+{
+    const uint8_t *record = qr_leaf_find(&a->view, &a->write->key, UINT64_MAX);
+    return record == NULL ? NO_VERSION : qr_record_lsn(record);
+}
+
+/* Asks the condition, if there is one. */
+static int judge(struct attempt *a)
+{
+    struct qr_write *write = a->write;
+    if (write->condition == NULL) return 0;
+    const uint8_t *record = qr_leaf_find(&a->view, &write->key, UINT64_MAX);
+    a->frame.named_version = record == NULL ? NO_VERSION : qr_record_lsn(record);
+    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return write->condition(write, NULL);
+    const bool caller = qr_page_caller(a->view.page);
+    struct quire_value present = {
+        .data = qr_record_value(record, caller, a->view.page->align_log2),
+        .size = qr_record_value_size(record),
+        .lsn = qr_record_lsn(record),
+        .version = qr_record_version(record, caller),
+    };
+    return write->condition(write, &present);
+}
+
+/* ---- The slot window -------------------------------------------------------------------------------------------- */
+
+/* Reserves an LSN above max_lsn, with the slot open. */
+static uint64_t reserve_above(struct attempt *a, uint64_t max_lsn)
+{
+    struct qr_log *log = a->op->tree->env->log;
+    uint64_t lsn = qr_log_reserve(log, a->frame_size);
+    while (QR_UNLIKELY(lsn <= max_lsn) && !QR_BUG(skip_growing_lsn)) {
+        qr_log_decide(log, a->op->thread, lsn, QR_FRAME_VOID);
+        lsn = qr_log_reserve(log, a->frame_size);
+    }
+    return lsn;
+}
+
+static void open_window(struct attempt *a)
+{
+    qr_log_slot_open(a->op->tree->env->log, a->op->thread);
+    QR_STOP("write.slot_open");
+}
+
+static void close_window(struct attempt *a, uint64_t lsn, enum qr_frame_state state)
+{
+    qr_log_decide(a->op->tree->env->log, a->op->thread, lsn, state);
+    QR_STOP("write.decided");
+    qr_log_slot_close(a->op->thread);
+}
+
+/* After a lost CAS: whether the delta may go on top of the present head after all. */
+static bool still_takes(struct attempt *a, uint64_t lsn)
+{
+    const struct qr_page *page = a->view.page;
+    if (qr_word_tag(a->spot.word) != QR_WORD_HEAD || qr_word_block(a->spot.word) != page) return false;
+    uint64_t named = a->frame.named_version;
+    a->view = qr_view_of(a->spot.word);
+    if (a->view.chain >= a->op->tree->settings.chain_limit) return false;
+    if (lsn <= qr_view_max_lsn(&a->view) && !QR_BUG(skip_growing_lsn)) return false;
+    if (a->write->condition != NULL && newest_lsn(a) != named) return false;
+    return !safe_refuses(a);
+}
+
+/* Installs the delta that was prepared at `offset`. */
+static int install_delta(struct attempt *a, uint32_t offset, uint8_t *record)
+{
+    struct qr_op *op = a->op;
+    open_window(a);
+    uint64_t lsn = reserve_above(a, qr_view_max_lsn(&a->view));
+    qr_record_set_lsn(record, lsn);
+    qr_log_write(op->tree->env->log, op->thread, &a->frame, lsn);
+    QR_STOP("write.reserved");
+    for (;;) {
+        qr_delta_link(&a->view, offset, a->write->key.fingerprint);
+        qr_word word = qr_word_make(QR_WORD_HEAD, a->view.page, a->view.chain + 1, offset / QR_DELTA_UNIT);
+        if (qr_map_cas(qr_op_map(op), a->spot.pid, &a->spot.word, word)) break;
+        qr_count(op, QR_COUNTER_INSTALL_CONFLICTS);
+        if (QR_BUG(lost_cas_ignored)) break;
+        if (!still_takes(a, lsn)) {
+            close_window(a, lsn, QR_FRAME_VOID);
+            return QR_RETRY;
+        }
+    }
+    close_window(a, lsn, QR_FRAME_DONE);
+    a->write->ret_lsn = lsn;
+    qr_count(op, QR_COUNTER_INSTALLS);
+    return 0;
+}
+
+/* Installs a consolidated page that contains the record. */
+static int install_leaf(struct attempt *a, const struct qr_fresh_leaf *fresh, const struct qr_bounds *bounds)
+{
+    struct qr_op *op = a->op;
+    struct qr_page *page = fresh->page;
+    const bool caller = op->tree->settings.caller_versions;
+
+    open_window(a);
+    uint64_t lsn = reserve_above(a, qr_view_max_lsn(&a->view));
+    if (fresh->pending != NULL) qr_record_set_lsn(fresh->pending, lsn);
+    page->max_lsn = lsn;
+    if (!caller) page->max_version = lsn;
+    qr_log_write(op->tree->env->log, op->thread, &a->frame, lsn);
+    QR_STOP("write.leaf_reserved");
+    if (!qr_bounds_hold(op->tree, bounds) ||
+        !qr_map_cas(qr_op_map(op), a->spot.pid, &a->spot.word, qr_word_make(QR_WORD_HEAD, page, 0, 0))) {
+        close_window(a, lsn, QR_FRAME_VOID);
+        qr_count(op, QR_COUNTER_CONSOLIDATION_CONFLICTS);
+        qr_discard_page(op, page);
+        return QR_RETRY;
+    }
+    close_window(a, lsn, QR_FRAME_DONE);
+    a->write->ret_lsn = lsn;
+    qr_count(op, QR_COUNTER_INSTALLS);
+    qr_count(op, QR_COUNTER_CONSOLIDATIONS);
+    qr_counter_add(&op->thread->counters[QR_COUNTER_VERSIONS_COLLECTED], fresh->dropped);
+    qr_retire_page(op, a->view.page);
+    return 0;
+}
+
+/* ---- Preparing -------------------------------------------------------------------------------------------------- */
+
+/* Takes a part of the page's area; 0 if there is no room. */
+static uint32_t reserve_area(const struct qr_page *page, uint64_t size)
+{
+    _Atomic uint32_t *used = (_Atomic uint32_t *)(uintptr_t)&page->area_used;
+    uint64_t room = page->block_size - page->area_offset;
+    /* relaxed: parts only have to be disjoint; what is written there is published by map.install */
+    if (atomic_load_explicit(used, memory_order_relaxed) + size > room) return 0;
+    /* relaxed: as above */
+    uint64_t at = atomic_fetch_add_explicit(used, (uint32_t)size, memory_order_relaxed);
+    if (at + size > room) return 0;
+    return page->area_offset + (uint32_t)at;
+}
+
+/* The record's place among the leaf's records, for the choice of where to split. */
+static bool is_last(const struct qr_page *page, const struct qr_key *key)
+{
+    if (page->count == 0 || (page->flags & QR_PAGE_HIGH_INFINITE) == 0) return false;
+    struct quire_slice last = qr_leaf_key(page, page->count - 1);
+    return qr_compare(last.data, last.size, key->data, key->size) <= 0;
+}
+
+static int write_consolidated(struct attempt *a)
+{
+    struct qr_op *op = a->op;
+    struct qr_bounds bounds;
+    struct qr_fresh_leaf fresh;
+
+    qr_bounds_load(op->tree, true, &bounds);
+    int result = qr_consolidate_build(op, a->spot.pid, &a->view, &a->spec, &bounds, &fresh);
+    if (result != 0) return result;
+    bool large = qr_policy_large(op->tree, fresh.page);
+    bool small = fresh.dropped != 0 && qr_policy_small(op->tree, fresh.page);
+    bool near_end = large && is_last(fresh.page, &a->write->key);
+    result = install_leaf(a, &fresh, &bounds);
+    if (result != 0) return result;
+
+    /* The write is done; what follows may fail and be made up for later. */
+    op->use_reserve = true;
+    if (large) {
+        qr_split_if_large(op, a->spot.pid, near_end);
+    } else if (small) {
+        a->spot.page = fresh.page;
+        qr_merge_if_small(op, &a->spot);
+    }
+    return 0;
+}
+
+static int write_once(struct attempt *a)
+{
+    struct qr_op *op = a->op;
+    int result = qr_descend(op, &a->write->key, 0, false, &a->spot);
+    if (result != 0) return result;
+    a->view = qr_view_of(a->spot.word);
+    if (safe_refuses(a)) return QUIRE_ERR_LSN_TOO_OLD;
+    result = judge(a);
+    if (result != 0) return result;
+
+    const struct qr_page *page = a->view.page;
+    a->spec = make_spec(a->write);
+    a->frame.kind = a->write->kind;
+    a->frame.value = a->spec.value;
+    a->frame.value_size = a->spec.value_size;
+    a->frame_size = qr_log_frame_size(&a->frame);
+    if (a->view.chain < op->tree->settings.chain_limit) {
+        uint64_t size = qr_delta_size(
+            qr_record_size_for(a->spec.key_size, a->spec.value_size, qr_page_caller(page), page->align_log2),
+            page->align_log2);
+        uint32_t offset = reserve_area(page, size);
+        if (offset != 0) {
+            uint8_t *record = qr_delta_write(page, offset, &a->spec);
+            QR_STOP("write.prepared");
+            return install_delta(a, offset, record);
+        }
+    }
+    return write_consolidated(a);
+}
+
+int qr_tree_write(struct qr_op *op, struct qr_write *write)
+{
+    struct attempt a = {.op = op, .write = write};
+    a.frame = (struct qr_frame){.tree_id = op->tree->id,
+                                .key = write->key.data,
+                                .key_size = write->key.size,
+                                .version = write->version};
+    int result;
+    do {
+        result = write_once(&a);
+    } while (result == QR_RETRY);
+    return result;
+}

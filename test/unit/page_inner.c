@@ -1,0 +1,207 @@
+/*
+ * Goal: inner pages hold their entries, find the child of a key and split where they may.
+ * Method: pages of 1 to 1,000 entries of every key shape, with marks at random, against the array they were built
+ * from and linear search.
+ */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "page_oracle.h"
+
+/* The entries of a page to build, and between which bounds. */
+struct entries {
+    struct qr_inner_entry *items;
+    uint32_t count;
+    struct qr_page_identity identity;
+};
+
+/* Keys of the pool: the first is the low key, the last the high key if the page gets one; marks in `percent` of the
+ * entries that may have one. */
+static struct entries make_entries(const struct key_pool *pool, bool high_infinite, unsigned percent,
+                                   struct random_stream *random)
+{
+    struct entries e = {.items = calloc(pool->count, sizeof(*e.items)), .count = pool->count - !high_infinite};
+    e.identity = (struct qr_page_identity){.pid = 11,
+                                           .right_pid = high_infinite ? 0 : 12,
+                                           .tree_id = 2,
+                                           .level = 1,
+                                           .high_infinite = high_infinite,
+                                           .low = pool->keys[0],
+                                           .high = pool->keys[pool->count - 1],
+                                           .max_lsn = 77};
+    for (uint32_t i = 0; i < e.count; i++) {
+        bool may = i > 0 && (e.items[i - 1].child & QR_CHILD_MERGING) == 0;
+        e.items[i].key = pool->keys[i];
+        e.items[i].child = 1000 + i;
+        if (may && random_chance(random, percent))
+            e.items[i].child |= QR_CHILD_MERGING;
+    }
+    return e;
+}
+
+static struct qr_page *build(const struct qr_inner_entry *items, uint32_t count,
+                             const struct qr_page_identity *identity)
+{
+    size_t size = qr_inner_size(items, count, identity);
+    struct qr_page *page = qr_malloc_aligned(64, size);
+    cr_assert(page != NULL);
+    memset(page, 0xa5, size);
+    qr_inner_build(page, size, items, count, identity);
+    return page;
+}
+
+/* The page passes the check and has these entries. */
+static const char *entries_differ_from(const struct qr_page *page, const struct qr_inner_entry *items, uint32_t count)
+{
+    const char *wrong = qr_page_check(page);
+    if (wrong != NULL)
+        return wrong;
+    if (page->count != count)
+        return "another number of entries";
+    struct qr_inner_entry *out = calloc(count, sizeof(*out));
+    qr_inner_entries(page, out);
+    for (uint32_t i = 0; i < count; i++) {
+        if (out[i].child != items[i].child)
+            wrong = "another child";
+        if (i > 0 && !qr_equal(out[i].key.data, out[i].key.size, items[i].key.data, items[i].key.size))
+            wrong = "another key";
+        if (qr_inner_child(page, i) != (items[i].child & ~QR_CHILD_MERGING) ||
+            qr_inner_merging(page, i) != ((items[i].child & QR_CHILD_MERGING) != 0))
+            wrong = "mark and child are not told apart";
+    }
+    free(out);
+    return wrong;
+}
+
+static uint32_t slow_find(const struct entries *e, struct quire_slice key)
+{
+    uint32_t i = 1;
+    while (i < e->count && qr_compare(e->items[i].key.data, e->items[i].key.size, key.data, key.size) <= 0)
+        i++;
+    return i - 1;
+}
+
+static void expect_find(const struct qr_page *page, const struct entries *e, struct quire_slice key)
+{
+    struct qr_key wanted = qr_key_make(key.data, key.size);
+    uint32_t expected = slow_find(e, key);
+    enum qr_search_isa best = qr_search_isa();
+    for (int isa = QR_SEARCH_PLAIN; isa <= QR_SEARCH_AVX512; isa++) {
+        if (!qr_search_select((enum qr_search_isa)isa))
+            continue;
+        uint32_t found = qr_inner_find(page, &wanted);
+        if (found != expected)
+            cr_assert(false, "isa %d, %u entries: %u instead of %u", isa, page->count, found, expected);
+    }
+    qr_search_select(best);
+}
+
+/* Builds both halves as a split does. */
+static const char *halves_differ(const struct entries *e, uint32_t at)
+{
+    struct qr_page_identity left_identity = e->identity, right_identity = e->identity;
+    left_identity.high = right_identity.low = e->items[at].key;
+    left_identity.high_infinite = false;
+    left_identity.right_pid = 13;
+    struct qr_page *left = build(e->items, at, &left_identity);
+    struct qr_page *right = build(e->items + at, e->count - at, &right_identity);
+    const char *wrong = entries_differ_from(left, e->items, at);
+    if (wrong == NULL)
+        wrong = entries_differ_from(right, e->items + at, e->count - at);
+    qr_free_aligned(left);
+    qr_free_aligned(right);
+    return wrong;
+}
+
+static void expect_split(const struct qr_page *page, const struct entries *e)
+{
+    uint32_t unmarked = 0;
+    for (uint32_t i = 1; i < e->count; i++)
+        unmarked += (e->items[i].child & QR_CHILD_MERGING) == 0;
+    for (int at_end = 0; at_end < 2; at_end++) {
+        uint32_t at = qr_inner_split_index(page, at_end != 0);
+        if (unmarked == 0) {
+            cr_assert_eq(at, 0);
+            continue;
+        }
+        cr_assert(at >= 1 && at < e->count, "split at %u of %u", at, e->count);
+        cr_assert((e->items[at].child & QR_CHILD_MERGING) == 0, "a marked entry loses its left neighbour");
+        /* No two neighbours are marked, so a place next to the ideal one is free. */
+        uint32_t ideal = at_end ? e->count - 1 - e->count / 16 : e->count / 2;
+        cr_assert(at + 1 >= ideal && at <= ideal + 1, "split at %u of %u, ideal %u", at, e->count, ideal);
+        const char *wrong = halves_differ(e, at);
+        cr_assert(wrong == NULL, "split at %u of %u: %s", at, e->count, wrong == NULL ? "" : wrong);
+    }
+}
+
+static void check_inner(enum key_shape shape, uint32_t count, bool high_infinite, struct random_stream *random)
+{
+    uint8_t buffer[512];
+    struct key_pool pool = keys_make(shape, count, random);
+    if (pool.count >= 2 || high_infinite) {
+        unsigned percent = (unsigned)random_below(random, 4) * 33;
+        struct entries e = make_entries(&pool, high_infinite, percent, random);
+        struct qr_page *page = build(e.items, e.count, &e.identity);
+        const char *wrong = entries_differ_from(page, e.items, e.count);
+        cr_assert(wrong == NULL, "shape %d, %u keys: %s", shape, count, wrong == NULL ? "" : wrong);
+        struct qr_page_identity identity = qr_page_identity(page);
+        cr_assert(identity.pid == 11 && identity.tree_id == 2 && identity.level == 1 && identity.max_lsn == 77);
+        cr_assert(qr_equal(identity.low.data, identity.low.size, e.identity.low.data, e.identity.low.size));
+        for (uint32_t i = 0; i < pool.count; i++)
+            expect_find(page, &e, pool.keys[i]);
+        for (int i = 0; i < 300; i++)
+            expect_find(page, &e, key_near(&pool, random, buffer));
+        expect_split(page, &e);
+        qr_free_aligned(page);
+        free(e.items);
+    }
+    keys_free(&pool);
+}
+
+Test(page_inner, entries_find_and_split_agree_with_the_array)
+{
+    static const uint32_t counts[] = {1, 2, 3, 4, 15, 16, 17, 18, 31, 32, 33, 64, 100, 255, 256, 257, 400, 1000};
+    struct random_stream random;
+    random_seed(&random, 2);
+    for (int shape = 0; shape < SHAPE_COUNT; shape++)
+        for (size_t i = 0; i < QR_ARRAY_COUNT(counts); i++)
+            for (int infinite = 0; infinite < 2; infinite++)
+                check_inner((enum key_shape)shape, counts[i], infinite != 0, &random);
+}
+
+Test(page_inner, every_legal_placement_of_marks_in_small_pages)
+{
+    static const struct quire_slice keys[] = {{"", 0},    {"\0", 1}, {"\0\0", 2}, {"a", 1},
+                                              {"a\0", 2}, {"b", 1},  {"b\xff", 2}};
+    for (uint32_t count = 1; count <= QR_ARRAY_COUNT(keys); count++) {
+        for (unsigned marks = 0; marks < 1u << count; marks++) {
+            struct qr_inner_entry items[QR_ARRAY_COUNT(keys)];
+            struct entries e = {.items = items, .count = count, .identity = {.pid = 1, .level = 2}};
+            e.identity.high_infinite = true;
+            for (uint32_t i = 0; i < count; i++)
+                items[i] = (struct qr_inner_entry){keys[i], (i + 1) | ((marks >> i & 1) != 0 ? QR_CHILD_MERGING : 0)};
+            struct qr_page *page = build(items, count, &e.identity);
+            bool legal = (marks & 1) == 0 && (marks & marks >> 1) == 0; /* INNER-1, INNER-2 */
+            cr_assert_eq(qr_page_check(page) == NULL, legal, "%u entries, marks %x", count, marks);
+            if (legal)
+                expect_split(page, &e);
+            qr_free_aligned(page);
+        }
+    }
+}
+
+Test(page_inner, heads_of_all_ones_are_not_taken_for_padding)
+{
+    static const struct quire_slice keys[] = {{"", 0}, {"a", 1}, {"\xff\xff\xff\xff", 4}, {"\xff\xff\xff\xff\x01", 5}};
+    struct qr_inner_entry items[4];
+    for (uint32_t i = 0; i < 4; i++)
+        items[i] = (struct qr_inner_entry){keys[i], i + 1};
+    struct entries e = {.items = items, .count = 4, .identity = {.pid = 1, .level = 1, .high_infinite = true}};
+    struct qr_page *page = build(items, 4, &e.identity);
+    cr_assert(qr_page_check(page) == NULL);
+    expect_find(page, &e, (struct quire_slice){"\xff\xff\xff\xff", 4});
+    expect_find(page, &e, (struct quire_slice){"\xff\xff\xff\xff\xff", 5});
+    expect_find(page, &e, (struct quire_slice){"\xff\xff\xff\xfe", 4});
+    qr_free_aligned(page);
+}

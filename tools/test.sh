@@ -1,0 +1,131 @@
+#!/bin/sh
+# Installs what is missing (Debian), builds Quire in four configurations, tests each, and sums up.
+#
+#   tools/test.sh            gcc, clang, address + undefined-behaviour sanitizers, thread sanitizer
+#   tools/test.sh --quick    gcc only
+#
+# Build directories: ${QUIRE_BUILD_DIR:-build}/{gcc,clang,asan,tsan}, kept for the next run. The last line of output is
+# `N passed, N failed`, counting the tests of all configurations; one that cannot be built counts as one failure.
+set -u
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=${QUIRE_BUILD_DIR:-build}
+case $build in /*) ;; *) build=$root/$build ;; esac
+packages="gcc g++ clang binutils pkg-config meson ninja-build python3 libc6-dev liburcu-dev libjemalloc-dev
+libxxhash-dev libcriterion-dev liblmdb-dev librocksdb-dev"
+passed=0
+failed=0
+summary=""
+wrapper=""
+
+usage() {
+    sed -n '2,8s/^# \{0,1\}//p' "$0"
+}
+
+finish() {
+    printf '\n%-8s %-7s %-7s %-7s %s\n' "" passed failed skipped seconds
+    printf '%s' "$summary"
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+    exit
+}
+
+# configuration passed failed skipped seconds
+count() {
+    passed=$((passed + $2))
+    failed=$((failed + $3))
+    summary="$summary$(printf '%-8s %-7s %-7s %-7s %s' "$@")
+"
+}
+
+install_missing() {
+    command -v dpkg-query >/dev/null || return 0
+    missing=""
+    for package in $packages; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+    done
+    [ -z "$missing" ] && return 0
+    if [ "$(id -u)" -ne 0 ]; then
+        echo "missing packages (run as root, or: apt-get install$missing)" >&2
+        return 1
+    fi
+    echo "installing:$missing"
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086
+    apt-get update -q && apt-get install -q -y --no-install-recommends $missing
+}
+
+# Results of the last `meson test` in directory $1: "passed failed skipped".
+results() {
+    python3 - "$1/meson-logs/testlog.json" <<'PYTHON'
+import json, os, sys
+counts = {"passed": 0, "failed": 0, "skipped": 0}
+if os.path.exists(sys.argv[1]):
+    with open(sys.argv[1], encoding="utf-8") as log:
+        for line in log:
+            result = json.loads(line)["result"]
+            kind = {"OK": "passed", "EXPECTEDFAIL": "passed", "SKIP": "skipped"}.get(result, "failed")
+            counts[kind] += 1
+print(*counts.values())
+PYTHON
+}
+
+# configuration compiler "suites" timeout-multiplier [meson options]
+run() {
+    name=$1 compiler=$2 suites=$3 multiplier=$4
+    shift 4
+    directory=$build/$name
+    begin=$(date +%s)
+    printf '\n==== %s\n' "$name"
+    if [ ! -f "$directory/build.ninja" ] &&
+        ! CC=$compiler meson setup "$directory" "$root" -Dwerror=true "$@" >"$build/$name.log" 2>&1; then
+        cat "$build/$name.log"
+        count "$name" 0 1 0 $(($(date +%s) - begin))
+        return
+    fi
+    if ! ninja -C "$directory" >"$build/$name.log" 2>&1; then
+        grep -v '^\[' "$build/$name.log"
+        count "$name" 0 1 0 $(($(date +%s) - begin))
+        return
+    fi
+    rm -f "$directory/meson-logs/testlog.json"
+    arguments=""
+    for suite in $suites; do
+        arguments="$arguments --suite $suite"
+    done
+    # shellcheck disable=SC2086
+    $wrapper meson test -C "$directory" --no-rebuild --print-errorlogs --timeout-multiplier "$multiplier" $arguments
+    # shellcheck disable=SC2046
+    set -- $(results "$directory")
+    # A run that tested nothing proves nothing.
+    [ "$1" -gt 0 ] || set -- "$1" $(($2 + 1)) "$3"
+    count "$name" "$1" "$2" "$3" $(($(date +%s) - begin))
+}
+
+quick=0
+for argument in "$@"; do
+    case $argument in
+    --quick) quick=1 ;;
+    -h | --help) usage && exit 0 ;;
+    *) usage >&2 && exit 2 ;;
+    esac
+done
+
+mkdir -p "$build" || exit 1
+if ! install_missing; then
+    count install 0 1 0 0
+    finish
+fi
+
+run gcc gcc "quick style model interleave stress" 1
+[ "$quick" -eq 1 ] && finish
+
+run clang clang "quick model interleave stress" 1
+
+export ASAN_OPTIONS="${ASAN_OPTIONS:-detect_stack_use_after_return=1}"
+export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
+run asan gcc "quick model interleave stress" 5 -Dallocator=system -Db_sanitize=address,undefined -Db_lundef=false
+# The thread sanitizer of this compiler does not start where addresses are randomized by many bits.
+setarch "$(uname -m)" -R true 2>/dev/null && wrapper="setarch $(uname -m) -R"
+run tsan gcc "quick model interleave stress" 8 -Dallocator=system -Db_sanitize=thread -Db_lundef=false
+finish
