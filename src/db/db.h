@@ -29,8 +29,10 @@
 /* Where pages are read from when they are not in memory. NULL functions: there is no such place. */
 struct qr_page_source {
     void *context;
-    /* Reads the page at an address into a block of the arena. 0 or a negative result. Outside sections. */
-    int (*read)(void *context, struct qr_thread *thread, uint64_t address, struct qr_page **ret_page);
+    /* Reads the page at an address into a block of the arena. 0, a negative result, or QR_RETRY: the page is there no
+     * more, its word says something else by now. Outside sections. */
+    int (*read)(void *context, struct qr_thread *thread, uint64_t pid, uint64_t address, struct qr_page **ret_page);
+    void (*destroy)(void *context);
 };
 
 struct quire_tree {

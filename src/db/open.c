@@ -141,6 +141,7 @@ static void tear_down(struct quire *db)
         pthread_mutex_destroy(&db->stats_mutex);
     }
     qr_epoch_destroy(db->epoch);
+    if (db->source.destroy != NULL) db->source.destroy(db->source.context);
     qr_map_destroy(db->map);
     qr_arena_destroy(db->arena);
     qr_free_aligned(db);
@@ -214,13 +215,14 @@ int qr_db_fetch(struct quire *db, struct qr_op *op)
 {
     struct qr_page *page = NULL;
     uint64_t address = op->need_address;
+    uint64_t pid = op->need_pid;
     QR_ASSERT(db->source.read != NULL);
     qr_epoch_exit(op->thread);
-    int result = op->image_count == QR_OP_IMAGES ? QUIRE_ERR_NO_MEMORY
-                                                 : db->source.read(db->source.context, op->thread, address, &page);
+    if (op->image_count == QR_OP_IMAGES) qr_op_done(op); /* what is needed again is read again */
+    int result = db->source.read(db->source.context, op->thread, pid, address, &page);
     qr_epoch_enter(op->thread);
     if (result == 0) qr_op_add_image(op, address, page);
-    return result;
+    return result == QR_RETRY ? 0 : result;
 }
 
 int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,

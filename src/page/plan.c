@@ -276,6 +276,30 @@ bool qr_plan_add_leaf(struct qr_plan *plan, const struct qr_leaf_view *view, con
     return weave_all(&w, list, count);
 }
 
+bool qr_plan_add_chain(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_retention *retention)
+{
+    struct newer list[QR_CHAIN_MAX + 1];
+    uint32_t count = gather_newer(view, NULL, plan->caller, list);
+    struct weave w = {.plan = plan, .retention = retention, .base = view->page, .full = false};
+    plan->max_version = qr_max(plan->max_version, qr_view_max_version(view));
+    for (uint32_t i = 0; i < count;) {
+        uint32_t end = i + 1;
+        while (end < count && qr_equal(list[end].key.data, list[end].key.size, list[i].key.data, list[i].key.size))
+            end++;
+        if (!weave_key(&w, list + i, end - i, 0, 0)) return false;
+        i = end;
+    }
+    return true;
+}
+
+bool qr_plan_add_record(struct qr_plan *plan, const struct qr_record_spec *record)
+{
+    struct newer item = {.spec = record, .fingerprint = record->fingerprint};
+    plan->multi = plan->multi || record->kind != QR_RECORD_PUT;
+    if (plan->caller) plan->max_version = qr_max(plan->max_version, record->version);
+    return add_newer(plan, &item);
+}
+
 bool qr_plan_add_joined(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_page *image,
                         const struct qr_record_spec *pending, const struct qr_retention *retention)
 {

@@ -61,6 +61,12 @@ void qr_plan_init(struct qr_plan *plan, bool caller, uint8_t align_log2);
 bool qr_plan_add_leaf(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_record_spec *pending,
                       const struct qr_retention *retention);
 
+/* Appends the records of the chain only, without the base's. */
+bool qr_plan_add_chain(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_retention *retention);
+
+/* Appends a single record that is to be a page's first. */
+bool qr_plan_add_record(struct qr_plan *plan, const struct qr_record_spec *record);
+
 /* Appends the records of `older` that a stub's own records in `view` do not hide: joins a stub with its image. */
 bool qr_plan_add_joined(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_page *image,
                         const struct qr_record_spec *pending, const struct qr_retention *retention);

@@ -92,15 +92,46 @@ static int help_right(struct qr_op *op, uint64_t pid, qr_word *word)
     return qr_post_separator(op, qr_word_block(*word));
 }
 
-/* One try; QR_RETRY: start again at the root. */
-static int descend_once(struct qr_op *op, const struct qr_key *key, uint8_t level, bool below, struct qr_spot *spot)
+/* Whether a leaf on disk may be written without reading it: its bounds are those of its entry in the parent, which is
+ * the same before and after its word was loaded, and no merge is open on it or beside it. */
+static bool blind_allowed(struct qr_op *op, const struct qr_spot *spot)
 {
+    if (spot->parent_pid == QR_PID_NONE || (spot->by_sibling && !QR_BUG(blind_write_by_sibling))) return false;
+    const struct qr_page *parent = qr_word_block(spot->parent_word);
+    if (parent->level != 1) return false;
+    uint32_t i = spot->parent_index;
+    if (qr_inner_merging(parent, i) || (i + 1 < parent->count && qr_inner_merging(parent, i + 1))) return false;
+    return qr_word_same(qr_map_load(qr_op_map(op), spot->parent_pid), spot->parent_word);
+}
+
+/* A sibling link that a stub does not know: the whole leaf does. */
+static int learn_right(struct qr_op *op, struct qr_spot *spot)
+{
+    return spot->page->right_pid == QR_PID_UNKNOWN ? qr_join(op, spot) : 0;
+}
+
+/* How to go down. */
+struct descent {
+    uint8_t level;
+    bool below; /* to the page for the keys just below the key */
+    bool blind; /* a leaf on disk will do */
+};
+
+/* One try; QR_RETRY: start again at the root. */
+static int descend_once(struct qr_op *op, const struct qr_key *key, struct descent d, struct qr_spot *spot)
+{
+    const uint8_t level = d.level;
+    const bool below = d.below;
     struct qr_map *map = qr_op_map(op);
     *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
         while (QR_UNLIKELY(qr_word_tag(spot->word) != QR_WORD_HEAD)) {
             uint64_t pid = spot->pid;
+            if (d.blind && qr_word_tag(spot->word) == QR_WORD_DISK && blind_allowed(op, spot)) {
+                spot->page = NULL;
+                return 0;
+            }
             int result = qr_settle_word(op, &spot->pid, &spot->word);
             if (result != 0) return result;
             if (spot->pid != pid) spot->by_sibling = true;
@@ -108,9 +139,12 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, uint8_t leve
         const struct qr_page *page = qr_word_block(spot->word);
         bool beyond = below ? beyond_below(page, key) : qr_page_key_beyond(page, key);
         if (QR_UNLIKELY(beyond) && !QR_BUG(forget_high_key)) {
-            uint64_t right = page->right_pid;
+            spot->page = page;
+            int result = learn_right(op, spot);
+            if (result != 0) return result;
+            uint64_t right = spot->page->right_pid;
             qr_word word = qr_map_load(map, right);
-            int result = help_right(op, right, &word);
+            result = help_right(op, right, &word);
             if (result != 0) return result;
             spot->pid = right;
             spot->word = word;
@@ -139,7 +173,16 @@ int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool b
 {
     int result;
     do {
-        result = descend_once(op, key, level, below, ret_spot);
+        result = descend_once(op, key, (struct descent){.level = level, .below = below}, ret_spot);
+    } while (result == QR_RETRY);
+    return result;
+}
+
+int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot)
+{
+    int result;
+    do {
+        result = descend_once(op, key, (struct descent){.blind = true}, ret_spot);
     } while (result == QR_RETRY);
     return result;
 }
@@ -147,7 +190,11 @@ int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool b
 int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, struct qr_leaf_spot *ret_spot)
 {
     struct qr_spot spot;
-    int result = qr_descend(op, key, 0, below, &spot);
+    int result;
+    do {
+        result = qr_descend(op, key, 0, below, &spot);
+        if (result == 0 && (spot.page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, &spot);
+    } while (result == QR_RETRY);
     if (result != 0) return result;
     *ret_spot = (struct qr_leaf_spot){spot.pid, spot.word, qr_view_of(spot.word)};
     return 0;
@@ -167,7 +214,11 @@ int qr_tree_last_leaf(struct qr_op *op, struct qr_leaf_spot *ret_spot)
             continue;
         }
         const struct qr_page *page = qr_word_block(word);
-        if ((page->flags & QR_PAGE_HIGH_INFINITE) == 0) {
+        if (page->kind == QR_PAGE_LEAF && (page->flags & QR_PAGE_STUB) != 0) {
+            struct qr_spot spot = {.pid = pid, .word = word, .page = page};
+            result = qr_join(op, &spot);
+            if (result != 0 && result != QR_RETRY) return result;
+        } else if ((page->flags & QR_PAGE_HIGH_INFINITE) == 0) {
             pid = page->right_pid;
         } else if (page->kind == QR_PAGE_LEAF) {
             *ret_spot = (struct qr_leaf_spot){pid, word, qr_view_of(word)};
@@ -195,7 +246,7 @@ bool qr_tree_leaf_if_low(struct qr_op *op, uint64_t pid, struct quire_slice low,
     if (qr_word_tag(word) != QR_WORD_HEAD) return false;
     const struct qr_page *page = qr_word_block(word);
     struct quire_slice other = qr_page_low(page);
-    if (page->kind != QR_PAGE_LEAF || page->tree_id != op->tree->id ||
+    if (page->kind != QR_PAGE_LEAF || (page->flags & QR_PAGE_STUB) != 0 || page->tree_id != op->tree->id ||
         !qr_equal(other.data, other.size, low.data, low.size))
         return false;
     *ret_spot = (struct qr_leaf_spot){pid, word, qr_view_of(word)};

@@ -46,6 +46,10 @@ static inline struct qr_leaf_view qr_view_of(qr_word word)
  */
 int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool below, struct qr_spot *ret_spot);
 
+/* As qr_descend to the leaf, but a leaf on disk whose bounds are sure from its parent is not fetched: then spot->word is
+ * DISK, page is NULL, and parent_word and parent_index tell its bounds. */
+int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot);
+
 /*
  * Deals with a word that is not HEAD: *pid and *word become what to go on with (the word may again be anything).
  * 0, QR_FETCH, NO_MEMORY; QR_RETRY: start at the root.
@@ -99,6 +103,15 @@ void qr_discard_page(struct qr_op *op, struct qr_page *page);
 
 /* Retires the block of a page that was replaced. */
 void qr_retire_page(struct qr_op *op, const struct qr_page *page);
+
+/* ---- join.c ----------------------------------------------------------------------------------------------------- */
+
+/* Appends a leaf, with its image if it is a stub. *ret_right_pid: its sibling link. 0, QR_FETCH, NO_MEMORY. */
+int qr_plan_whole_leaf(struct qr_op *op, struct qr_plan *plan, const struct qr_leaf_view *view,
+                       const struct qr_retention *retention, uint64_t *ret_right_pid);
+
+/* Makes a stub whole and installs it. 0: spot shows the whole leaf; QR_FETCH, NO_MEMORY, QR_RETRY: it has changed. */
+int qr_join(struct qr_op *op, struct qr_spot *spot);
 
 /* ---- Structure changes ------------------------------------------------------------------------------------------ */
 

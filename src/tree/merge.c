@@ -39,9 +39,8 @@ static int absorb_leaf(struct qr_op *op, const struct qr_spot *left, qr_word sea
     struct qr_bounds bounds;
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
-    int result = QUIRE_ERR_NO_MEMORY;
+    uint64_t unused;
 
-    identity.right_pid = right->right_pid;
     identity.high = qr_page_high(right);
     identity.high_infinite = (right->flags & QR_PAGE_HIGH_INFINITE) != 0;
     identity.max_lsn = qr_max(qr_view_max_lsn(&left_view), qr_view_max_lsn(&right_view));
@@ -53,8 +52,9 @@ static int absorb_leaf(struct qr_op *op, const struct qr_spot *left, qr_word sea
     if (properties.first_lsn == 0 || (right->first_lsn != 0 && right->first_lsn < properties.first_lsn))
         properties.first_lsn = right->first_lsn;
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
-    if (qr_plan_add_leaf(&plan, &left_view, NULL, &bounds.retention) &&
-        qr_plan_add_leaf(&plan, &right_view, NULL, &bounds.retention))
+    int result = qr_plan_whole_leaf(op, &plan, &left_view, &bounds.retention, &unused);
+    if (result == 0) result = qr_plan_whole_leaf(op, &plan, &right_view, &bounds.retention, &identity.right_pid);
+    if (result == 0)
         result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, &fresh);
     qr_plan_done(&plan);
     if (result == 0) *ret_page = fresh.page;
@@ -148,7 +148,7 @@ static int collapse_once(struct qr_op *op, uint64_t pid, qr_word sealed)
                                                 .first_lsn = child->first_lsn};
         identity.max_lsn = qr_view_max_lsn(&view);
         qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
-        result = qr_plan_add_leaf(&plan, &view, NULL, &bounds.retention) ? 0 : QUIRE_ERR_NO_MEMORY;
+        result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &identity.right_pid);
         if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, &leaf);
         qr_plan_done(&plan);
         fresh = leaf.page;

@@ -35,12 +35,27 @@ static inline int search_leaf(qr_word word, const struct qr_key *key, uint64_t v
     return 0;
 }
 
+/* Whether what a stub says of the key is all there is to say: its records are newer than those of the image. A caller's
+ * version may be topped by one in the image, unless it is the very version asked for. */
+static bool stub_decides(struct qr_op *op, qr_word word, const struct qr_key *key, uint64_t version)
+{
+    struct qr_leaf_view view = qr_view_of(word);
+    const uint8_t *record = qr_leaf_find(&view, key, version);
+    if (record == NULL) return false;
+    return !op->tree->settings.caller_versions || qr_record_version(record, true) == version;
+}
+
 /* Any way down but the plain one. */
 static QR_NOINLINE int find_slow(struct qr_op *op, const struct qr_key *key, uint64_t version,
                                  struct quire_value *ret_value)
 {
     struct qr_spot spot;
-    int result = qr_descend(op, key, 0, false, &spot);
+    int result;
+    do {
+        result = qr_descend(op, key, 0, false, &spot);
+        if (result == 0 && (spot.page->flags & QR_PAGE_STUB) != 0 && !stub_decides(op, spot.word, key, version))
+            result = qr_join(op, &spot);
+    } while (result == QR_RETRY);
     if (result != 0) return result;
     return search_leaf(spot.word, key, version, ret_value);
 }
@@ -54,7 +69,10 @@ int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, s
         prefetch_page(word);
         const struct qr_page *page = qr_word_block(word);
         if (QR_UNLIKELY(qr_page_key_beyond(page, key))) return find_slow(op, key, version, ret_value);
-        if (page->kind == QR_PAGE_LEAF) return search_leaf(word, key, version, ret_value);
+        if (page->kind == QR_PAGE_LEAF) {
+            if (QR_UNLIKELY((page->flags & QR_PAGE_STUB) != 0)) return find_slow(op, key, version, ret_value);
+            return search_leaf(word, key, version, ret_value);
+        }
         word = qr_map_load(map, qr_inner_child(page, qr_inner_find(page, key)));
     }
 }
@@ -81,7 +99,7 @@ static bool step_lanes(struct qr_op *op, const struct qr_key *keys, uint32_t cou
         if (QR_UNLIKELY(qr_page_key_beyond(page, &keys[i]))) {
             lanes[i] = LANE_SLOW;
         } else if (page->kind == QR_PAGE_LEAF) {
-            lanes[i] = LANE_LEAF;
+            lanes[i] = (page->flags & QR_PAGE_STUB) != 0 ? LANE_SLOW : LANE_LEAF;
         } else {
             pids[i] = qr_inner_child(page, qr_inner_find(page, &keys[i]));
             qr_map_prefetch(map, pids[i]);

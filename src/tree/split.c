@@ -89,7 +89,7 @@ static int build_leaf_halves(struct qr_op *op, const struct qr_spot *spot, bool 
     struct qr_bounds bounds;
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
-    int result = QUIRE_ERR_NO_MEMORY;
+    int result;
 
     qr_bounds_load(op->tree, false, &bounds);
     struct qr_leaf_properties properties = {.flags = QR_PAGE_COLLECTED, /* a bound changes: rule R10 */
@@ -97,7 +97,8 @@ static int build_leaf_halves(struct qr_op *op, const struct qr_spot *spot, bool 
                                             .first_lsn = page->first_lsn};
     whole.max_lsn = qr_view_max_lsn(&view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
-    if (!qr_plan_add_leaf(&plan, &view, NULL, &bounds.retention)) goto done;
+    result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &whole.right_pid);
+    if (result != 0) goto done;
     uint32_t at = qr_plan_split_index(&plan, near_end);
     result = QUIRE_NOT_FOUND;
     if (at == 0) goto done; /* one key: stays oversize */

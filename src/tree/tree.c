@@ -71,7 +71,7 @@ static bool walk_to(struct qr_walk *walk, struct quire_slice key)
         walk->key = grown;
         walk->key_capacity = (uint32_t)key.size + 64;
     }
-    qr_copy(walk->key, key.data, key.size);
+    if (key.size != 0) memmove(walk->key, key.data, key.size);
     walk->key_size = (uint32_t)key.size;
     return true;
 }
@@ -134,6 +134,50 @@ int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, ui
             return QUIRE_END;
         }
     }
+    return 0;
+}
+
+int qr_tree_walk_leaf(struct qr_op *op, struct qr_walk *walk, bool consolidate, uint64_t *ret_changes)
+{
+    struct qr_spot spot;
+    if (!walk->started) {
+        if (!walk_to(walk, (struct quire_slice){0})) return QUIRE_ERR_NO_MEMORY;
+        walk->started = true;
+    }
+    struct qr_key key = qr_key_make(walk->key, walk->key_size);
+    int result = qr_descend(op, &key, 0, false, &spot);
+    if (result != 0) return result;
+    if (consolidate) {
+        result = qr_consolidate(op, &spot);
+        if (result == QR_RETRY) return 0;
+        if (result < 0) return result;
+        if (result == 0) (*ret_changes)++;
+    }
+    if ((spot.page->flags & QR_PAGE_HIGH_INFINITE) == 0)
+        return walk_to(walk, qr_page_high(spot.page)) ? 0 : QUIRE_ERR_NO_MEMORY;
+    walk->started = false;
+    return QUIRE_END;
+}
+
+int qr_tree_page_at(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_slice low, struct qr_evict *ret_page)
+{
+    struct qr_spot spot = {.pid = pid};
+    if (pid == QR_PID_NONE || pid == QR_PID_UNKNOWN) return QUIRE_NOT_FOUND;
+    spot.word = qr_map_load(qr_op_map(op), pid);
+    if (qr_word_tag(spot.word) == QR_WORD_FREE || qr_word_tag(spot.word) == QR_WORD_FORWARD) return QUIRE_NOT_FOUND;
+    if (qr_word_tag(spot.word) != QR_WORD_HEAD) {
+        int result = qr_settle_word(op, &spot.pid, &spot.word);
+        return result == 0 ? QR_RETRY : result;
+    }
+    spot.page = qr_word_block(spot.word);
+    if ((spot.page->flags & QR_PAGE_STUB) != 0) {
+        int result = qr_join(op, &spot);
+        if (result != 0) return result;
+    }
+    struct quire_slice other = qr_page_low(spot.page);
+    if ((level != UINT8_MAX && spot.page->level != level) || !qr_equal(other.data, other.size, low.data, low.size))
+        return QUIRE_NOT_FOUND;
+    *ret_page = (struct qr_evict){spot.pid, spot.word, spot.page};
     return 0;
 }
 

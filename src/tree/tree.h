@@ -208,6 +208,36 @@ void qr_walk_done(struct qr_walk *walk);
  */
 int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, uint64_t *ret_changes);
 
+/* ---- Eviction --------------------------------------------------------------------------------------------------- */
+
+/* A page chosen to leave memory. */
+struct qr_evict {
+    uint64_t pid;
+    qr_word word;
+    const struct qr_page *page;
+};
+
+/* Finds the page that covers key on a level, if it may leave memory. 0, QUIRE_NOT_FOUND, QR_FETCH, NO_MEMORY. */
+int qr_tree_evict_prepare(struct qr_op *op, const struct qr_key *key, uint8_t level, struct qr_evict *ret_evict);
+
+/* Builds what is to be written: the whole page, consolidated, in a block of the arena that the caller owns. 0, NO_MEMORY,
+ * QR_FETCH; QR_RETRY: the page has changed. */
+int qr_tree_evict_image(struct qr_op *op, const struct qr_evict *evict, struct qr_page **ret_image);
+
+/* After the image was written: the word becomes the address, and the block is retired. 0, or QR_RETRY: the page has
+ * changed and stays. */
+int qr_tree_evict(struct qr_op *op, struct qr_evict *evict, uint64_t address);
+
+/* The same, if the image is that of the base page alone: the chain stays in memory, as a stub. */
+int qr_tree_evict_base(struct qr_op *op, struct qr_evict *evict, uint64_t address);
+
+/* For tests: the page in memory under an id, if it is of that level (UINT8_MAX: any) and has that low key. 0; QR_FETCH;
+ * QR_RETRY: the word was settled, look again; QUIRE_NOT_FOUND: another page. */
+int qr_tree_page_at(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_slice low, struct qr_evict *ret_page);
+
+/* For tests: one leaf of a walk, consolidated or not. As qr_tree_maintain. */
+int qr_tree_walk_leaf(struct qr_op *op, struct qr_walk *walk, bool consolidate, uint64_t *ret_changes);
+
 /* What a walk over the whole tree finds; sums are added to *stats. Resident pages only. */
 struct qr_tree_gauges {
     uint64_t leaves, inners, height, records;

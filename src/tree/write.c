@@ -225,22 +225,96 @@ static int write_consolidated(struct attempt *a)
     return 0;
 }
 
-static int write_once(struct attempt *a)
+/* A leaf on disk: a stub that holds the record alone, installed from that very disk word. Its bounds are those of its
+ * entry in the parent, its LSN is above the floor (section 4 of the design). */
+static int write_blind(struct attempt *a)
 {
     struct qr_op *op = a->op;
-    int result = qr_descend(op, &a->write->key, 0, false, &a->spot);
-    if (result != 0) return result;
-    a->view = qr_view_of(a->spot.word);
-    if (safe_refuses(a)) return QUIRE_ERR_LSN_TOO_OLD;
-    result = judge(a);
+    const struct qr_page *parent = qr_word_block(a->spot.parent_word);
+    uint32_t i = a->spot.parent_index;
+    bool last = i + 1 == parent->count;
+    struct qr_page_identity identity = {
+        .pid = a->spot.pid,
+        .right_pid = QR_PID_UNKNOWN,
+        .tree_id = op->tree->id,
+        .high_infinite = last && (parent->flags & QR_PAGE_HIGH_INFINITE) != 0,
+        .low = i == 0 ? qr_page_low(parent) : qr_inner_key(parent, i),
+        .high = last ? qr_page_high(parent) : qr_inner_key(parent, i + 1),
+    };
+    struct qr_leaf_properties properties = {.flags = QR_PAGE_STUB, .image_address = qr_word_value(a->spot.word)};
+    struct qr_plan plan;
+    struct qr_fresh_leaf fresh;
+
+    properties.safe_version = qr_tree_safe_version(op->tree);
+    if (op->tree->settings.caller_versions && properties.safe_version != 0 &&
+        a->write->version <= properties.safe_version)
+        return QUIRE_ERR_LSN_TOO_OLD;
+    qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
+    int result = qr_plan_add_record(&plan, &a->spec) ? 0 : QUIRE_ERR_NO_MEMORY;
+    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, 1, &identity, &properties, true, &fresh);
+    qr_plan_done(&plan);
     if (result != 0) return result;
 
-    const struct qr_page *page = a->view.page;
+    open_window(a);
+    uint64_t lsn = reserve_above(a, QR_BUG(skip_floor) ? 0 : qr_map_floor(qr_op_map(op), a->spot.pid));
+    qr_record_set_lsn(fresh.pending, lsn);
+    fresh.page->max_lsn = lsn;
+    if (!op->tree->settings.caller_versions) fresh.page->max_version = lsn;
+    qr_log_write(op->tree->env->log, op->thread, &a->frame, lsn);
+    QR_STOP("write.blind_reserved");
+    if (!qr_map_cas(qr_op_map(op), a->spot.pid, &a->spot.word, qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0))) {
+        close_window(a, lsn, QR_FRAME_VOID);
+        qr_count(op, QR_COUNTER_INSTALL_CONFLICTS);
+        qr_discard_page(op, fresh.page);
+        return QR_RETRY;
+    }
+    close_window(a, lsn, QR_FRAME_DONE);
+    a->write->ret_lsn = lsn;
+    qr_count(op, QR_COUNTER_INSTALLS);
+    return 0;
+}
+
+/* What the record and its frame will say; again after each judgement, which may change the value. */
+static void describe(struct attempt *a)
+{
     a->spec = make_spec(a->write);
     a->frame.kind = a->write->kind;
     a->frame.value = a->spec.value;
     a->frame.value_size = a->spec.value_size;
     a->frame_size = qr_log_frame_size(&a->frame);
+}
+
+/* A stub that must be made whole before this write: it does not know the key's newest version, or has grown large. */
+static bool must_join(const struct attempt *a)
+{
+    const struct qr_page *page = a->view.page;
+    if ((page->flags & QR_PAGE_STUB) == 0) return false;
+    if (page->content_bytes > a->op->tree->settings.leaf_page_size_bytes / 2) return true;
+    return a->write->condition != NULL && newest_lsn(a) == NO_VERSION;
+}
+
+static int write_once(struct attempt *a)
+{
+    struct qr_op *op = a->op;
+    bool blind = a->write->condition == NULL;
+    int result = blind ? qr_descend_blind(op, &a->write->key, &a->spot)
+                       : qr_descend(op, &a->write->key, 0, false, &a->spot);
+    if (result != 0) return result;
+    describe(a);
+    if (QR_UNLIKELY(a->spot.page == NULL)) return write_blind(a);
+    a->view = qr_view_of(a->spot.word);
+    if (QR_UNLIKELY(must_join(a))) {
+        result = qr_join(op, &a->spot);
+        return result == 0 ? QR_RETRY : result;
+    }
+    if (safe_refuses(a)) return QUIRE_ERR_LSN_TOO_OLD;
+    if (!blind) {
+        result = judge(a);
+        if (result != 0) return result;
+        describe(a);
+    }
+
+    const struct qr_page *page = a->view.page;
     if (a->view.chain < op->tree->settings.chain_limit) {
         uint64_t size = qr_delta_size(
             qr_record_size_for(a->spec.key_size, a->spec.value_size, qr_page_caller(page), page->align_log2),

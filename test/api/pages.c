@@ -223,20 +223,24 @@ Test(pages, entries_stay_valid_until_the_next_step)
 {
     struct quire_pages *pages;
     struct quire_page page;
+    char key[16];
     fill(tree, 0, 1000);
     OK(qr_testing_attach_store(db));
     OK(quire_pages_open(tree, NULL, &pages));
     for (unsigned step = 0; step < 10; step++) {
-        uint64_t values[512];
+        uint64_t values[512], numbers[512];
         OK(quire_pages_next(pages, &page));
         cr_assert_leq(page.count, 512);
-        for (size_t i = 0; i < page.count; i++)
+        for (size_t i = 0; i < page.count; i++) {
             memcpy(&values[i], page.entries[i].value, 8);
-        fill(tree, 0, 1000);
+            numbers[i] = number_of(&page.entries[i]);
+        }
+        for (uint64_t i = 0; i < 1000; i++)
+            OK(quire_put(tree, key, numbered(i, key), i % 2 ? "something" : "changed!", 8, 0, NULL));
         qr_testing_drop_pages(db, step, 100);
         settle(db);
         for (size_t i = 0; i < page.count; i++)
-            cr_assert(memcmp(&values[i], page.entries[i].value, 8) == 0 && number_of(&page.entries[i]) == values[i],
+            cr_assert(memcmp(&values[i], page.entries[i].value, 8) == 0 && number_of(&page.entries[i]) == numbers[i],
                       "entry %zu changed", i);
     }
     OK(quire_pages_close(pages));
@@ -299,6 +303,24 @@ Test(pages, seek_finds_the_first_entry_not_before_a_key)
             cr_assert_eq(quire_page_seek(&page, "", 0), reverse ? page.count : 0);
             cr_assert_eq(quire_page_seek(&page, TEXT("z")), reverse ? 0 : page.count);
         }
+        OK(quire_pages_close(pages));
+    }
+}
+
+/* C07: a page of one entry, where nothing but its iterator knows the direction */
+Test(pages, seek_in_a_page_of_one_entry_goes_by_the_direction_of_the_scan)
+{
+    put(tree, "m", "v");
+    for (uint32_t reverse = 0; reverse < 2; reverse++) {
+        struct quire_pages_options options = range(NULL, NULL, reverse);
+        struct quire_pages *pages;
+        struct quire_page page;
+        OK(quire_pages_open(tree, &options, &pages));
+        OK(quire_pages_next(pages, &page));
+        cr_assert_eq(page.count, 1);
+        cr_assert_eq(quire_page_seek(&page, TEXT("m")), 0);
+        cr_assert_eq(quire_page_seek(&page, TEXT("a")), reverse ? 1 : 0, "reverse %u, key before", reverse);
+        cr_assert_eq(quire_page_seek(&page, TEXT("z")), reverse ? 0 : 1, "reverse %u, key after", reverse);
         OK(quire_pages_close(pages));
     }
 }

@@ -64,8 +64,7 @@ Test(write, all_one_byte_keys_and_telling_patterns_are_stored)
 /* B04 */
 Test(write, keys_are_ordered_by_unsigned_bytes_a_prefix_first)
 {
-    static const char *const ordered[] = {"", "\x01", "\x01\x01", "\x7f", "\x80", "a", "ab", "b", "\xff", "\xff\xff"};
-    static const size_t right[] = {0, 1, 2, 3, 5, 6, 7, 4, 8, 9}; /* 0x80 sorts after the letters */
+    static const char *const ordered[] = {"", "\x01", "\x01\x01", "a", "ab", "b", "\x7f", "\x80", "\xff", "\xff\xff"};
     struct quire_pages *pages;
     struct quire_page page;
     size_t at = 0;
@@ -74,7 +73,7 @@ Test(write, keys_are_ordered_by_unsigned_bytes_a_prefix_first)
     OK(quire_pages_open(tree, NULL, &pages));
     while (quire_pages_next(pages, &page) == 0) {
         for (size_t i = 0; i < page.count; i++, at++) {
-            const char *key = ordered[right[at]];
+            const char *key = ordered[at];
             cr_assert(page.entries[i].key_size == strlen(key) && memcmp(page.entries[i].key, key, strlen(key)) == 0,
                       "key %zu is not '%s'", at, key);
         }
@@ -250,15 +249,17 @@ Test(write, delete_reports_whether_there_was_a_value)
 Test(write, lsns_grow_and_last_lsn_knows_them)
 {
     uint64_t first = 0, second = 0, last = 99;
-    OK(quire_last_lsn(db, &last));
+    struct quire *fresh = open_quiet();
+    OK(quire_last_lsn(fresh, &last));
     cr_assert_eq(last, 0, "last LSN %" PRIu64 " before the first write", last);
+    OK(quire_close(fresh));
     OK(quire_put(tree, TEXT("a"), TEXT("1"), 0, &first));
     OK(quire_put(tree, TEXT("b"), TEXT("1"), 0, &second));
     cr_assert(first > 0 && second > first, "%" PRIu64 ", %" PRIu64, first, second);
     OK(quire_delete(tree, TEXT("a"), 0, NULL, &first));
     cr_assert_gt(first, second);
     OK(quire_last_lsn(db, &last));
-    cr_assert_eq(last, first);
+    cr_assert_eq(last, first, "last LSN %" PRIu64 ", not %" PRIu64, last, first);
 }
 
 /* B20 */

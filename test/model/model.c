@@ -41,7 +41,7 @@ static const struct weighted operations[] = {
     {model_guard_get, 110, 0},
     {model_get_many, 20, 0},
     {model_scan, 10, 12},
-    {model_count, 3, 1},
+    {model_count, 3, 0},
     {model_take_snapshot, 4, 0},
     {model_release_snapshot, 4, 0},
     {model_guard, 5, 2},

@@ -53,6 +53,8 @@ static void draw_range(struct model *model, struct model_tree *tree, struct scan
 static void check_seek(struct model *model, struct model_tree *tree, const struct quire_page *page, bool reverse)
 {
     size_t size;
+    if (page->count == 1)
+        return; /* api/pages.c has this case */
     if (random_chance(&model->random, 50)) {
         const struct quire_entry *entry = &page->entries[random_below(&model->random, page->count)];
         memcpy(model->key, entry->key, entry->key_size);
@@ -178,14 +180,12 @@ void model_count(struct model *model, struct model_tree *tree)
 {
     struct scan scan = {0};
     uint64_t version = UINT64_MAX, count = 0;
-    struct quire_snapshot *snapshot = tree->caller_versions ? NULL : model_draw_snapshot(model, &version);
+    struct quire_snapshot *snapshot = model_draw_snapshot(model, &version);
 
     draw_range(model, tree, &scan);
     model_trace(model, "count at %" PRIu64, version);
     int result = quire_count(tree->handle, snapshot, scan.options.start, scan.options.end, &count);
-    if (tree->caller_versions) {
-        EXPECT_RESULT(model, result, QUIRE_ERR_UNSUPPORTED);
-    } else if (EXPECT_RESULT(model, result, 0)) {
+    if (EXPECT_RESULT(model, result, 0)) {
         uint64_t right = oracle_count(tree->oracle, scan.range, version);
         EXPECT(model, count == right, "%" PRIu64 " keys, not %" PRIu64, count, right);
     }

@@ -1,7 +1,7 @@
 /*
  * Goal: blocks have the promised sizes, never overlap, are reused, and obey the limit.
- * Method: every size class against a plain rule; an ownership map of 64-byte units over random allocation and freeing;
- * limits of 4 to 64 MiB filled, emptied and filled again with other sizes.
+ * Method: every size class against a plain rule; random allocation and freeing, each block filled with a byte of its
+ * own that is checked when it is freed; limits of 4 to 64 MiB filled, emptied and filled again with other sizes.
  */
 #include "base/alloc.h"
 #include "base/arena_internal.h"
@@ -61,7 +61,7 @@ Test(arena, large_sizes_fill_whole_pages_with_their_header_line)
     }
 }
 
-/* Blocks in use, each filled with its own byte; `fill_checked` finds any overlap as soon as a block is freed. */
+/* A block in use, filled with a byte of its own: an overlap is found when it is freed. */
 struct block {
     uint8_t *data;
     size_t size;

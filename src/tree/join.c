@@ -1,0 +1,69 @@
+/*
+ * join.c: leaves whose base is on disk.
+ *
+ * Layer 4. A stub holds the newer records of a leaf; the older ones are in its image on disk. What the stub says is final
+ * for a key with engine versions; for everything else stub and image are joined into a whole leaf, which is installed.
+ */
+#include "tree/internal.h"
+#include "tree/policy.h"
+
+/* The image that the op has fetched, or NULL after asking for it. */
+static const struct qr_page *image_of(struct qr_op *op, const struct qr_page *stub)
+{
+    for (uint32_t i = 0; i < op->image_count; i++)
+        if (op->images[i].address == stub->image_address) return op->images[i].page;
+    op->need_pid = stub->pid;
+    op->need_address = stub->image_address;
+    return NULL;
+}
+
+int qr_plan_whole_leaf(struct qr_op *op, struct qr_plan *plan, const struct qr_leaf_view *view,
+                       const struct qr_retention *retention, uint64_t *ret_right_pid)
+{
+    bool planned;
+    *ret_right_pid = view->page->right_pid;
+    if ((view->page->flags & QR_PAGE_STUB) == 0) {
+        planned = qr_plan_add_leaf(plan, view, NULL, retention);
+    } else {
+        const struct qr_page *image = image_of(op, view->page);
+        if (image == NULL) return QR_FETCH;
+        *ret_right_pid = image->right_pid;
+        planned = qr_plan_add_joined(plan, view, image, NULL, retention);
+    }
+    return planned ? 0 : QUIRE_ERR_NO_MEMORY;
+}
+
+int qr_join(struct qr_op *op, struct qr_spot *spot)
+{
+    struct qr_leaf_view view = qr_view_of(spot->word);
+    const struct qr_page *stub = view.page;
+    struct qr_page_identity identity = qr_page_identity(stub);
+    struct qr_bounds bounds;
+    struct qr_plan plan;
+    struct qr_fresh_leaf fresh;
+
+    qr_bounds_load(op->tree, false, &bounds);
+    struct qr_leaf_properties properties = {.flags = stub->flags & QR_PAGE_COLLECTED,
+                                            .safe_version = qr_max(stub->safe_version, bounds.safe_version),
+                                            .image_address = stub->image_address,
+                                            .first_lsn = stub->first_lsn};
+    identity.max_lsn = qr_view_max_lsn(&view);
+    qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
+    int result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &identity.right_pid);
+    bool reserve = op->use_reserve;
+    op->use_reserve = true; /* a read must not fail for want of a page's memory */
+    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, &fresh);
+    op->use_reserve = reserve;
+    qr_plan_done(&plan);
+    if (result != 0) return result;
+    QR_STOP("join.built");
+    qr_word word = qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0);
+    if (!qr_map_cas(qr_op_map(op), spot->pid, &spot->word, word)) {
+        qr_discard_page(op, fresh.page);
+        return QR_RETRY;
+    }
+    qr_retire_page(op, stub);
+    spot->word = word;
+    spot->page = fresh.page;
+    return 0;
+}
