@@ -144,7 +144,8 @@ struct quire_tree; /* a named tree of a database */
 /*
  * Opens a database. path: NULL for a database in memory; files come with a later version (QUIRE_ERR_UNSUPPORTED).
  * options: NULL = defaults; copied. On 0 the caller owns *ret_db and ends it with quire_close.
- * Errors: INVALID (the detail names the field), NO_MEMORY, UNSUPPORTED.
+ * Errors: INVALID (the detail names the field), NO_MEMORY, UNSUPPORTED; FORKED in a child made by fork whose parent has
+ * used Quire (before exec).
  */
 QUIRE_API int quire_open(const char *path, const struct quire_options *options, struct quire **ret_db);
 
@@ -325,7 +326,7 @@ QUIRE_API uint64_t quire_snapshot_lsn(const struct quire_snapshot *snapshot);
 /* NULL is fine. No other thread may be using it. */
 QUIRE_API int quire_snapshot_release(struct quire_snapshot *snapshot);
 
-/* The LSN of the newest write handed out so far, 0 before the first one. */
+/* The highest LSN of a write that has returned, 0 before the first one. */
 QUIRE_API int quire_last_lsn(struct quire *db, uint64_t *ret_lsn);
 
 /* ---- Caller versions -------------------------------------------------------------------------------------------- */
@@ -384,6 +385,7 @@ struct quire_entry {
 struct quire_page {
     size_t count; /* at least 1 */
     const struct quire_entry *entries;
+    uint32_t reverse; /* 1: in descending order */
 };
 
 struct quire_pages; /* an iterator: one thread at a time; may move between threads */

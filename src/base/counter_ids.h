@@ -45,6 +45,7 @@ enum qr_counter {
     QR_COUNTER_LOG_VOIDS,
     QR_COUNTER_STALLS,
     QR_COUNTER_STALL_MS,
+    QR_COUNTER_LAST_LSN, /* not a sum: the LSN of the thread's last write that returned */
     QR_COUNTER_COUNT,
 };
 

@@ -25,6 +25,13 @@ static inline void qr_counter_add(_Atomic uint64_t *counter, uint64_t amount)
     atomic_store_explicit(counter, value + amount, memory_order_relaxed);
 }
 
+/* Owner only: a gauge beside the counters. */
+static inline void qr_counter_set(_Atomic uint64_t *counter, uint64_t value)
+{
+    /* relaxed: as above */
+    atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
 /* Any thread. */
 static inline uint64_t qr_counter_read(const _Atomic uint64_t *counter)
 {

@@ -132,6 +132,10 @@ int qr_db_fetch(struct quire *db, struct qr_op *op);
 int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,
                struct quire_value *ret_value);
 
+/* Stores a record of the database's own, such as the catalogue's: not counted as a user's. 0 or a failure. */
+int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key, size_t key_size, const void *value,
+              size_t value_size);
+
 static inline uint64_t qr_db_version_of(const struct quire_snapshot *snapshot)
 {
     return snapshot == NULL ? UINT64_MAX : snapshot->place->lsn;

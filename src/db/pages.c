@@ -72,9 +72,14 @@ static int copy_options(struct qr_thread *thread, struct quire_pages_options *to
     quire_pages_options_init(to);
     if (from == NULL) return 0;
     size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
-    if (size < sizeof(size_t) || size > sizeof(*to))
+    if (size < sizeof(size_t) || size > 4096)
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "pages options.struct_size is %zu", from->struct_size);
-    memcpy(to, from, size);
+    const uint8_t *bytes = (const uint8_t *)from;
+    for (size_t i = sizeof(*to); i < size; i++)
+        if (bytes[i] != 0)
+            return qr_db_fail(thread, QUIRE_ERR_INVALID,
+                              "pages options.struct_size is larger than this library knows, and byte %zu is set", i);
+    memcpy(to, from, size < sizeof(*to) ? size : sizeof(*to));
     return 0;
 }
 
@@ -225,7 +230,7 @@ static void trim(struct quire_pages *pages, const struct qr_page *page, uint32_t
             entries[j - 1] = other;
         }
     }
-    *ret_page = (struct quire_page){to > from ? to - from : 0, entries + from};
+    *ret_page = (struct quire_page){to > from ? to - from : 0, entries + from, pages->reverse};
 }
 
 /* Whether the far bound lies in this page, or nothing is behind it. */
@@ -296,9 +301,7 @@ int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page)
 size_t quire_page_seek(const struct quire_page *page, const void *key, size_t key_size)
 {
     if (page == NULL || page->count == 0 || (key == NULL && key_size != 0)) return 0;
-    const struct quire_entry *first = &page->entries[0];
-    const struct quire_entry *last = &page->entries[page->count - 1];
-    if (qr_compare(first->key, first->key_size, last->key, last->key_size) <= 0)
+    if (page->reverse == 0)
         return lower_bound(page->entries, page->count, key, key_size);
     size_t low = 0;
     size_t high = page->count;
@@ -321,12 +324,17 @@ int quire_count(struct quire_tree *tree, struct quire_snapshot *snapshot, struct
     struct quire_pages *pages;
     struct quire_page page;
     uint64_t count = 0;
-    if (ret_count == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "ret_count is NULL");
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin_tree(tree, &thread);
+    if (result != 0) return result;
+    if (ret_count == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_count is NULL");
+    if (tree->tree.settings.caller_versions)
+        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "the tree has caller versions");
     quire_pages_options_init(&options);
     options.start = start;
     options.end = end;
     options.snapshot = snapshot;
-    int result = quire_pages_open(tree, &options, &pages);
+    result = quire_pages_open(tree, &options, &pages);
     if (result != 0) return result;
     while ((result = quire_pages_next(pages, &page)) == 0) count += page.count;
     quire_pages_close(pages);

@@ -271,9 +271,21 @@ static void add_field(struct text *text, const struct quire_stats *stats, const 
     }
 }
 
+static void add_all(struct text *text, const struct quire_stats *stats, bool json)
+{
+    if (json) add(text, "{");
+    for (size_t i = 0; i < QR_ARRAY_COUNT(fields); i++) {
+        if (json && i != 0) add(text, ",");
+        add_field(text, stats, &fields[i], json);
+        if (!json) add(text, "\n");
+    }
+    if (json) add(text, "}");
+}
+
 int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer, size_t capacity,
                       size_t *ret_size)
 {
+    struct text sized = {0}; /* first the size, so that a short buffer stays as it is */
     struct text text = {.out = buffer, .capacity = capacity};
     bool json = format == QUIRE_FORMAT_JSON;
     if (stats == NULL || ret_size == NULL || (buffer == NULL && capacity != 0))
@@ -281,16 +293,11 @@ int quire_stats_print(const struct quire_stats *stats, enum quire_format format,
     if (stats->struct_size != sizeof(*stats))
         return qr_fail(QUIRE_ERR_INVALID, 0, "struct_size of the statistics is not that of this library");
     if (format != QUIRE_FORMAT_TEXT && !json) return qr_fail(QUIRE_ERR_INVALID, 0, "format is not known");
-    if (json) add(&text, "{");
-    for (size_t i = 0; i < QR_ARRAY_COUNT(fields); i++) {
-        if (json && i != 0) add(&text, ",");
-        add_field(&text, stats, &fields[i], json);
-        if (!json) add(&text, "\n");
-    }
-    if (json) add(&text, "}");
-    *ret_size = text.size + 1;
-    if (text.size + 1 > capacity)
-        return qr_fail(QUIRE_ERR_BUFFER_TOO_SMALL, 0, "the statistics take %zu bytes", text.size + 1);
+    add_all(&sized, stats, json);
+    *ret_size = sized.size + 1;
+    if (sized.size + 1 > capacity)
+        return qr_fail(QUIRE_ERR_BUFFER_TOO_SMALL, 0, "the statistics take %zu bytes", sized.size + 1);
+    add_all(&text, stats, json);
     buffer[text.size] = 0;
     return 0;
 }

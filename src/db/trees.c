@@ -229,7 +229,7 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
                           .chain_limit = settings.chain_limit,
                           .align_log2 = settings.align_log2,
                           .caller_versions = settings.caller_versions};
-    result = quire_put(db->catalogue, name, strlen(name), &entry, sizeof(entry), 0, NULL);
+    result = qr_db_put(db->catalogue, thread, name, strlen(name), &entry, sizeof(entry));
     if (result != 0) {
         qr_free(tree); /* its root, an empty page that nobody knows, goes with the database */
         return result;

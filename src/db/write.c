@@ -42,6 +42,7 @@ static int finish(struct quire_tree *tree, struct qr_thread *thread, const struc
 {
     if (QR_LIKELY(result == 0)) {
         qr_db_count(tree->db, thread, QR_COUNTER_WRITE_BYTES, write->key.size + write->value_size);
+        qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write->ret_lsn);
         if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;
         qr_db_after_write(tree->db, thread);
         return 0;
@@ -85,6 +86,16 @@ static int begin(struct quire_tree *tree, struct qr_thread **ret_thread, const v
                                    .value = value,
                                    .value_size = (uint32_t)value_size};
     return 0;
+}
+
+int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key, size_t key_size, const void *value,
+              size_t value_size)
+{
+    struct qr_write write = {.key = qr_key_make(key, key_size),
+                             .kind = QR_RECORD_PUT,
+                             .value = value,
+                             .value_size = (uint32_t)value_size};
+    return run(tree, thread, &write);
 }
 
 int quire_put(struct quire_tree *tree, const void *key, size_t key_size, const void *value, size_t value_size,

@@ -110,6 +110,15 @@ static int learn_right(struct qr_op *op, struct qr_spot *spot)
     return spot->page->right_pid == QR_PID_UNKNOWN ? qr_join(op, spot) : 0;
 }
 
+/* An entry led to a page that was merged away: its separator is still there because whoever merged it has stopped. */
+static int help_forwarded(struct qr_op *op, const struct qr_spot *spot)
+{
+    if (spot->parent_pid == QR_PID_NONE || spot->by_sibling || spot->parent_index == 0) return 0;
+    const struct qr_page *parent = qr_word_block(spot->parent_word);
+    qr_count(op, QR_COUNTER_HELPS);
+    return qr_remove_separator(op, (uint8_t)(parent->level - 1), qr_inner_key(parent, spot->parent_index), spot->pid);
+}
+
 /* How to go down. */
 struct descent {
     uint8_t level;
@@ -132,7 +141,8 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
                 spot->page = NULL;
                 return 0;
             }
-            int result = qr_settle_word(op, &spot->pid, &spot->word);
+            int result = qr_word_tag(spot->word) == QR_WORD_FORWARD ? help_forwarded(op, spot) : 0;
+            if (result == 0) result = qr_settle_word(op, &spot->pid, &spot->word);
             if (result != 0) return result;
             if (spot->pid != pid) spot->by_sibling = true;
         }

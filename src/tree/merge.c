@@ -212,10 +212,11 @@ int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed)
 
 /* ---- Begin ------------------------------------------------------------------------------------------------------ */
 
-/* Step 2 and the rest. */
-static int seal_and_finish(struct qr_op *op, uint64_t pid)
+/* Step 2 and the rest, for the child of an entry of the parent. */
+static int seal_and_finish(struct qr_op *op, const struct qr_page *parent, uint32_t index)
 {
     struct qr_map *map = qr_op_map(op);
+    uint64_t pid = qr_inner_child(parent, index);
     qr_word word = qr_map_load(map, pid);
     while (qr_word_tag(word) == QR_WORD_HEAD || qr_word_tag(word) == QR_WORD_PRIVATE) {
         qr_word sealed = qr_word_retag(word, QR_WORD_SEALED);
@@ -230,13 +231,21 @@ static int seal_and_finish(struct qr_op *op, uint64_t pid)
         qr_map_cas(map, pid, &word, qr_word_retag(word, QR_WORD_HEAD));
         return 0;
     }
-    if (qr_word_tag(word) == QR_WORD_DISK) return qr_settle_word(op, &pid, &word);
-    return qr_word_tag(word) == QR_WORD_SEALED ? qr_merge_finish(op, pid, word) : 0;
+    switch (qr_word_tag(word)) {
+    case QR_WORD_DISK:
+        return qr_settle_word(op, &pid, &word);
+    case QR_WORD_SEALED:
+        return qr_merge_finish(op, pid, word);
+    case QR_WORD_FORWARD:
+        return qr_remove_separator(op, (uint8_t)(parent->level - 1), qr_inner_key(parent, index), pid);
+    default:
+        return 0;
+    }
 }
 
 int qr_merge_marked(struct qr_op *op, const struct qr_spot *parent, uint32_t index)
 {
-    return seal_and_finish(op, qr_inner_child(parent->page, index));
+    return seal_and_finish(op, parent->page, index);
 }
 
 /* Page of a child, if it is in memory and takes changes. */
@@ -302,7 +311,7 @@ static int merge_once(struct qr_op *op, const struct qr_key *key, uint8_t level,
     result = mark_once(op, parent, index);
     if (result != 0) return result;
     QR_STOP("merge.marked");
-    return seal_and_finish(op, qr_inner_child(page, index));
+    return seal_and_finish(op, page, index);
 }
 
 int qr_merge_if_small(struct qr_op *op, const struct qr_spot *spot)

@@ -13,22 +13,35 @@ static inline uint32_t qr_policy_page_size(const struct qr_tree *tree, const str
     return page->kind == QR_PAGE_LEAF ? tree->settings.leaf_page_size_bytes : tree->settings.inner_page_size_bytes;
 }
 
+/* What counts of a page: an inner page's groups of 16 places count by the places in use. */
+static inline uint64_t qr_policy_weight(const struct qr_page *page)
+{
+    if (page->kind == QR_PAGE_LEAF) return page->content_bytes;
+    return page->content_bytes - (page->slots_offset - QR_PAGE_HEADER) + (uint64_t)page->count * 12;
+}
+
+/* Entries that an inner page may have whatever their size: the tree must branch, with the longest keys too. */
+#define QR_POLICY_BRANCHES 8u
+
 static inline bool qr_policy_large(const struct qr_tree *tree, const struct qr_page *page)
 {
-    return page->content_bytes > qr_policy_page_size(tree, page);
+    if (page->kind == QR_PAGE_INNER && page->count <= QR_POLICY_BRANCHES) return false;
+    return qr_policy_weight(page) > qr_policy_page_size(tree, page);
 }
 
 /* Underfull: below a quarter, so that a page that was just split is far from it. */
 static inline bool qr_policy_small(const struct qr_tree *tree, const struct qr_page *page)
 {
-    return page->content_bytes - QR_PAGE_HEADER < (qr_policy_page_size(tree, page) - QR_PAGE_HEADER) / 4;
+    if (page->kind == QR_PAGE_INNER && page->count <= QR_POLICY_BRANCHES / 4) return true;
+    return qr_policy_weight(page) - QR_PAGE_HEADER < (qr_policy_page_size(tree, page) - QR_PAGE_HEADER) / 4;
 }
 
 /* Whether two neighbours may become one page: it must not split again at once. */
 static inline bool qr_policy_fit(const struct qr_tree *tree, const struct qr_page *left, const struct qr_page *right)
 {
     uint64_t size = qr_policy_page_size(tree, left);
-    return (uint64_t)left->content_bytes + right->content_bytes - QR_PAGE_HEADER <= size - size / 4;
+    if (left->kind == QR_PAGE_INNER && left->count + right->count <= QR_POLICY_BRANCHES) return true;
+    return qr_policy_weight(left) + qr_policy_weight(right) - QR_PAGE_HEADER <= size - size / 4;
 }
 
 /* Bytes of delta area for a leaf: room for a full chain of average records. */

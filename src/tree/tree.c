@@ -164,7 +164,8 @@ int qr_tree_page_at(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_
     struct qr_spot spot = {.pid = pid};
     if (pid == QR_PID_NONE || pid == QR_PID_UNKNOWN) return QUIRE_NOT_FOUND;
     spot.word = qr_map_load(qr_op_map(op), pid);
-    if (qr_word_tag(spot.word) == QR_WORD_FREE || qr_word_tag(spot.word) == QR_WORD_FORWARD) return QUIRE_NOT_FOUND;
+    if (qr_word_tag(spot.word) == QR_WORD_FREE) return QUIRE_NOT_FOUND;
+    if (qr_word_tag(spot.word) == QR_WORD_FORWARD) return QUIRE_EXISTS;
     if (qr_word_tag(spot.word) != QR_WORD_HEAD) {
         int result = qr_settle_word(op, &spot.pid, &spot.word);
         return result == 0 ? QR_RETRY : result;

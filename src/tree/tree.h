@@ -232,7 +232,8 @@ int qr_tree_evict(struct qr_op *op, struct qr_evict *evict, uint64_t address);
 int qr_tree_evict_base(struct qr_op *op, struct qr_evict *evict, uint64_t address);
 
 /* For tests: the page in memory under an id, if it is of that level (UINT8_MAX: any) and has that low key. 0; QR_FETCH;
- * QR_RETRY: the word was settled, look again; QUIRE_NOT_FOUND: another page. */
+ * QR_RETRY: the word was settled, look again; QUIRE_NOT_FOUND: another page;
+ * QUIRE_EXISTS: it was merged into another. */
 int qr_tree_page_at(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_slice low, struct qr_evict *ret_page);
 
 /* For tests: one leaf of a walk, consolidated or not. As qr_tree_maintain. */

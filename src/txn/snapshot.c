@@ -55,7 +55,7 @@ void qr_snapshots_done(struct qr_snapshot_registry *registry)
 static uint64_t now_ns(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
@@ -161,6 +161,7 @@ uint32_t qr_snapshots_bounds(struct qr_snapshot_registry *registry, uint64_t *bo
 void qr_snapshots_stats(struct qr_snapshot_registry *registry, struct qr_snapshot_stats *ret_stats)
 {
     uint64_t now = now_ns();
+    uint64_t oldest = UINT64_MAX;
     *ret_stats = (struct qr_snapshot_stats){0};
     for (struct qr_snapshot *s = first(registry); s != NULL; s = s->next) {
         /* order: txn.bound.read as above; for statistics any order would do */
@@ -168,9 +169,9 @@ void qr_snapshots_stats(struct qr_snapshot_registry *registry, struct qr_snapsho
         ret_stats->open++;
         /* relaxed: statistics */
         uint64_t since = atomic_load_explicit(&s->since_ns, memory_order_relaxed);
-        uint64_t age_ms = now > since ? (now - since) / 1000000 : 0;
-        if (ret_stats->open > 1 && age_ms <= ret_stats->oldest_age_ms) continue;
-        ret_stats->oldest_age_ms = age_ms;
+        if (since >= oldest) continue;
+        oldest = since;
+        ret_stats->oldest_age_ms = now > since ? (now - since) / 1000000 : 0;
         for (size_t i = 0; i < QR_EPOCH_TAG_BYTES / 8; i++) {
             /* relaxed: statistics */
             uint64_t word = atomic_load_explicit(&s->tag[i], memory_order_relaxed);

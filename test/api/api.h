@@ -91,7 +91,8 @@ HELPER void expect(struct quire_tree *tree, struct quire_snapshot *snapshot, con
     char value[256];
     size_t size = 0;
     int result = quire_get(tree, snapshot, key, strlen(key), value, sizeof(value), &size);
-    cr_assert(result == (right != NULL ? 0 : QUIRE_NOT_FOUND), "get '%s': %d (%s)", key, result, quire_strerror(result));
+    cr_assert(result == (right != NULL ? 0 : QUIRE_NOT_FOUND), "get '%s': %d (%s)", key, result,
+              quire_strerror(result));
     if (right != NULL)
         cr_assert(size == strlen(right) && memcmp(value, right, size) == 0, "'%s' is '%.*s', not '%s'", key, (int)size,
                   value, right);

@@ -38,7 +38,8 @@ static void *detail_of_a_new_thread(void *argument)
     (void)argument;
     memset(&detail, 0xff, sizeof(detail));
     quire_error_detail(&detail);
-    return detail.result == 0 && detail.os_errno == 0 && detail.message != NULL && detail.message[0] == 0 ? NULL : "detail";
+    return detail.result == 0 && detail.os_errno == 0 && detail.message != NULL && detail.message[0] == 0 ? NULL
+                                                                                                          : "detail";
 }
 
 /* K02 */
@@ -82,7 +83,8 @@ Test(errors, at_the_memory_limit_new_data_is_refused_and_the_rest_works)
     size_t size;
     uint64_t stored = 0;
     int result = 0;
-    while (stored < 100000 && (result = quire_put(tree, key, numbered(stored, key), value, sizeof(value), 0, NULL)) == 0)
+    while (stored < 100000 &&
+           (result = quire_put(tree, key, numbered(stored, key), value, sizeof(value), 0, NULL)) == 0)
         stored++;
     cr_assert_eq(result, QUIRE_ERR_NO_MEMORY, "%d after %" PRIu64 " records", result, stored);
     cr_assert_gt(stored, 2000);
@@ -167,8 +169,8 @@ Test(errors, memory_held_by_a_guard_stalls_writes_for_the_timeout)
     cr_assert_eq((intptr_t)result, QUIRE_ERR_STALLED, "result %d", (int)(intptr_t)result);
     cr_assert(took_ms >= 200 && took_ms < 30000, "%" PRIu64 " ms", took_ms);
     struct quire_stats stats = stats_of(db);
-    cr_assert(stats.errors_stalled >= 1 && stats.stalls >= 1 && stats.stall_ms >= 150, "%" PRIu64 " stalls, %" PRIu64 " ms",
-              stats.stalls, stats.stall_ms);
+    cr_assert(stats.errors_stalled >= 1 && stats.stalls >= 1 && stats.stall_ms >= 150,
+              "%" PRIu64 " stalls, %" PRIu64 " ms", stats.stalls, stats.stall_ms);
     cr_assert_str_eq(stats.oldest_guard_tag, "holder");
     cr_assert_eq(count_all(tree, NULL), 500);
     OK(quire_unpin(&guard));

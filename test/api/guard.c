@@ -1,10 +1,10 @@
 /*
- * Goal: pointers handed out under a guard keep their bytes until it ends, whatever writers do; guards nest and belong to
- * their thread; reading many keys at once answers as single reads do.
- * Method: hold pointers while everything around them is rewritten, consolidated, dropped and reclaimed.
+ * Goal: pointers handed out under a guard keep their bytes until it ends, whatever writers do; guards nest and belong
+ * to their thread; reading many keys at once answers as single reads do. Method: hold pointers while everything around
+ * them is rewritten, consolidated, dropped and reclaimed.
  */
 #include "api.h"
-#include "lib/hooks.h"
+#include "db/testing.h"
 
 #include <pthread.h>
 

@@ -4,7 +4,7 @@
  * Method: trees of many small leaves, scanned whole and in ranges, with writers, drops and merges between the steps.
  */
 #include "api.h"
-#include "lib/hooks.h"
+#include "db/testing.h"
 
 #include <pthread.h>
 

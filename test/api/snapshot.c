@@ -4,7 +4,7 @@
  * Method: scripts with several snapshots open at once; writers beside readers of one snapshot.
  */
 #include "api.h"
-#include "lib/hooks.h"
+#include "db/testing.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

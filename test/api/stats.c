@@ -4,7 +4,7 @@
  * Method: scripts of known numbers of operations in one thread; comparison with what must be there.
  */
 #include "api.h"
-#include "lib/hooks.h"
+#include "db/testing.h"
 
 #include <stdio.h>
 #include <time.h>

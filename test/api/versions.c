@@ -4,7 +4,7 @@
  * Method: short scripts, repeated with forced consolidation and dropped pages; the model test does the same at random.
  */
 #include "api.h"
-#include "lib/hooks.h"
+#include "db/testing.h"
 
 static struct quire *db;
 static struct quire_tree *tree;
@@ -160,7 +160,8 @@ Test(versions, an_entry_carries_version_and_lsn)
     cr_assert_gt(second, first);
     OK(quire_pin(db, NULL, &guard));
     OK(quire_guard_get_at(&guard, tree, 15, TEXT("k"), &value));
-    cr_assert(value.version == 10 && value.lsn == second, "version %" PRIu64 ", lsn %" PRIu64, value.version, value.lsn);
+    cr_assert(value.version == 10 && value.lsn == second, "version %" PRIu64 ", lsn %" PRIu64, value.version,
+              value.lsn);
     OK(quire_guard_get_at(&guard, tree, 99, TEXT("k"), &value));
     cr_assert(value.version == 20 && value.lsn == first, "version %" PRIu64 ", lsn %" PRIu64, value.version, value.lsn);
     EXPECT(quire_guard_get_at(&guard, tree, 9, TEXT("k"), &value), QUIRE_NOT_FOUND);

@@ -1,8 +1,8 @@
 /*
  * Checks for test programs that do not use a framework: they count, report the first failures and go on.
  *
- * Test library. A program ends with `return check_finish();`, which prints the line `N passed, N failed`. Any thread may
- * check; the counters are atomic and order nothing.
+ * Test library. A program ends with `return check_finish();`, which prints the line `N passed, N failed`. Any thread
+ * may check; the counters are atomic and order nothing.
  */
 #ifndef TEST_LIB_CHECK_H
 #define TEST_LIB_CHECK_H

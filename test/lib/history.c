@@ -28,8 +28,8 @@ static struct history_event *allocate_events(struct history_event *old, size_t c
 
 void history_buffer_init(struct history_buffer *ret_buffer, uint32_t thread, size_t capacity)
 {
-    *ret_buffer = (struct history_buffer){
-        .events = allocate_events(NULL, capacity), .capacity = capacity, .thread = thread};
+    *ret_buffer =
+        (struct history_buffer){.events = allocate_events(NULL, capacity), .capacity = capacity, .thread = thread};
 }
 
 void history_buffer_free(struct history_buffer *buffer)
@@ -45,8 +45,8 @@ struct history_event *history_begin(struct history_buffer *buffer, enum history_
         buffer->events = allocate_events(buffer->events, buffer->capacity);
     }
     struct history_event *event = &buffer->events[buffer->count];
-    *event = (struct history_event){
-        .key = key, .kind = kind, .thread = buffer->thread, .sequence = (uint32_t)buffer->count};
+    *event =
+        (struct history_event){.key = key, .kind = kind, .thread = buffer->thread, .sequence = (uint32_t)buffer->count};
     buffer->count++;
     event->invoked_ns = history_now_ns();
     return event;
@@ -76,10 +76,8 @@ struct history_event *history_gather(const struct history_buffer *buffers, size_
 
 void history_print_event(const struct history_event *event, char *text, size_t size)
 {
-    static const char *const kinds[] = {"get",    "put",
-                                        "delete", "delete(existed)",
-                                        "insert", "compare_and_swap",
-                                        "add",    "exists"};
+    static const char *const kinds[] = {"get", "put",   "delete", "delete(existed)", "insert", "compare_and_swap",
+                                        "add", "exists"};
     static const char *const results[] = {"done", "found", "absent", "refused"};
 
     snprintf(text, size,

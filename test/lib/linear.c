@@ -215,7 +215,8 @@ static void describe(struct search *search, const struct history_event *failed, 
         last++;
 
     history_print_event(failed, line, sizeof(line));
-    size_t used = (size_t)snprintf(report->message, sizeof(report->message), "%s: %s\noperations before it:", what, line);
+    size_t used =
+        (size_t)snprintf(report->message, sizeof(report->message), "%s: %s\noperations before it:", what, line);
     for (size_t i = last > 12 ? last - 12 : 0; i < last && used < sizeof(report->message); i++) {
         history_print_event(search->events[i], line, sizeof(line));
         used += (size_t)snprintf(report->message + used, sizeof(report->message) - used, "\n  %s", line);

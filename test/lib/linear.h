@@ -23,10 +23,10 @@ enum linear_verdict {
 };
 
 struct linear_report {
-    uint64_t key;           /* the first key that did not pass */
+    uint64_t key; /* the first key that did not pass */
     size_t keys_checked;
-    size_t largest_set;     /* configurations, at the worst moment */
-    char message[4096];     /* the response that nothing explains, and the operations before it */
+    size_t largest_set; /* configurations, at the worst moment */
+    char message[4096]; /* the response that nothing explains, and the operations before it */
 };
 
 /*

@@ -19,8 +19,10 @@
 
 /* An event: [begin, end] kind(key, value, expected, sum) -> result. */
 #define EVENT(begin, finish, operation, key_, value_, expected_, sum_, answer)                                         \
-    {.invoked_ns = (begin), .responded_ns = (finish), .kind = HISTORY_##operation, .key = (key_), .value = (value_),   \
-     .expected = (expected_), .sum = (sum_), .result = HISTORY_##answer}
+    {                                                                                                                  \
+        .invoked_ns = (begin), .responded_ns = (finish), .kind = HISTORY_##operation, .key = (key_),                   \
+        .value = (value_), .expected = (expected_), .sum = (sum_), .result = HISTORY_##answer                          \
+    }
 #define PUT(begin, finish, value) EVENT(begin, finish, PUT, 1, value, 0, 0, DONE)
 #define GET(begin, finish, value) EVENT(begin, finish, GET, 1, value, 0, 0, FOUND)
 #define GET_ABSENT(begin, finish) EVENT(begin, finish, GET, 1, 0, 0, 0, ABSENT)
@@ -41,10 +43,12 @@ static void expect(const char *name, const struct history_event *events, size_t 
         CHECK(strstr(report.message, "nothing explains") != NULL, "%s: no report", name);
 }
 
-#define ACCEPT(name, ...) expect(name, (const struct history_event[]){__VA_ARGS__},                                    \
-                                 COUNT(((const struct history_event[]){__VA_ARGS__})), LINEAR_OK)
-#define REFUSE(name, ...) expect(name, (const struct history_event[]){__VA_ARGS__},                                    \
-                                 COUNT(((const struct history_event[]){__VA_ARGS__})), LINEAR_VIOLATION)
+#define ACCEPT(name, ...)                                                                                              \
+    expect(name, (const struct history_event[]){__VA_ARGS__}, COUNT(((const struct history_event[]){__VA_ARGS__})),    \
+           LINEAR_OK)
+#define REFUSE(name, ...)                                                                                              \
+    expect(name, (const struct history_event[]){__VA_ARGS__}, COUNT(((const struct history_event[]){__VA_ARGS__})),    \
+           LINEAR_VIOLATION)
 
 static void good_histories_are_accepted(void)
 {
@@ -140,8 +144,8 @@ static void answer(struct model_state *state, struct history_event *event)
 }
 
 /*
- * A correct history: operations take effect one a tick, and begin and end up to `spread` ticks around that. Times of one
- * simulated thread do not matter to the checker.
+ * A correct history: operations take effect one a tick, and begin and end up to `spread` ticks around that. Times of
+ * one simulated thread do not matter to the checker.
  */
 static void make_history(struct random_stream *stream, struct history_event *events, size_t count, unsigned keys,
                          uint64_t spread)
@@ -174,15 +178,20 @@ static void long_correct_histories_are_accepted(struct random_stream *stream)
     CHECK(linear_check(events, count, &report) == LINEAR_OK && report.keys_checked > 0, "50 keys: %s", report.message);
 
     struct history_event *late = &events[count / 2];
-    *late = (struct history_event){.invoked_ns = late->invoked_ns, .responded_ns = late->responded_ns, .key = late->key,
-                                   .kind = HISTORY_GET, .value = 1000, .result = HISTORY_FOUND};
+    *late = (struct history_event){.invoked_ns = late->invoked_ns,
+                                   .responded_ns = late->responded_ns,
+                                   .key = late->key,
+                                   .kind = HISTORY_GET,
+                                   .value = 1000,
+                                   .result = HISTORY_FOUND};
     CHECK(linear_check(events, count, &report) == LINEAR_VIOLATION, "a value never written in a long history");
     CHECK(report.key == late->key, "key %" PRIu64, report.key);
     free(events);
 }
 
 /* All orders, one operation after the other: the plain definition. */
-static bool some_order_explains(const struct history_event *events, size_t count, unsigned done, struct model_state state)
+static bool some_order_explains(const struct history_event *events, size_t count, unsigned done,
+                                struct model_state state)
 {
     if (done == (1u << count) - 1)
         return true;

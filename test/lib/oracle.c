@@ -195,8 +195,8 @@ static bool value_at(const struct oracle_key *key, uint64_t version, struct orac
     if (count == 0 || key->versions[count - 1].deleted)
         return false;
     const struct version *found = &key->versions[count - 1];
-    *ret_value = (struct oracle_value){
-        .data = found->data, .size = found->size, .version = found->version, .lsn = found->lsn};
+    *ret_value =
+        (struct oracle_value){.data = found->data, .size = found->size, .version = found->version, .lsn = found->lsn};
     return true;
 }
 
@@ -255,8 +255,8 @@ void oracle_walk_start(struct oracle_walk *ret_walk, const struct oracle *oracle
     } else {
         next = oracle->last;
     }
-    *ret_walk = (struct oracle_walk){
-        .oracle = oracle, .range = range, .version = version, .reverse = reverse, .next = next};
+    *ret_walk =
+        (struct oracle_walk){.oracle = oracle, .range = range, .version = version, .reverse = reverse, .next = next};
 }
 
 static bool within(const struct oracle_walk *walk, const struct oracle_key *key)

@@ -100,8 +100,7 @@ void model_get_at(struct model *model, struct model_tree *tree)
     size_t size = 0;
 
     model_trace(model, "get at %" PRIu64, version);
-    int result =
-        quire_get_at(tree->handle, version, model->key, key_size, model->read, MODEL_VALUE_MAX_BYTES, &size);
+    int result = quire_get_at(tree->handle, version, model->key, key_size, model->read, MODEL_VALUE_MAX_BYTES, &size);
     if (version < tree->safe) {
         EXPECT_RESULT(model, result, QUIRE_ERR_LSN_TOO_OLD);
         return;

@@ -295,7 +295,8 @@ static void print_replay(const char *program, const struct model *model)
 int main(int argc, char **argv)
 {
     static struct model model = {
-        .options = {.ops = 200000, .mode = "both", .trees = 3, .keys = 3000, .page_size_bytes = 0, .drop_per_mille = 0}};
+        .options = {
+            .ops = 200000, .mode = "both", .trees = 3, .keys = 3000, .page_size_bytes = 0, .drop_per_mille = 0}};
     struct model_options *o = &model.options;
     const struct test_option table[] = {
         {.name = "ops", .help = "operations", .number = &o->ops},

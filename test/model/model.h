@@ -9,8 +9,8 @@
 #ifndef TEST_MODEL_MODEL_H
 #define TEST_MODEL_MODEL_H
 
+#include "db/testing.h"
 #include "lib/check.h"
-#include "lib/hooks.h"
 #include "lib/keys.h"
 #include "lib/oracle.h"
 
@@ -32,8 +32,8 @@ struct model_options {
     uint64_t inner_page_size_bytes;
     uint64_t chain;
     uint64_t drop_per_mille; /* operations in 1000 that are followed by a drop of pages; 0 = no test store */
-    uint64_t threads;      /* background threads */
-    uint64_t trace;        /* operations from this number on are printed; 0 = none */
+    uint64_t threads;        /* background threads */
+    uint64_t trace;          /* operations from this number on are printed; 0 = none */
 };
 
 enum model_phase { MODEL_GROW, MODEL_STEADY, MODEL_SHRINK, MODEL_PHASE_COUNT };
@@ -93,8 +93,7 @@ struct model {
 #define EXPECT(model, condition, ...) (CHECK(condition, __VA_ARGS__) || (model_stop(model), false))
 
 /* A call answered what it should. The call is made once. */
-#define EXPECT_RESULT(model, result, expected)                                                                         \
-    model_expect_result(model, __FILE__, __LINE__, #result, result, expected)
+#define EXPECT_RESULT(model, result, expected) model_expect_result(model, __FILE__, __LINE__, #result, result, expected)
 
 bool model_expect_result(struct model *model, const char *file, int line, const char *text, int result, int expected);
 
@@ -110,7 +109,8 @@ void model_trace(const struct model *model, const char *format, ...) __attribute
 /* A version at which an engine tree can be read now: a snapshot, or NULL and UINT64_MAX. */
 struct quire_snapshot *model_draw_snapshot(struct model *model, uint64_t *ret_version);
 
-/* ---- Operations, one a function; all check their answers (writes.c, caller.c, reads.c, scans.c, upkeep.c) ---------- */
+/* ---- Operations, one a function; all check their answers (writes.c, caller.c, reads.c, scans.c, upkeep.c) ----------
+ */
 
 typedef void model_operation(struct model *model, struct model_tree *tree);
 

@@ -6,8 +6,8 @@
  *
  * Test program (model). Acceptance row B05. One thread.
  */
+#include "db/testing.h"
 #include "lib/check.h"
-#include "lib/hooks.h"
 #include "lib/options.h"
 #include "lib/oracle.h"
 #include "lib/random.h"
@@ -50,7 +50,8 @@ static void make_writes(struct random_stream *random, struct write *writes, stru
         if (write->deleted)
             oracle_delete(oracle, keys[write->key], strlen(keys[write->key]), write->version, 0);
         else
-            oracle_put(oracle, keys[write->key], strlen(keys[write->key]), write->version, 0, write->value, write->size);
+            oracle_put(oracle, keys[write->key], strlen(keys[write->key]), write->version, 0, write->value,
+                       write->size);
     }
 }
 
@@ -72,9 +73,9 @@ static void apply(struct quire *db, struct quire_tree *tree, struct random_strea
     for (size_t i = 0; i < WRITES; i++) {
         const struct write *write = &writes[order[i]];
         const char *key = keys[write->key];
-        int result = write->deleted ? quire_delete_at(tree, write->version, key, strlen(key), 0, NULL)
-                                    : quire_put_at(tree, write->version, key, strlen(key), write->value, write->size, 0,
-                                                   NULL);
+        int result = write->deleted
+                         ? quire_delete_at(tree, write->version, key, strlen(key), 0, NULL)
+                         : quire_put_at(tree, write->version, key, strlen(key), write->value, write->size, 0, NULL);
         CHECK_EQUAL(result, 0);
         if (disturbance >= 1 && random_chance(random, 20))
             CHECK(qr_testing_consolidate(tree, random_next(random), 100) >= 0, "after write %zu", i);
@@ -94,8 +95,8 @@ static bool compare_gets(struct quire_tree *tree, const struct oracle *oracle, u
         int result = quire_get_at(tree, version, keys[key], strlen(keys[key]), value, sizeof(value), &size);
         equal &= CHECK(result == (present ? 0 : QUIRE_NOT_FOUND), "key %u at %" PRIu64 ": %d", key, version, result);
         if (present && result == 0)
-            equal &= CHECK(size == right.size && memcmp(value, right.data, size) == 0, "key %u at %" PRIu64, key,
-                           version);
+            equal &=
+                CHECK(size == right.size && memcmp(value, right.data, size) == 0, "key %u at %" PRIu64, key, version);
     }
     return equal;
 }

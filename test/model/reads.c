@@ -45,8 +45,8 @@ void model_get(struct model *model, struct model_tree *tree)
 
     model_trace(model, "get at %" PRIu64 ", capacity %zu", version, capacity);
     model->read[0] = 0xcc;
-    int result = quire_get(tree->handle, snapshot, model->key, key_size, capacity != 0 ? model->read : NULL, capacity,
-                           &size);
+    int result =
+        quire_get(tree->handle, snapshot, model->key, key_size, capacity != 0 ? model->read : NULL, capacity, &size);
     if (!present) {
         EXPECT_RESULT(model, result, QUIRE_NOT_FOUND);
         EXPECT(model, size == 12345, "size set to %zu", size);
@@ -91,8 +91,8 @@ void model_exists(struct model *model, struct model_tree *tree)
 
 /* ---- Under guards ----------------------------------------------------------------------------------------------- */
 
-static void expect_value(struct model *model, const struct model_tree *tree, int result, const struct quire_value *value,
-                         bool present, const struct oracle_value *right)
+static void expect_value(struct model *model, const struct model_tree *tree, int result,
+                         const struct quire_value *value, bool present, const struct oracle_value *right)
 {
     if (!EXPECT_RESULT(model, result, present ? 0 : QUIRE_NOT_FOUND) || !present)
         return;
@@ -170,7 +170,8 @@ void model_guard_get(struct model *model, struct model_tree *tree)
     model_trace(model, "guard get at %" PRIu64, version);
     if (!long_guard)
         EXPECT_RESULT(model, quire_pin(model->db, NULL, &own), 0);
-    int result = quire_guard_get(long_guard ? &model->guard : &own, tree->handle, snapshot, model->key, key_size, &value);
+    int result =
+        quire_guard_get(long_guard ? &model->guard : &own, tree->handle, snapshot, model->key, key_size, &value);
     expect_value(model, tree, result, &value, present, &right);
     if (long_guard && result == 0)
         hold(model, &value);

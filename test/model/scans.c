@@ -140,9 +140,8 @@ static bool draw_version(struct model *model, struct model_tree *tree, struct sc
         scan->writes_between = scan->options.snapshot != NULL && random_chance(&model->random, 30);
         return true;
     }
-    scan->version = random_chance(&model->random, 40)
-                        ? UINT64_MAX
-                        : random_between(&model->random, tree->safe, tree->frontier + 60);
+    scan->version = random_chance(&model->random, 40) ? UINT64_MAX
+                                                      : random_between(&model->random, tree->safe, tree->frontier + 60);
     scan->options.version = scan->version;
     if (tree->safe == 0 || !random_chance(&model->random, 5))
         return true;

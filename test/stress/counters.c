@@ -146,7 +146,8 @@ static void check_inserted(struct stress *stress, const struct counters_team *te
         unsigned number = 0;
         size_t size = 0;
         CHECK_EQUAL(quire_get(stress->tree, NULL, key, key_size, &number, sizeof(number), &size), 0);
-        CHECK(number < team->threads && team->wins[number][round], "round %" PRIu64 ": value of thread %u", round, number);
+        CHECK(number < team->threads && team->wins[number][round], "round %" PRIu64 ": value of thread %u", round,
+              number);
     }
 }
 

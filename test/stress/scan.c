@@ -114,7 +114,8 @@ static void see_entry(const struct quire_entry *entry, struct scan *scan, uint64
     uint64_t id = 0;
     bool ordered = scan->reverse ? key < *next && key >= scan->first : key >= *next && key < scan->beyond;
 
-    if (!CHECK(ordered, "key %" PRIu64 " where %" PRIu64 " was the limit%s", key, *next, scan->reverse ? ", reverse" : ""))
+    if (!CHECK(ordered, "key %" PRIu64 " where %" PRIu64 " was the limit%s", key, *next,
+               scan->reverse ? ", reverse" : ""))
         return;
     for (uint64_t i = scan->reverse ? key + 1 : *next; i < (scan->reverse ? *next : key); i++)
         CHECK(role_of(i) == OWNED, "key %" PRIu64 " is missing before %" PRIu64 "%s", i, key,

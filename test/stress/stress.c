@@ -1,8 +1,8 @@
 /*
  * Goal: operations of many threads at once are linearizable key by key, scans miss and repeat nothing, snapshots stand
  * still, and the trees are sound afterwards.
- * Method: rounds of random work on tiny pages, with pages dropped, consolidated and maintained from another thread; each
- * mode has an invariant, or records its history for the checker.
+ * Method: rounds of random work on tiny pages, with pages dropped, consolidated and maintained from another thread;
+ * each mode has an invariant, or records its history for the checker.
  *
  * Test program (stress). The seed fixes what each thread asks for; the interleaving is the machine's.
  */
@@ -121,8 +121,12 @@ void stress_team(struct stress *stress, unsigned count, void (*body)(struct stre
     if (pthread_create(&stress->disturber, NULL, disturb, stress) != 0)
         abort();
     for (unsigned i = 0; i < count; i++) {
-        workers[i] = (struct stress_worker){.stress = stress, .number = i, .random = random_split(&stress->random),
-                                            .shared = shared, .body = body, .start = &start};
+        workers[i] = (struct stress_worker){.stress = stress,
+                                            .number = i,
+                                            .random = random_split(&stress->random),
+                                            .shared = shared,
+                                            .body = body,
+                                            .start = &start};
         if (pthread_create(&workers[i].thread, NULL, work, &workers[i]) != 0)
             abort();
     }
@@ -148,8 +152,9 @@ static bool run_mode(const char *program, const struct mode *mode, const struct 
         printf("%s, seed %" PRIu64 "\n", mode->name, seed);
         mode->round(&stress);
         if (check_failures() != 0) {
-            fprintf(stderr, "to repeat (QUIRE_TEST_SCALE unset): %s --mode %s --threads %" PRIu64 " --ops %" PRIu64
-                            " --seed %" PRIu64 " --drop %" PRIu64 "\n",
+            fprintf(stderr,
+                    "to repeat (QUIRE_TEST_SCALE unset): %s --mode %s --threads %" PRIu64 " --ops %" PRIu64
+                    " --seed %" PRIu64 " --drop %" PRIu64 "\n",
                     program, mode->name, options->threads, options->ops, seed, options->drop);
             return false;
         }

@@ -7,8 +7,8 @@
 #ifndef TEST_STRESS_STRESS_H
 #define TEST_STRESS_STRESS_H
 
+#include "db/testing.h"
 #include "lib/check.h"
-#include "lib/hooks.h"
 #include "lib/keys.h"
 
 #include <quire/quire.h>
@@ -62,10 +62,10 @@ void stress_team(struct stress *stress, unsigned count, void (*body)(struct stre
 
 typedef void stress_mode(struct stress *stress);
 
-stress_mode stress_history;   /* per-key linearizability (history.c) */
-stress_mode stress_versions;  /* caller versions written by many threads (versions.c) */
-stress_mode stress_scan;      /* scans and snapshots beside splits and merges (scan.c) */
-stress_mode stress_counters;  /* sums and single winners (counters.c) */
-stress_mode stress_churn;     /* short threads (churn.c) */
+stress_mode stress_history;  /* per-key linearizability (history.c) */
+stress_mode stress_versions; /* caller versions written by many threads (versions.c) */
+stress_mode stress_scan;     /* scans and snapshots beside splits and merges (scan.c) */
+stress_mode stress_counters; /* sums and single winners (counters.c) */
+stress_mode stress_churn;    /* short threads (churn.c) */
 
 #endif

@@ -3,8 +3,8 @@
  * above it and never step back; in the end every version is exactly what was written.
  *
  * Test program (stress). Whether (key, version) is written, as what, and with which bytes is a pure function, so every
- * value that is read can be judged at once. A version belongs to the thread with its number modulo the team; each thread
- * goes through windows of versions in an order of its own, and the safe version follows the slowest.
+ * value that is read can be judged at once. A version belongs to the thread with its number modulo the team; each
+ * thread goes through windows of versions in an order of its own, and the safe version follows the slowest.
  */
 #include "stress.h"
 
@@ -75,7 +75,8 @@ static void raise_safe(struct stress_worker *worker, struct versions_team *team)
         CHECK_EQUAL(quire_set_safe_lsn(worker->stress->tree, slowest * WINDOW), 0);
 }
 
-/* All (key, version) pairs of a window that are this writer's, in a drawn order (stepping by a generator of the cycle). */
+/* All (key, version) pairs of a window that are this writer's, in a drawn order (stepping by a generator of the cycle).
+ */
 static void write_window(struct stress_worker *worker, struct versions_team *team, uint64_t window)
 {
     uint64_t total = KEYS * WINDOW; /* 2^6 * 3 * 5^2: any step that shares no factor visits all */
@@ -165,8 +166,7 @@ static void read_some(struct stress_worker *worker, const struct versions_team *
     uint64_t safe = 0;
     CHECK_EQUAL(quire_safe_lsn(worker->stress->tree, &safe), 0);
     for (unsigned i = 0; i < 40; i++)
-        read_twice(worker, team, random_below(&worker->random, KEYS),
-                   safe + random_below(&worker->random, 3 * WINDOW));
+        read_twice(worker, team, random_below(&worker->random, KEYS), safe + random_below(&worker->random, 3 * WINDOW));
     read_pages(worker, team, random_chance(&worker->random, 50) ? UINT64_MAX : safe + WINDOW);
 }
 

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
+#include "base/alloc.h"
 #include "page_oracle.h"
 
 /* A leaf, what it holds, and where its records come from. */
@@ -266,6 +267,57 @@ Test(page_random, stubs_join_with_their_images)
     for (int seed = 0; seed < 40; seed++)
         for (int shape = 0; shape < SHAPE_COUNT; shape++)
             check_join(life_of(seed, (enum key_shape)shape, 80, seed % 2 != 0, 0));
+}
+
+/* ---- Without memory --------------------------------------------------------------------------------------------- */
+
+/* Every second record of the page is dropped, so that the plan has a piece for each that is left. */
+static bool make_scattered_plan(const struct leaf *leaf, const struct leaf *stub, struct qr_plan *plan)
+{
+    struct qr_retention retention = {.bounds = (uint64_t[]){10000}, .count = 1};
+    qr_plan_init(plan, false, 0);
+    return stub == NULL ? qr_plan_add_leaf(plan, &leaf->view, NULL, &retention)
+                        : qr_plan_add_joined(plan, &stub->view, leaf->page, NULL, &retention);
+}
+
+Test(page_random, a_plan_without_memory_fails_and_leaves_nothing_behind)
+{
+    struct random_stream random;
+    random_seed(&random, 11);
+    struct key_pool pool = keys_make(SHAPE_COUNTER, 200, &random);
+    struct record_list list = {0}, none = {0}, newest = {0};
+    for (uint32_t i = 0; i < 2 * pool.count; i++)
+        list_add(&list, &(struct record){.key = pool.keys[i / 2], .lsn = 1000 - i, .version = 1000 - i});
+    for (uint32_t i = 0; i < list.count; i += 2)
+        list_add(&newest, &list.records[i]);
+    struct leaf_shape shape = {.high_infinite = true};
+    struct leaf_shape stub_shape = {.high_infinite = true, .flags = QR_PAGE_STUB};
+    struct leaf leaf = leaf_build(&list, &shape);
+    struct leaf stub = leaf_build(&none, &stub_shape);
+
+    for (int joined = 0; joined < 2; joined++) {
+        struct qr_plan plan;
+        int64_t failures = 0;
+        for (bool done = false; !done;) {
+            qr_alloc_fail_after(failures + 1);
+            done = make_scattered_plan(&leaf, joined ? &stub : NULL, &plan);
+            qr_alloc_fail_after(-1);
+            if (!done)
+                qr_plan_done(&plan);
+            failures += !done;
+        }
+        cr_assert_geq(failures, 3 + joined);
+        struct leaf fresh = leaf_write(&plan, 0, plan.count, &shape, 1000, 0);
+        const char *wrong = page_differs(fresh.page, &newest, 0, newest.count);
+        cr_assert(wrong == NULL, "%s", wrong == NULL ? "" : wrong);
+        leaf_free(&fresh);
+        qr_plan_done(&plan);
+    }
+    leaf_free(&leaf);
+    leaf_free(&stub);
+    list_free(&list);
+    list_free(&newest);
+    keys_free(&pool);
 }
 
 /* ---- Splits and prefixes ---------------------------------------------------------------------------------------- */
