@@ -14,9 +14,13 @@
 
 /* ---- Reclamation ------------------------------------------------------------------------------------------------ */
 
+/* One round, or, if another thread is in one, a little wait for it. Whether another round may bring more. */
 static bool reclaim(struct quire *db, struct qr_thread *thread)
 {
+    uint32_t seen = qr_event_count(&db->reclaimed);
+    uint64_t before = qr_epoch_reclaimed_bytes(db->epoch);
     bool more = qr_epoch_reclaim(db->epoch, thread);
+    if (more && qr_epoch_reclaimed_bytes(db->epoch) == before) qr_event_wait(&db->reclaimed, seen, BUSY_US);
     qr_event_signal(&db->reclaimed);
     return more;
 }
@@ -203,6 +207,8 @@ static int slice(struct quire *db, struct qr_thread *thread)
             if (m->changes == 0) m->clean_mark = m->pass_mark;
             return QUIRE_MORE;
         }
+        if (result == QUIRE_ERR_NO_MEMORY && qr_epoch_guards_open(db->epoch) == 0 && reclaim(db, thread))
+            return QUIRE_MORE; /* the same leaves again, with what has come back */
         if (result != 0) return result;
     } while (qr_clock_ns() < end_ns);
     if (!has_threads(db) && qr_epoch_guards_open(db->epoch) == 0) reclaim(db, thread);

@@ -147,10 +147,16 @@ static void tear_down(struct quire *db)
     qr_free_aligned(db);
 }
 
+/* The arena may exceed its own limit by a reserve, for deletions and structure changes; both together are the user's. */
+static uint64_t arena_limit(uint64_t limit_bytes)
+{
+    return limit_bytes == 0 ? 0 : limit_bytes - qr_max(limit_bytes / 16, (uint64_t)1 << 20);
+}
+
 static int build(struct quire *db)
 {
     struct qr_thread *thread = NULL;
-    int result = qr_arena_create(db->options.memory_limit_bytes, &db->arena);
+    int result = qr_arena_create(arena_limit(db->options.memory_limit_bytes), &db->arena);
     if (result == 0) result = qr_epoch_create(db->arena, &epoch_ops, db, &db->epoch);
     if (result == 0) result = qr_map_create(db->arena, 0, &db->map);
     if (result != 0) return result;

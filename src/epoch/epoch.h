@@ -300,6 +300,13 @@ struct qr_epoch_stats {
 };
 void qr_epoch_stats(struct qr_epoch *epoch, struct qr_epoch_stats *ret_stats);
 
+/* Bytes reclaimed since creation. One load. */
+static inline uint64_t qr_epoch_reclaimed_bytes(const struct qr_epoch *epoch)
+{
+    /* relaxed: a gauge; a stale one only makes somebody wait a little */
+    return atomic_load_explicit(&epoch->reclaimed_bytes, memory_order_relaxed);
+}
+
 /* The same singly. Each walks the thread list (or the holds). */
 uint64_t qr_epoch_retired_bytes(struct qr_epoch *epoch);
 uint64_t qr_epoch_guards_open(struct qr_epoch *epoch);
