@@ -19,7 +19,7 @@
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
 
 enum {
-    HUGE_FIRST_CHUNK = 16,        /* small stores stay small */
+    HUGE_FIRST_CHUNK = 2,         /* small stores stay small */
     HUGE_LIMIT_BYTES = 256 << 20, /* with a smaller limit huge pages would make memory coarse */
     RESERVE_MIN_BYTES = 1 << 20
 };

@@ -21,9 +21,18 @@
     X(forget_high_key)          /* a walker does not go right beyond the high key */                                   \
     X(reclaim_without_grace)    /* retired memory is freed at once */                                                  \
     X(lost_cas_ignored)         /* a write whose CAS lost reports success */                                           \
-    X(blind_write_by_sibling)   /* a leaf reached by a sibling link is written blind */                                \
+    X(blind_write_by_sibling)   /* a leaf is written blind with the bounds of a stale parent */                        \
     X(collect_above_safe)       /* versions above the safe version are collected */                                    \
-    X(keep_stale_summary)       /* a delta keeps the chain summary of the delta below it */
+    X(keep_stale_summary)       /* a delta keeps the chain summary of the delta below it */                            \
+    X(absorb_twice)             /* a merge does not look whether the left page has absorbed already */                 \
+    X(post_to_dead_child)       /* a separator is posted without a look whether its page is live */                    \
+    X(evict_unposted)           /* a page leaves memory before its right sibling's separator is posted */              \
+    X(area_overlap)             /* two writers get the same part of a delta area */                                    \
+    X(stale_condition)          /* a conditional write goes on top of a newer version of its key */                    \
+    X(stub_is_whole)            /* what a stub does not know counts as absent */                                       \
+    X(snapshot_no_wait)         /* a snapshot is handed out while writes below it are open */                          \
+    X(generation_ignored)       /* a write that drops what it replaces does not look for new snapshots */              \
+    X(free_list_untagged)       /* the free list of page ids takes a head that was there before */
 
 #ifdef QR_TESTING
 

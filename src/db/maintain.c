@@ -10,7 +10,8 @@
 #define LEAVES_AT_ONCE 16u
 #define IDLE_US 50000u
 #define BUSY_US 1000u
-#define RECLAIM_OWN_BYTES ((uint64_t)1 << 20)
+#define ROUND_BYTES ((uint64_t)4 << 20) /* a round interrupts every processor: it should be worth it */
+#define ROUND_LATEST_NS 20000000u       /* what was retired waits no longer than this for a round */
 
 /* ---- Reclamation ------------------------------------------------------------------------------------------------ */
 
@@ -77,27 +78,40 @@ static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread)
 void qr_db_after_write(struct quire *db, struct qr_thread *thread)
 {
     uint64_t limit = db->options.memory_limit_bytes;
-    uint64_t most = limit == 0 || limit / 8 > RECLAIM_OWN_BYTES * 16 ? RECLAIM_OWN_BYTES * 16 : limit / 8;
+    uint64_t most = limit == 0 ? ROUND_BYTES * 4 : qr_min(ROUND_BYTES * 4, limit / 8);
     if (QR_LIKELY(qr_epoch_queued_bytes(db->epoch) < most)) return;
     if (!qr_epoch_inside(thread)) slow_writer(db, thread);
 }
 
 /* ---- Background threads ----------------------------------------------------------------------------------------- */
 
+/* Whether a round is due: much has been retired, or the last round was some time ago. */
+static bool round_is_due(struct quire *db, uint64_t last_ns)
+{
+    uint64_t limit = db->options.memory_limit_bytes;
+    uint64_t enough = limit == 0 ? ROUND_BYTES : qr_min(ROUND_BYTES, limit / 16);
+    if (qr_epoch_queued_bytes(db->epoch) >= enough) return true;
+    return qr_clock_ns() - last_ns >= ROUND_LATEST_NS && qr_epoch_retired_bytes(db->epoch) != 0;
+}
+
 static void *background(void *argument)
 {
     struct quire *db = argument;
     struct qr_thread *thread = qr_thread_self(db->epoch);
     uint64_t pause_us = BUSY_US;
+    uint64_t last_ns = 0;
     for (;;) {
         uint32_t seen = qr_event_count(&db->wake);
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */
         if (atomic_load_explicit(&db->stopping, memory_order_acquire) != 0) return NULL;
         if (thread == NULL) thread = qr_thread_self(db->epoch);
-        bool busy = thread != NULL && qr_epoch_retired_bytes(db->epoch) != 0;
-        if (busy) reclaim(db, thread);
+        bool busy = thread != NULL && round_is_due(db, last_ns);
+        if (busy) {
+            reclaim(db, thread);
+            last_ns = qr_clock_ns();
+        }
         /* Idle, it looks less and less often. */
-        pause_us = busy ? BUSY_US : qr_min(pause_us * 2, IDLE_US);
+        pause_us = busy ? BUSY_US : qr_min(pause_us + pause_us / 4, IDLE_US);
         qr_event_wait(&db->wake, seen, pause_us);
     }
 }

@@ -26,7 +26,7 @@
 
 static uint64_t list_head(uint64_t old_head, uint64_t pid)
 {
-    return ((old_head >> LIST_ID_BITS) + 1) << LIST_ID_BITS | pid;
+    return ((old_head >> LIST_ID_BITS) + !QR_BUG(free_list_untagged)) << LIST_ID_BITS | pid;
 }
 
 int qr_map_create(struct qr_arena *arena, uint64_t capacity, struct qr_map **ret_map)

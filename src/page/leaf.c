@@ -137,7 +137,7 @@ static uint32_t entries_up_to(const struct qr_page *base, uint32_t *at, const ui
                               struct quire_entry *out)
 {
     const bool caller = qr_page_caller(base);
-    struct qr_key key = {.data = qr_record_key(record, caller), .size = qr_record_key_size(record)};
+    struct qr_key key = qr_key_ordered(qr_record_key(record, caller), qr_record_key_size(record));
     uint32_t from = qr_leaf_lower_bound(base, &key);
     struct quire_entry *start = out;
 

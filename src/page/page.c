@@ -31,6 +31,7 @@ void qr_page_set_bounds(struct qr_page *page, bool has_keys, struct quire_slice 
     struct quire_slice high = qr_page_high(page);
 
     page->bound_skip = infinite ? 0 : (uint32_t)qr_common_prefix(low.data, low.size, high.data, high.size);
+    page->high_first = infinite ? UINT64_MAX : qr_head64(high.data, high.size, 0);
     page->high_head = infinite ? UINT64_MAX : qr_head64(high.data, high.size, page->bound_skip);
     struct quire_slice prefix = low;
     page->prefix_size = page->bound_skip;

@@ -49,7 +49,6 @@ enum qr_page_flags {
 
 /* The first line holds what a search needs, the second what a writer needs. */
 struct qr_page {
-    uint32_t block_size; /* usable bytes of the block */
     uint8_t kind;
     uint8_t level; /* 0 = leaf */
     uint8_t flags;
@@ -59,26 +58,28 @@ struct qr_page {
     uint32_t records_offset;
     uint32_t slots_offset;
     uint32_t heads_offset; /* leaf: heads; inner: groups */
-    uint32_t area_offset;  /* leaf: the delta area, up to block_size */
     uint32_t prefix_size;  /* bytes shared by all keys */
     uint32_t bound_skip;   /* bytes shared by low and high key; 0 if one of them is infinite */
+    uint64_t high_first;   /* the first 8 bytes of the high key; UINT64_MAX if infinite */
     uint64_t high_head;    /* 8 bytes of the high key after bound_skip; UINT64_MAX if infinite */
     uint8_t prefix[QR_INLINE_PREFIX]; /* the first bytes of the shared prefix */
 
     uint64_t max_lsn;
+    uint32_t block_size;        /* usable bytes of the block */
+    uint32_t area_offset;       /* leaf: the delta area, up to block_size */
     _Atomic uint32_t area_used; /* bytes of the area handed out to writers */
     uint32_t tree_id;
     uint64_t pid;
     uint64_t right_pid; /* 0 = none */
     uint32_t low_offset, low_size;
     uint32_t high_offset, high_size;
-    uint64_t max_version;  /* highest version among the records; the LSN with engine versions */
-    uint64_t safe_version; /* caller versions: what has been collected, inherited */
+    uint64_t max_version; /* highest version among the records; the LSN with engine versions */
 
-    uint64_t image_address;  /* where the image is on disk; 0 = none */
-    uint64_t first_lsn;      /* oldest LSN that is not in an image; 0 = none (first-unflushed LSN, rule R1) */
-    uint32_t content_bytes;  /* what counts for split and merge: arrays and records */
-    uint32_t reserved[11];
+    uint64_t safe_version;  /* caller versions: what has been collected, inherited */
+    uint64_t image_address; /* where the image is on disk; 0 = none */
+    uint64_t first_lsn;     /* oldest LSN that is not in an image; 0 = none (first-unflushed LSN, rule R1) */
+    uint32_t content_bytes; /* what counts for split and merge: arrays and records */
+    uint32_t reserved[9];
 };
 
 QR_STATIC_ASSERT(sizeof(struct qr_page) == QR_PAGE_HEADER, "header is three lines");

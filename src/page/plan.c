@@ -252,7 +252,7 @@ static bool weave_all(struct weave *w, const struct newer *list, uint32_t count)
         uint32_t end = i + 1;
         while (end < count && qr_equal(list[end].key.data, list[end].key.size, list[i].key.data, list[i].key.size))
             end++;
-        struct qr_key key = {.data = list[i].key.data, .size = (uint32_t)list[i].key.size};
+        struct qr_key key = qr_key_ordered(list[i].key.data, list[i].key.size);
         uint32_t from = qr_leaf_lower_bound(w->base, &key);
         uint32_t to = base_key_end(w->base, from, list[i].key);
         if (!take_base(w, at, from) || !weave_key(w, list + i, end - i, from, to)) return false;

@@ -26,22 +26,37 @@ static inline bool record_has_key(const uint8_t *record, const struct qr_key *ke
     return key->size == 0 || memcmp(at, key->data, key->size) == 0;
 }
 
-/* Order of the key's first prefix_size bytes against the prefix that the page's keys share. `index`: an entry or record
- * that has the prefix. */
-static int prefix_compare(const struct qr_page *page, const struct qr_key *key, uint32_t index)
+/* Order of up to 8 bytes (`size`) of a key, as its head, against those of a prefix; 0 also if the key ended before. */
+static inline int head_compare(uint64_t key_head, const uint8_t *prefix, uint32_t size)
+{
+    uint64_t mask = size >= 8 ? UINT64_MAX : ~(UINT64_MAX >> (8 * size));
+    uint64_t ours = __builtin_bswap64(qr_load_u64(prefix)) & mask;
+    uint64_t theirs = key_head & mask;
+    return (theirs > ours) - (theirs < ours);
+}
+
+/* A prefix that is not all in the header: the rest is in the key of an entry or record that has it. */
+static QR_NOINLINE int prefix_compare_long(const struct qr_page *page, const struct qr_key *key, uint32_t index)
 {
     uint32_t size = page->prefix_size;
-    uint32_t inline_size = size < QR_INLINE_PREFIX ? size : QR_INLINE_PREFIX;
-    uint32_t common = key->size < inline_size ? key->size : inline_size;
-
-    int order = common == 0 ? 0 : memcmp(key->data, page->prefix, common);
-    if (order != 0) return order;
-    if (key->size < inline_size) return -1;
-    if (size <= QR_INLINE_PREFIX) return 0;
     struct quire_slice whole = page->kind == QR_PAGE_LEAF ? qr_leaf_key(page, index) : qr_inner_key(page, index);
-    common = key->size < size ? key->size : size;
-    order = memcmp(key->data, whole.data, common);
+    int order = memcmp(key->data, whole.data, key->size < size ? key->size : size);
     if (order != 0) return order;
+    return key->size < size ? -1 : 0;
+}
+
+/* Order of the key's first prefix_size bytes (at least 1) against the prefix that the page's keys share. `index`: an
+ * entry or record that has the prefix. */
+static inline int prefix_compare(const struct qr_page *page, const struct qr_key *key, uint32_t index)
+{
+    uint32_t size = page->prefix_size;
+    int order = head_compare(key->head, page->prefix, size);
+    if (order != 0) return order;
+    if (size > 8) {
+        if (size > QR_INLINE_PREFIX) return key->size == 0 ? -1 : prefix_compare_long(page, key, index);
+        order = head_compare(qr_head64(key->data, key->size, 8), page->prefix + 8, size - 8);
+        if (order != 0) return order;
+    }
     return key->size < size ? -1 : 0;
 }
 
@@ -215,9 +230,10 @@ __attribute__((constructor)) static void select_best(void)
 bool qr_page_key_beyond_slow(const struct qr_page *page, const struct qr_key *key)
 {
     if ((page->flags & QR_PAGE_HIGH_INFINITE) != 0) return false;
+    if (key->head > page->high_first) return true;
     uint32_t skip = page->bound_skip;
     if (skip != 0 && skip <= QR_INLINE_PREFIX && key->size >= skip) {
-        int order = memcmp(key->data, page->prefix, skip);
+        int order = memcmp(key->data, page->prefix, skip); /* skip is not 0, so neither is key->size */
         if (order != 0) return order > 0;
         uint64_t head = qr_head64(key->data, key->size, skip);
         if (head != page->high_head) return head > page->high_head;

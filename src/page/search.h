@@ -29,6 +29,13 @@ static inline struct qr_key qr_key_make(const void *data, size_t size)
     };
 }
 
+/* The same for ordered searches only, which do not look at the fingerprint. */
+static inline struct qr_key qr_key_ordered(const void *data, size_t size)
+{
+    return (struct qr_key){
+        .data = (const uint8_t *)data, .size = (uint32_t)size, .head = qr_head64((const uint8_t *)data, size, 0)};
+}
+
 /* The vector code in use, and the choice of another (tests): false if the machine lacks it. Not for use while other
  * threads search. */
 enum qr_search_isa { QR_SEARCH_PLAIN = 0, QR_SEARCH_AVX2 = 1, QR_SEARCH_AVX512 = 2 };
@@ -70,17 +77,13 @@ static inline uint32_t qr_inner_find(const struct qr_page *page, const struct qr
     return qr_search.inner_find(page, key);
 }
 
-/* The rare half of qr_page_key_beyond: bounds share a prefix, or heads are equal. */
+/* The rare half of qr_page_key_beyond: the first 8 bytes are those of the high key. */
 bool qr_page_key_beyond_slow(const struct qr_page *page, const struct qr_key *key);
 
 /* Whether the key lies at or above the page's high key: it belongs to a page further right. */
 static inline bool qr_page_key_beyond(const struct qr_page *page, const struct qr_key *key)
 {
-    if (QR_LIKELY(page->bound_skip == 0)) {
-        if (QR_LIKELY(key->head < page->high_head)) return false;
-        if ((page->flags & QR_PAGE_HIGH_INFINITE) != 0) return false;
-        if (key->head > page->high_head) return true;
-    }
+    if (QR_LIKELY(key->head < page->high_first)) return false;
     return qr_page_key_beyond_slow(page, key);
 }
 

@@ -53,7 +53,7 @@ void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *bounds
 
 bool qr_bounds_hold(const struct qr_tree *tree, const struct qr_bounds *bounds)
 {
-    if (tree->settings.caller_versions) return true;
+    if (tree->settings.caller_versions || QR_BUG(generation_ignored)) return true;
     /* order: txn.generation.read pairs with txn.generation.raise: see the head of this file */
     return atomic_load_explicit(tree->env->snapshot_generation, memory_order_seq_cst) == bounds->generation;
 }

@@ -101,7 +101,8 @@ static bool blind_allowed(struct qr_op *op, const struct qr_spot *spot)
     if (parent->level != 1) return false;
     uint32_t i = spot->parent_index;
     if (qr_inner_merging(parent, i) || (i + 1 < parent->count && qr_inner_merging(parent, i + 1))) return false;
-    return qr_word_same(qr_map_load(qr_op_map(op), spot->parent_pid), spot->parent_word);
+    return qr_word_same(qr_map_load(qr_op_map(op), spot->parent_pid), spot->parent_word) ||
+           QR_BUG(blind_write_by_sibling);
 }
 
 /* A sibling link that a stub does not know: the whole leaf does. */
@@ -169,6 +170,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
         spot->parent_index = i;
         spot->by_sibling = false;
         spot->pid = qr_inner_child(page, i);
+        QR_STOP("descend.parent_loaded");
         spot->word = qr_map_load(map, spot->pid);
         const uint8_t *block = qr_word_block(spot->word);
         __builtin_prefetch(block);

@@ -28,6 +28,7 @@ static bool found_from_above(struct qr_op *op, const struct qr_spot *spot)
 
     uint32_t i = qr_inner_find(parent, &key);
     bool last = i + 1 == parent->count;
+    if (QR_BUG(evict_unposted)) return true;
     if (qr_inner_child(parent, i) != spot->pid || qr_inner_merging(parent, i)) return false;
     if (!last && qr_inner_merging(parent, i + 1)) return false;
     if ((page->flags & QR_PAGE_HIGH_INFINITE) != 0) return last && (parent->flags & QR_PAGE_HIGH_INFINITE) != 0;

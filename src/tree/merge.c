@@ -95,6 +95,7 @@ static int absorb_once(struct qr_op *op, qr_word sealed, const struct qr_key *lo
     result = right->kind == QR_PAGE_LEAF ? absorb_leaf(op, &left, sealed, &fresh)
                                          : absorb_inner(op, &left, sealed, &fresh);
     if (result != 0) return result;
+    QR_STOP("merge.absorb_built");
     if (!qr_map_cas(qr_op_map(op), left.pid, &left.word, qr_word_make(QR_WORD_HEAD, fresh, 0, 0))) {
         qr_count(op, QR_COUNTER_MERGE_CONFLICTS);
         qr_discard_page(op, fresh);

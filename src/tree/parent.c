@@ -32,6 +32,7 @@ int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct 
     int result = qr_inner_new(op, entries, count, identity, &fresh);
     if (result != 0) return result;
     qr_word expected = spot->word;
+    QR_STOP("inner.built");
     if (!qr_map_cas(qr_op_map(op), spot->pid, &expected, qr_word_make(QR_WORD_HEAD, fresh, 0, 0))) {
         qr_discard_page(op, fresh);
         return QR_RETRY;
@@ -69,7 +70,7 @@ static int post_once(struct qr_op *op, const struct qr_key *key, const struct qr
     struct quire_slice present = at == 0 ? qr_page_low(page) : qr_inner_key(page, at);
     if (qr_equal(present.data, present.size, low.data, low.size)) return QUIRE_EXISTS;
     QR_STOP("post.parent_loaded");
-    if (!is_live(op, right->pid, right->level, low)) return QUIRE_EXISTS;
+    if (!is_live(op, right->pid, right->level, low) && !QR_BUG(post_to_dead_child)) return QUIRE_EXISTS;
 
     struct qr_inner_entry *entries = entries_alloc(page, 1);
     if (entries == NULL) return QUIRE_ERR_NO_MEMORY;

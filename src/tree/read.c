@@ -41,6 +41,7 @@ static bool stub_decides(struct qr_op *op, qr_word word, const struct qr_key *ke
 {
     struct qr_leaf_view view = qr_view_of(word);
     const uint8_t *record = qr_leaf_find(&view, key, version);
+    if (QR_BUG(stub_is_whole)) return true;
     if (record == NULL) return false;
     return !op->tree->settings.caller_versions || qr_record_version(record, true) == version;
 }
@@ -71,9 +72,12 @@ int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, s
         if (QR_UNLIKELY(qr_page_key_beyond(page, key))) return find_slow(op, key, version, ret_value);
         if (page->kind == QR_PAGE_LEAF) {
             if (QR_UNLIKELY((page->flags & QR_PAGE_STUB) != 0)) return find_slow(op, key, version, ret_value);
+            QR_STOP("find.leaf_loaded");
             return search_leaf(word, key, version, ret_value);
         }
-        word = qr_map_load(map, qr_inner_child(page, qr_inner_find(page, key)));
+        uint64_t child = qr_inner_child(page, qr_inner_find(page, key));
+        QR_STOP("find.parent_loaded");
+        word = qr_map_load(map, child);
     }
 }
 

@@ -116,7 +116,7 @@ static bool still_takes(struct attempt *a, uint64_t lsn)
     a->view = qr_view_of(a->spot.word);
     if (a->view.chain >= a->op->tree->settings.chain_limit) return false;
     if (lsn <= qr_view_max_lsn(&a->view) && !QR_BUG(skip_growing_lsn)) return false;
-    if (a->write->condition != NULL && newest_lsn(a) != named) return false;
+    if (a->write->condition != NULL && newest_lsn(a) != named && !QR_BUG(stale_condition)) return false;
     return !safe_refuses(a);
 }
 
@@ -186,7 +186,7 @@ static uint32_t reserve_area(const struct qr_page *page, uint64_t size)
     /* relaxed: parts only have to be disjoint; what is written there is published by map.install */
     if (atomic_load_explicit(used, memory_order_relaxed) + size > room) return 0;
     /* relaxed: as above */
-    uint64_t at = atomic_fetch_add_explicit(used, (uint32_t)size, memory_order_relaxed);
+    uint64_t at = atomic_fetch_add_explicit(used, QR_BUG(area_overlap) ? 0 : (uint32_t)size, memory_order_relaxed);
     if (at + size > room) return 0;
     return page->area_offset + (uint32_t)at;
 }
