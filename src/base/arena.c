@@ -366,3 +366,8 @@ void qr_arena_stats(struct qr_arena *arena, struct qr_arena_stats *ret_stats)
     ret_stats->free_bytes = ret_stats->carved_bytes > in_use_bytes ? ret_stats->carved_bytes - in_use_bytes : 0;
     ret_stats->in_use_bytes = in_use_bytes + ret_stats->large_bytes;
 }
+
+const void *qr_arena_start(const struct qr_arena *arena)
+{
+    return arena->region;
+}

@@ -87,6 +87,9 @@ void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_
 /* Takes a block back, from any thread. Cannot fail. Under AddressSanitizer the block is poisoned until handed out. */
 void qr_arena_free(struct qr_arena *arena, struct qr_arena_cache *cache, void *block, size_t usable_size);
 
+/* First address of the range that blocks up to the largest class come from; constant. */
+const void *qr_arena_start(const struct qr_arena *arena);
+
 /* The usable size that a request for size bytes gets: a multiple of 64, at most 12.5 % more from 512 bytes on. */
 size_t qr_arena_class_size(size_t size);
 

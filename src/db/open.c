@@ -118,6 +118,7 @@ static void wire(struct quire *db)
     qr_snapshots_init(&db->snapshots, &db->log, db->epoch);
     db->env = (struct qr_tree_env){
         .arena = db->arena,
+        .arena_start = qr_arena_start(db->arena),
         .epoch = db->epoch,
         .map = db->map,
         .log = &db->log,

@@ -38,12 +38,15 @@ static void write_entries(struct qr_page *page, const struct layout *at, const s
     uint64_t offset = at->keys;
 
     memset(hints, 0xff, at->groups - QR_PAGE_HEADER);
-    memset(&groups[group_count - 1], 0xff, sizeof(groups[0]));
+    memset(&groups[group_count - 1], 0, sizeof(groups[0]));
+    memset(groups[group_count - 1].heads, 0xff, sizeof(groups[0].heads));
+    memset(groups[group_count - 1].children, 0xff, sizeof(groups[0].children));
     for (uint32_t i = 0; i < page->count; i++) {
         struct quire_slice key = i == 0 ? (struct quire_slice){0} : entries[i].key;
         uint32_t head = i == 0 ? 0 : qr_head32(key.data, key.size, page->prefix_size);
         groups[i / QR_GROUP].heads[i % QR_GROUP] = head;
         groups[i / QR_GROUP].children[i % QR_GROUP] = entries[i].child;
+        atomic_init(&groups[i / QR_GROUP].whereabouts[i % QR_GROUP], entries[i].whereabouts);
         if (i % QR_GROUP == 0) hints[i / QR_GROUP] = head;
         slots[i] = (uint32_t)offset;
         qr_store_u32(bytes + offset, (uint32_t)key.size);
@@ -91,7 +94,8 @@ void qr_inner_build(void *block, size_t block_size, const struct qr_inner_entry 
 void qr_inner_entries(const struct qr_page *page, struct qr_inner_entry *ret_entries)
 {
     for (uint32_t i = 0; i < page->count; i++)
-        ret_entries[i] = (struct qr_inner_entry){qr_inner_key(page, i), qr_inner_child_word(page, i)};
+        ret_entries[i] = (struct qr_inner_entry){qr_inner_key(page, i), qr_inner_child_word(page, i),
+                                                 qr_inner_whereabouts(page, i)};
 }
 
 uint32_t qr_inner_split_index(const struct qr_page *page, bool at_end)

@@ -6,11 +6,18 @@
  * so that one vector compare over the hints (the first head of each group) and one over the group find the entry, and
  * the child is in a line that was fetched along.
  *
+ * Beside each child stands its whereabouts: where its block was when somebody last looked, in units of 64 bytes from the
+ * start of the arena; 0: not known. It saves a reader from waiting for the child's mapping word before he asks for the
+ * memory of the block. It is a guess and used for nothing but a prefetch, so it may be wrong, and is the one thing in an
+ * installed inner page that changes (relaxed atomics).
+ *
  * INNER-1 Entry 0 is never marked: a marked entry and its left neighbour are in one page.
  * INNER-2 Of two neighbouring entries at most one is marked.
  */
 #ifndef QR_PAGE_INNER_H
 #define QR_PAGE_INNER_H
+
+#include <stdatomic.h>
 
 #include "page/page.h"
 
@@ -19,9 +26,10 @@
 
 struct qr_inner_group {
     uint32_t heads[QR_GROUP];
+    _Atomic uint32_t whereabouts[QR_GROUP];
     uint64_t children[QR_GROUP];
 };
-QR_STATIC_ASSERT(sizeof(struct qr_inner_group) == 192, "a group is three lines");
+QR_STATIC_ASSERT(sizeof(struct qr_inner_group) == 256, "a group is four lines");
 
 static inline const uint32_t *qr_inner_hints(const struct qr_page *page)
 {
@@ -48,6 +56,20 @@ static inline bool qr_inner_merging(const struct qr_page *page, uint32_t i)
     return (qr_inner_child_word(page, i) & QR_CHILD_MERGING) != 0;
 }
 
+static inline uint32_t qr_inner_whereabouts(const struct qr_page *page, uint32_t i)
+{
+    /* relaxed: a guess for a prefetch */
+    return atomic_load_explicit(&qr_inner_group(page, i / QR_GROUP)->whereabouts[i % QR_GROUP], memory_order_relaxed);
+}
+
+/* The block of child i has moved. The page may be installed, or replaced meanwhile: then this is lost. */
+static inline void qr_inner_moved(const struct qr_page *page, uint32_t i, uint32_t whereabouts)
+{
+    struct qr_inner_group *group = (struct qr_inner_group *)(uintptr_t)qr_inner_group(page, i / QR_GROUP);
+    /* relaxed: as above */
+    atomic_store_explicit(&group->whereabouts[i % QR_GROUP], whereabouts, memory_order_relaxed);
+}
+
 /* Key i: 4 bytes of size, then the bytes. */
 static inline struct quire_slice qr_inner_key(const struct qr_page *page, uint32_t i)
 {
@@ -58,6 +80,7 @@ static inline struct quire_slice qr_inner_key(const struct qr_page *page, uint32
 struct qr_inner_entry {
     struct quire_slice key; /* of entry 0: ignored, the low key counts */
     uint64_t child;         /* with QR_CHILD_MERGING, if so */
+    uint32_t whereabouts;
 };
 
 /* What identifies a page, beside its contents. Slices are copied into the page. */

@@ -6,7 +6,8 @@
  *   leaf:  header | fingerprints | slots | heads | records | fences | delta area
  *   inner: header | hints | groups of 16 (heads, children) | slots | keys | fences
  *
- * PAGE-1  What is reachable through the mapping table is never modified, but for `area_used`, a reservation counter.
+ * PAGE-1  What is reachable through the mapping table is never modified, but for `area_used`, a reservation counter, and the
+ *         guesses of inner pages (inner.h).
  * PAGE-2  Records lie in key order without holes, the versions of a key together, newest first.
  * PAGE-3  If `record_stride` is not 0 all records have that size and there are no slots: record i is at
  *         records_offset + i * record_stride. Otherwise slots[i] is its offset from the start of the block.

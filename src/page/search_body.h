@@ -119,6 +119,7 @@ SEARCH_TARGET static uint32_t SEARCH(inner_find)(const struct qr_page *page, con
     uint32_t group_index = SEARCH(heads_below)(hints, (count + QR_GROUP - 1) / QR_GROUP, head);
     if (group_index != 0) group_index--;
     const struct qr_inner_group *group = qr_inner_group(page, group_index);
+    __builtin_prefetch(group->whereabouts);
     __builtin_prefetch(group->children);
     __builtin_prefetch(group->children + 8);
     uint32_t inside = count_less(group->heads, QR_GROUP, head);

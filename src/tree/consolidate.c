@@ -153,6 +153,8 @@ int qr_consolidate(struct qr_op *op, struct qr_spot *spot)
     qr_count(op, QR_COUNTER_CONSOLIDATIONS);
     qr_counter_add(&op->thread->counters[QR_COUNTER_VERSIONS_COLLECTED], fresh.dropped);
     qr_retire_page(op, view.page);
+    if (spot->parent_pid != QR_PID_NONE && !spot->by_sibling)
+        qr_inner_moved(qr_word_block(spot->parent_word), spot->parent_index, qr_whereabouts(op, fresh.page));
     spot->word = word;
     spot->page = fresh.page;
     return 0;

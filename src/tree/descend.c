@@ -133,6 +133,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
     const uint8_t level = d.level;
     const bool below = d.below;
     struct qr_map *map = qr_op_map(op);
+    const struct qr_page *child = NULL; /* the block of the child gone to, as qr_load_child gave it */
     *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
@@ -148,6 +149,10 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             if (spot->pid != pid) spot->by_sibling = true;
         }
         const struct qr_page *page = qr_word_block(spot->word);
+        if (page == child) {
+            __asm__("" : "+r"(child)); /* as in qr_load_child */
+            page = child;
+        }
         bool beyond = below ? beyond_below(page, key) : qr_page_key_beyond(page, key);
         if (QR_UNLIKELY(beyond) && !QR_BUG(forget_high_key)) {
             spot->page = page;
@@ -171,13 +176,10 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
         spot->by_sibling = false;
         spot->pid = qr_inner_child(page, i);
         QR_STOP("descend.parent_loaded");
-        spot->word = qr_map_load(map, spot->pid);
-        const uint8_t *block = qr_word_block(spot->word);
-        __builtin_prefetch(block);
+        const uint8_t *block;
+        spot->word = qr_load_child(op, page, i, &block);
         __builtin_prefetch(block + 64);
-        __builtin_prefetch(block + QR_PAGE_HEADER);
-        if (qr_word_chain(spot->word) != 0)
-            __builtin_prefetch(block + (size_t)qr_word_head_offset(spot->word) * QR_DELTA_UNIT);
+        child = (const struct qr_page *)(const void *)block;
     }
 }
 

@@ -38,6 +38,48 @@ static inline struct qr_leaf_view qr_view_of(qr_word word)
     return (struct qr_leaf_view){qr_word_block(word), qr_word_chain(word), qr_word_head_offset(word)};
 }
 
+/* ---- Whereabouts of children (page/inner.h) --------------------------------------------------------------------- */
+
+/* 0 if the block lies outside the arena's range or too far up. */
+static inline uint32_t qr_whereabouts(const struct qr_op *op, const void *block)
+{
+    uint64_t units = (uint64_t)((const uint8_t *)block - op->tree->env->arena_start) / 64;
+    return units <= UINT32_MAX ? (uint32_t)units : 0;
+}
+
+/* Asks for the lines that a search in a block begins with. */
+static inline void qr_prefetch_block(const uint8_t *block)
+{
+    __builtin_prefetch(block);
+    __builtin_prefetch(block + QR_PAGE_HEADER);
+}
+
+/*
+ * Goes to child `index` of an inner page: returns its word, and its block in *ret_block.
+ *
+ * The block is the word's. But if it is where the whereabouts say, it is taken from there: so the processor, which predicts
+ * that they are right, need not wait for the word before it loads from the block. Nothing is read from the block before
+ * the word has confirmed it, as far as the program goes; the empty asm keeps the compiler from using the word after all.
+ */
+static QR_ALWAYS_INLINE qr_word qr_load_child(const struct qr_op *op, const struct qr_page *page, uint32_t index,
+                                              const uint8_t **ret_block)
+{
+    const uint8_t *guess = op->tree->env->arena_start + (uint64_t)qr_inner_whereabouts(page, index) * 64;
+    qr_prefetch_block(guess);
+    qr_word word = qr_map_load(qr_op_map(op), qr_inner_child(page, index));
+    const uint8_t *block = qr_word_block(word);
+    if (QR_LIKELY(block == guess)) {
+        __asm__("" : "+r"(guess));
+        block = guess;
+    } else {
+        qr_prefetch_block(block);
+    }
+    if (qr_word_chain(word) != 0)
+        __builtin_prefetch(block + (size_t)qr_word_head_offset(word) * QR_DELTA_UNIT);
+    *ret_block = block;
+    return word;
+}
+
 /* ---- descend.c -------------------------------------------------------------------------------------------------- */
 
 /*

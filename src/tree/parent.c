@@ -37,6 +37,8 @@ int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct 
         qr_discard_page(op, fresh);
         return QR_RETRY;
     }
+    if (spot->parent_pid != QR_PID_NONE && !spot->by_sibling)
+        qr_inner_moved(qr_word_block(spot->parent_word), spot->parent_index, qr_whereabouts(op, fresh));
     qr_retire_page(op, spot->page);
     return 0;
 }
@@ -77,7 +79,7 @@ static int post_once(struct qr_op *op, const struct qr_key *key, const struct qr
     struct qr_page_identity identity = qr_page_identity(page);
     qr_inner_entries(page, entries);
     memmove(entries + at + 2, entries + at + 1, (page->count - at - 1) * sizeof(*entries));
-    entries[at + 1] = (struct qr_inner_entry){low, right->pid};
+    entries[at + 1] = (struct qr_inner_entry){low, right->pid, qr_whereabouts(op, right)};
     *ret_at_end = identity.high_infinite && at + 1 == page->count;
     result = qr_inner_replace(op, parent, entries, page->count + 1, &identity);
     qr_free(entries);

@@ -10,8 +10,7 @@
 static inline void prefetch_page(qr_word word)
 {
     const uint8_t *block = qr_word_block(word);
-    __builtin_prefetch(block);
-    __builtin_prefetch(block + QR_PAGE_HEADER);
+    qr_prefetch_block(block);
     if (qr_word_chain(word) != 0)
         __builtin_prefetch(block + (size_t)qr_word_head_offset(word) * QR_DELTA_UNIT);
 }
@@ -26,9 +25,10 @@ static inline void set_value(struct quire_value *ret_value, const struct qr_page
 }
 
 /* Searches a leaf that is all there. */
-static inline int search_leaf(qr_word word, const struct qr_key *key, uint64_t version, struct quire_value *ret_value)
+static inline int search_leaf(const struct qr_page *page, qr_word word, const struct qr_key *key, uint64_t version,
+                              struct quire_value *ret_value)
 {
-    struct qr_leaf_view view = qr_view_of(word);
+    struct qr_leaf_view view = {page, qr_word_chain(word), qr_word_head_offset(word)};
     const uint8_t *record = qr_leaf_find(&view, key, version);
     if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return QUIRE_NOT_FOUND;
     set_value(ret_value, view.page, record);
@@ -58,26 +58,24 @@ static QR_NOINLINE int find_slow(struct qr_op *op, const struct qr_key *key, uin
             result = qr_join(op, &spot);
     } while (result == QR_RETRY);
     if (result != 0) return result;
-    return search_leaf(spot.word, key, version, ret_value);
+    return search_leaf(spot.page, spot.word, key, version, ret_value);
 }
 
 int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, struct quire_value *ret_value)
 {
-    const struct qr_map *map = qr_op_map(op);
-    qr_word word = qr_map_load(map, op->tree->root);
+    qr_word word = qr_map_load(qr_op_map(op), op->tree->root);
+    const uint8_t *block = qr_word_block(word);
     for (;;) {
         if (QR_UNLIKELY(qr_word_tag(word) != QR_WORD_HEAD)) return find_slow(op, key, version, ret_value);
-        prefetch_page(word);
-        const struct qr_page *page = qr_word_block(word);
+        const struct qr_page *page = (const struct qr_page *)(const void *)block;
         if (QR_UNLIKELY(qr_page_key_beyond(page, key))) return find_slow(op, key, version, ret_value);
         if (page->kind == QR_PAGE_LEAF) {
             if (QR_UNLIKELY((page->flags & QR_PAGE_STUB) != 0)) return find_slow(op, key, version, ret_value);
             QR_STOP("find.leaf_loaded");
-            return search_leaf(word, key, version, ret_value);
+            return search_leaf(page, word, key, version, ret_value);
         }
-        uint64_t child = qr_inner_child(page, qr_inner_find(page, key));
         QR_STOP("find.parent_loaded");
-        word = qr_map_load(map, child);
+        word = qr_load_child(op, page, qr_inner_find(page, key), &block);
     }
 }
 
@@ -105,8 +103,10 @@ static bool step_lanes(struct qr_op *op, const struct qr_key *keys, uint32_t cou
         } else if (page->kind == QR_PAGE_LEAF) {
             lanes[i] = (page->flags & QR_PAGE_STUB) != 0 ? LANE_SLOW : LANE_LEAF;
         } else {
-            pids[i] = qr_inner_child(page, qr_inner_find(page, &keys[i]));
+            uint32_t index = qr_inner_find(page, &keys[i]);
+            pids[i] = qr_inner_child(page, index);
             qr_map_prefetch(map, pids[i]);
+            qr_prefetch_block(op->tree->env->arena_start + (uint64_t)qr_inner_whereabouts(page, index) * 64);
             more = true;
         }
     }
@@ -140,6 +140,6 @@ void qr_tree_find_many(struct qr_op *op, const struct qr_key *keys, uint32_t cou
     }
     for (uint32_t i = 0; i < count; i++) {
         ret_results[i] = QR_RETRY;
-        if (lanes[i] == LANE_LEAF) ret_results[i] = search_leaf(words[i], &keys[i], version, &ret_values[i]);
+        if (lanes[i] == LANE_LEAF) ret_results[i] = search_leaf(qr_word_block(words[i]), words[i], &keys[i], version, &ret_values[i]);
     }
 }

@@ -53,6 +53,7 @@ struct qr_tree_ops {
 /* What the trees of one database share. */
 struct qr_tree_env {
     struct qr_arena *arena;
+    const uint8_t *arena_start; /* qr_arena_start */
     struct qr_epoch *epoch;
     struct qr_map *map;
     struct qr_log *log;

@@ -213,6 +213,8 @@ static int write_consolidated(struct attempt *a)
     bool near_end = large && is_last(fresh.page, &a->write->key);
     result = install_leaf(a, &fresh, &bounds);
     if (result != 0) return result;
+    if (a->spot.parent_pid != QR_PID_NONE && !a->spot.by_sibling)
+        qr_inner_moved(qr_word_block(a->spot.parent_word), a->spot.parent_index, qr_whereabouts(op, fresh.page));
 
     /* The write is done; what follows may fail and be made up for later. */
     op->use_reserve = true;
