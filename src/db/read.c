@@ -181,7 +181,9 @@ int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct q
     if (QR_UNLIKELY(ret_value == NULL)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value is NULL");
     uint64_t start_ns = qr_db_sample_start(tree->db, thread, QR_COUNTER_GETS);
     struct qr_key wanted = qr_key_make(key, key_size);
+    qr_epoch_enter(thread); /* a section of its own: a fetch leaves it for a while, the guard's stays open */
     result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), ret_value);
+    qr_epoch_exit(thread);
     count_get(tree->db, thread, result, result == 0 ? ret_value->size : 0);
     qr_db_sample_end(thread, start_ns, QR_COUNTER_GET_SAMPLES);
     return QR_LIKELY(result >= 0) ? result : failed(thread, result);
@@ -197,7 +199,9 @@ int quire_guard_get_at(struct quire_guard *guard, struct quire_tree *tree, uint6
     if (result != 0) return result;
     if (ret_value == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value is NULL");
     struct qr_key wanted = qr_key_make(key, key_size);
+    qr_epoch_enter(thread); /* as in quire_guard_get */
     result = qr_db_find(tree, thread, &wanted, version, &value);
+    qr_epoch_exit(thread);
     count_get(tree->db, thread, result, value.size);
     int safe = check_safe(tree, thread, version);
     if (safe != 0) return safe;
@@ -237,7 +241,9 @@ int quire_get_many(struct quire_guard *guard, struct quire_tree *tree, struct qu
         qr_tree_find_many(&op, wanted, batch, version, ret_values + from, ret_results + from);
         for (uint32_t i = 0; i < batch; i++) {
             if (QR_UNLIKELY(ret_results[from + i] == QR_RETRY)) {
+                qr_epoch_enter(thread); /* as in quire_guard_get */
                 result = qr_db_find(tree, thread, &wanted[i], version, &ret_values[from + i]);
+                qr_epoch_exit(thread);
                 if (result < 0) return failed(thread, result);
                 ret_results[from + i] = result;
             }

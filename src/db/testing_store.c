@@ -151,7 +151,7 @@ static int drop(struct test_store *store, struct qr_op *op, struct qr_evict *evi
 }
 
 /* The page of an id, if it is one in memory: its tree, level and low key lead to it. */
-static bool drop_pid(struct test_store *store, struct qr_thread *thread, uint64_t pid, bool to_stub)
+static bool drop_pid(struct test_store *store, struct qr_thread *thread, uint64_t pid, bool leaves, bool to_stub)
 {
     struct quire *db = store->db;
     struct qr_evict evict;
@@ -169,7 +169,7 @@ static bool drop_pid(struct test_store *store, struct qr_thread *thread, uint64_
         struct quire_tree **handles = atomic_load_explicit(&db->handles, memory_order_acquire);
         qr_op_init(&op, &handles[page->tree_id]->tree, thread);
         op.use_reserve = true;
-        result = qr_tree_evict_prepare(&op, &key, level, &evict);
+        if ((level == 0) == leaves) result = qr_tree_evict_prepare(&op, &key, level, &evict);
         if (result == 0 && evict.pid == pid) result = drop(store, &op, &evict, to_stub);
         qr_op_done(&op);
     }
@@ -185,9 +185,11 @@ uint64_t qr_testing_drop_pages(struct quire *db, uint64_t seed, unsigned percent
     if (store == NULL || qr_db_begin(db, &thread) != 0) return 0;
     /* relaxed: ids made meanwhile are left for the next time */
     uint64_t end = atomic_load_explicit(&db->map->next_pid, memory_order_relaxed);
-    for (uint64_t pid = QR_PID_NONE + 1; pid < end; pid++) {
-        uint64_t random = next_random(&seed);
-        if (random % 100 < percent) dropped += drop_pid(store, thread, pid, (random >> 32) % 3 == 0);
+    for (int pass = 0; pass < 2; pass++) { /* leaves first: they are found through what is above them */
+        for (uint64_t pid = QR_PID_NONE + 1; pid < end; pid++) {
+            uint64_t random = next_random(&seed);
+            if (random % 100 < percent) dropped += drop_pid(store, thread, pid, pass == 0, (random >> 32) % 3 == 0);
+        }
     }
     return dropped;
 }

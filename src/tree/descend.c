@@ -111,13 +111,26 @@ static int learn_right(struct qr_op *op, struct qr_spot *spot)
     return spot->page->right_pid == QR_PID_UNKNOWN ? qr_join(op, spot) : 0;
 }
 
-/* An entry led to a page that was merged away: its separator is still there because whoever merged it has stopped. */
+/* An entry led to a page that was merged away: its separator is still there because whoever merged it has stopped, or has
+ * given up. Removed, and QR_RETRY: the word is not followed (MERGE-6). */
 static int help_forwarded(struct qr_op *op, const struct qr_spot *spot)
 {
-    if (spot->parent_pid == QR_PID_NONE || spot->by_sibling || spot->parent_index == 0) return 0;
     const struct qr_page *parent = qr_word_block(spot->parent_word);
     qr_count(op, QR_COUNTER_HELPS);
-    return qr_remove_separator(op, (uint8_t)(parent->level - 1), qr_inner_key(parent, spot->parent_index), spot->pid);
+    int result = qr_remove_separator(op, (uint8_t)(parent->level - 1), qr_inner_key(parent, spot->parent_index),
+                                     spot->pid);
+    return result == 0 ? QR_RETRY : result;
+}
+
+/* One step with a word that is not HEAD. As qr_settle_word. */
+static int settle_spot(struct qr_op *op, struct qr_spot *spot)
+{
+    uint64_t pid = spot->pid;
+    bool by_entry = spot->parent_pid != QR_PID_NONE && !spot->by_sibling && spot->parent_index != 0;
+    if (qr_word_tag(spot->word) == QR_WORD_FORWARD && by_entry) return help_forwarded(op, spot);
+    int result = qr_settle_word(op, &spot->pid, &spot->word);
+    if (spot->pid != pid) spot->by_sibling = true;
+    return result;
 }
 
 /* How to go down. */
@@ -138,15 +151,12 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
         while (QR_UNLIKELY(qr_word_tag(spot->word) != QR_WORD_HEAD)) {
-            uint64_t pid = spot->pid;
             if (d.blind && qr_word_tag(spot->word) == QR_WORD_DISK && blind_allowed(op, spot)) {
                 spot->page = NULL;
                 return 0;
             }
-            int result = qr_word_tag(spot->word) == QR_WORD_FORWARD ? help_forwarded(op, spot) : 0;
-            if (result == 0) result = qr_settle_word(op, &spot->pid, &spot->word);
+            int result = settle_spot(op, spot);
             if (result != 0) return result;
-            if (spot->pid != pid) spot->by_sibling = true;
         }
         const struct qr_page *page = qr_word_block(spot->word);
         if (page == child) {
@@ -214,34 +224,46 @@ int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, stru
     return 0;
 }
 
-int qr_tree_last_leaf(struct qr_op *op, struct qr_leaf_spot *ret_spot)
+/* One try; QR_RETRY: start again at the root. */
+static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
 {
     struct qr_map *map = qr_op_map(op);
-    uint64_t pid = op->tree->root;
-    qr_word word = qr_map_load(map, pid);
+    *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
+    spot->word = qr_map_load(map, spot->pid);
     for (;;) {
-        int result = qr_settle_word(op, &pid, &word);
-        if (result != 0 && result != QR_RETRY) return result;
-        if (result == QR_RETRY) pid = op->tree->root;
-        if (qr_word_tag(word) != QR_WORD_HEAD || result == QR_RETRY) {
-            word = qr_map_load(map, pid);
-            continue;
-        }
-        const struct qr_page *page = qr_word_block(word);
-        if (page->kind == QR_PAGE_LEAF && (page->flags & QR_PAGE_STUB) != 0) {
-            struct qr_spot spot = {.pid = pid, .word = word, .page = page};
-            result = qr_join(op, &spot);
-            if (result != 0 && result != QR_RETRY) return result;
-        } else if ((page->flags & QR_PAGE_HIGH_INFINITE) == 0) {
-            pid = page->right_pid;
+        int result = 0;
+        while (result == 0 && qr_word_tag(spot->word) != QR_WORD_HEAD) result = settle_spot(op, spot);
+        if (result != 0) return result;
+        spot->page = qr_word_block(spot->word);
+        if (spot->page->kind == QR_PAGE_LEAF && (spot->page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, spot);
+        if (result != 0) return result;
+        const struct qr_page *page = spot->page;
+        if ((page->flags & QR_PAGE_HIGH_INFINITE) == 0) {
+            spot->pid = page->right_pid;
+            spot->by_sibling = true;
         } else if (page->kind == QR_PAGE_LEAF) {
-            *ret_spot = (struct qr_leaf_spot){pid, word, qr_view_of(word)};
             return 0;
         } else {
-            pid = qr_inner_child(page, page->count - 1);
+            spot->parent_pid = spot->pid;
+            spot->parent_word = spot->word;
+            spot->parent_index = page->count - 1;
+            spot->by_sibling = false;
+            spot->pid = qr_inner_child(page, spot->parent_index);
         }
-        word = qr_map_load(map, pid);
+        spot->word = qr_map_load(map, spot->pid);
     }
+}
+
+int qr_tree_last_leaf(struct qr_op *op, struct qr_leaf_spot *ret_spot)
+{
+    struct qr_spot spot;
+    int result;
+    do {
+        result = last_leaf_once(op, &spot);
+    } while (result == QR_RETRY);
+    if (result != 0) return result;
+    *ret_spot = (struct qr_leaf_spot){spot.pid, spot.word, qr_view_of(spot.word)};
+    return 0;
 }
 
 void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid, uint32_t bytes)

@@ -14,7 +14,9 @@
  * meets a sealed page does them, before he goes on. Step 2 can be done by anybody who finds the mark.
  *
  * The roles are by position: an underfull first child takes the place of X and its right neighbour that of R.
- * A root with one child: the child is sealed and its content becomes the root's (collapse); FORWARD to the root.
+ * A root with one child: the child is sealed and its content becomes the root's (collapse); FORWARD to the root. By the
+ * time of the seal the root may have grown; but a sealed page that covers all keys is the only one of its level, so every
+ * level between it and the root has one page too, and these are collapsed first.
  *
  * MERGE-1 Only a page whose separator is in the parent is marked, so a sealed page (but a root's only child) has a
  *         left neighbour on its level, reached by going down to the keys just below R's low key.
@@ -23,6 +25,10 @@
  * MERGE-3 The absorbed page has the maximum of both max_lsn and both safe versions.
  * MERGE-4 Step 5 follows 4 in every thread that does it, so no separator is removed while its page can be reached
  *         unforwarded.
+ * MERGE-5 Between 3 and 4 X may be split again, at any key, also at R's low key. Then R's new neighbour ends where R
+ *         begins, as before step 3; but its sibling link leads to R if and only if R was not absorbed.
+ * MERGE-6 A FORWARD word that an entry leads to is not followed but its separator removed: after step 4, if step 5 is
+ *         not done in the same section, X may be split to the left of R's keys, merged away, and its id used again.
  */
 #include "base/alloc.h"
 #include "tree/internal.h"
@@ -80,18 +86,27 @@ static int absorb_inner(struct qr_op *op, const struct qr_spot *left, qr_word se
     return result;
 }
 
-/* Step 3, one try. *ret_left_pid: the page that has R's keys afterwards. */
-static int absorb_once(struct qr_op *op, qr_word sealed, const struct qr_key *low, uint64_t *ret_left_pid)
+/* Whether the page with the keys just below R's is past the absorption: it covers R's keys, or it ends where R began but
+ * its sibling link does not lead to R: it was split again, just there (MERGE-5). */
+static bool has_absorbed(const struct qr_page *left, uint64_t pid, const struct qr_key *low)
+{
+    struct quire_slice high = qr_page_high(left);
+    if ((left->flags & QR_PAGE_HIGH_INFINITE) != 0 || qr_compare(high.data, high.size, low->data, low->size) > 0)
+        return true;
+    return left->right_pid != pid && !QR_BUG(absorb_twice);
+}
+
+/* Step 3, one try. *ret_left_pid: the page that has R's keys afterwards, or leads there by its sibling link. */
+static int absorb_once(struct qr_op *op, uint64_t pid, qr_word sealed, const struct qr_key *low, uint64_t *ret_left_pid)
 {
     const struct qr_page *right = qr_word_block(sealed);
     struct qr_spot left;
     struct qr_page *fresh;
     int result = qr_descend(op, low, right->level, true, &left);
+    if (result == 0 && left.page->right_pid == QR_PID_UNKNOWN) result = qr_join(op, &left);
     if (result != 0) return result;
     *ret_left_pid = left.pid;
-    struct quire_slice high = qr_page_high(left.page);
-    if ((left.page->flags & QR_PAGE_HIGH_INFINITE) != 0 || qr_compare(high.data, high.size, low->data, low->size) > 0)
-        return 0; /* it covers R's keys: absorbed */
+    if (has_absorbed(left.page, pid, low)) return 0;
     result = right->kind == QR_PAGE_LEAF ? absorb_leaf(op, &left, sealed, &fresh)
                                          : absorb_inner(op, &left, sealed, &fresh);
     if (result != 0) return result;
@@ -122,6 +137,23 @@ static int collapse_clear(struct qr_op *op, const struct qr_spot *root)
     return result == 0 ? QR_RETRY : result;
 }
 
+/* The root has one child: seals it, and the child's content becomes the root's. */
+static int collapse_root(struct qr_op *op, const struct qr_spot *root)
+{
+    struct qr_map *map = qr_op_map(op);
+    uint64_t pid = qr_inner_child(root->page, 0);
+    qr_word word = qr_map_load(map, pid);
+    if (qr_word_tag(word) == QR_WORD_HEAD) {
+        const struct qr_page *child = qr_word_block(word);
+        qr_word sealed = qr_word_retag(word, QR_WORD_SEALED);
+        /* The CAS is from a word whose page covers everything: no split is open below the root. */
+        if ((child->flags & QR_PAGE_HIGH_INFINITE) == 0 || !qr_map_cas(map, pid, &word, sealed)) return QUIRE_NOT_FOUND;
+        word = sealed;
+        QR_STOP("merge.child_sealed");
+    }
+    return qr_word_tag(word) == QR_WORD_SEALED ? qr_merge_finish(op, pid, word) : QUIRE_NOT_FOUND;
+}
+
 /* The sealed page is the left-most of its level: it becomes the root's content. One try. */
 static int collapse_once(struct qr_op *op, uint64_t pid, qr_word sealed)
 {
@@ -133,7 +165,11 @@ static int collapse_once(struct qr_op *op, uint64_t pid, qr_word sealed)
     root.word = qr_map_load(qr_op_map(op), root.pid);
     if (qr_word_tag(root.word) != QR_WORD_HEAD) return qr_settle_word(op, &root.pid, &root.word);
     root.page = qr_word_block(root.word);
-    if (root.page->kind != QR_PAGE_INNER || root.page->level != child->level + 1) return 0; /* done */
+    if (root.page->kind != QR_PAGE_INNER || root.page->level <= child->level) return 0; /* done */
+    if (root.page->level > child->level + 1) { /* the levels between have one page each: they go first */
+        int result = root.page->count > 1 ? collapse_clear(op, &root) : collapse_root(op, &root);
+        return result == 0 || result == QUIRE_NOT_FOUND ? QR_RETRY : result;
+    }
     if (qr_inner_child(root.page, 0) != pid) return 0;
     if (root.page->count > 1) return collapse_clear(op, &root);
     struct qr_page_identity identity = qr_page_identity(child);
@@ -202,7 +238,7 @@ int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed)
     do {
         qr_word present = qr_map_load(qr_op_map(op), pid);
         if (!qr_word_same(present, sealed)) break; /* somebody has finished it */
-        result = absorb_once(op, sealed, &key, &to);
+        result = absorb_once(op, pid, sealed, &key, &to);
         if (result != 0 && result != QR_RETRY) return result;
     } while (result == QR_RETRY);
     QR_STOP("merge.absorbed");
@@ -277,23 +313,6 @@ static int mark_once(struct qr_op *op, const struct qr_spot *parent, uint32_t in
     int result = qr_inner_replace(op, parent, entries, page->count, &identity);
     qr_free(entries);
     return result;
-}
-
-/* The root has one child: seals it, and the child's content becomes the root's. */
-static int collapse_root(struct qr_op *op, const struct qr_spot *root)
-{
-    struct qr_map *map = qr_op_map(op);
-    uint64_t pid = qr_inner_child(root->page, 0);
-    qr_word word = qr_map_load(map, pid);
-    if (qr_word_tag(word) == QR_WORD_HEAD) {
-        const struct qr_page *child = qr_word_block(word);
-        qr_word sealed = qr_word_retag(word, QR_WORD_SEALED);
-        /* The CAS is from a word whose page covers everything: no split is open below the root. */
-        if ((child->flags & QR_PAGE_HIGH_INFINITE) == 0 || !qr_map_cas(map, pid, &word, sealed)) return QUIRE_NOT_FOUND;
-        word = sealed;
-        QR_STOP("merge.child_sealed");
-    }
-    return qr_word_tag(word) == QR_WORD_SEALED ? qr_merge_finish(op, pid, word) : QUIRE_NOT_FOUND;
 }
 
 /* One try to merge the page that covers key on this level. *parent: its parent, for the next level. QUIRE_MORE: it is

@@ -1,4 +1,3 @@
 #include "interleave.h"
 const struct interleave_case write_cases[] = {{0}};
 const struct interleave_case memory_cases[] = {{0}};
-const struct interleave_case structure_cases[] = {{0}};

@@ -25,7 +25,7 @@
 
 #define WORLD_KEYS 240u   /* key numbers 0 to 239 */
 #define WORLD_ACTORS 3u
-#define VALUE_BYTES_MAX 400u
+#define VALUE_BYTES_MAX 1000u
 
 /* What a key holds: 0 = nothing, else the id that its value was made from. */
 struct cell {
@@ -56,8 +56,9 @@ struct world {
 
 struct world_options {
     enum world_size size;
-    uint32_t chain_length; /* 0 = the default */
+    uint32_t chain_length; /* 0 = 2: structure changes come soon */
     uint32_t value_size;   /* 0 = 56 */
+    uint32_t leaf_size;    /* 0 = 512: only empty leaves are underfull */
     bool store;            /* pages can be dropped */
     bool background;       /* a thread reclaims; else nobody but quire_maintain */
 };
@@ -81,6 +82,9 @@ void world_delete(struct world *world, uint32_t number);
 
 /* The id that the key's value was made from, 0 if there is none: what a read answers now. */
 uint64_t world_read(struct world *world, uint32_t number);
+
+/* Whether the key may show this id now; an answer that decides a pending write decides it for ever. */
+bool world_may_show(struct world *world, uint32_t number, uint64_t id);
 
 /* One read of each kind against the model. */
 void world_check_get(struct world *world, uint32_t number);
@@ -110,6 +114,7 @@ struct actor {
     struct world *world;
     actor_fn *body;
     uint32_t focus;     /* the key number about which it works */
+    uint32_t count;     /* the case's own: how many keys */
     void *argument;     /* the case's own */
     int result;         /* the case's own */
     const char *stop;   /* the point at which it stops; NULL: nowhere */

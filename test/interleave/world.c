@@ -19,7 +19,7 @@ size_t world_key(uint32_t number, char *key)
 
 /* ---- The model -------------------------------------------------------------------------------------------------- */
 
-/* Under the mutex: whether the key may show this id; an answer that decides a pending write decides it for ever. */
+/* Under the mutex. */
 static bool may_show(struct world *world, uint32_t number, uint64_t id)
 {
     if (world->cells[number].id == id)
@@ -33,6 +33,14 @@ static bool may_show(struct world *world, uint32_t number, uint64_t id)
         }
     }
     return false;
+}
+
+bool world_may_show(struct world *world, uint32_t number, uint64_t id)
+{
+    pthread_mutex_lock(&world->mutex);
+    bool right = may_show(world, number, id);
+    pthread_mutex_unlock(&world->mutex);
+    return right;
 }
 
 static void check_shown(struct world *world, const char *how, uint32_t number, uint64_t id)
@@ -273,9 +281,9 @@ bool world_open(struct world *world, const struct world_options *wanted)
     quire_options_init(&options);
     options.background_threads = wanted->background ? 1 : QUIRE_NO_THREADS;
     quire_tree_options_init(&tree_options);
-    tree_options.leaf_page_size_bytes = 512;
+    tree_options.leaf_page_size_bytes = wanted->leaf_size == 0 ? 512 : wanted->leaf_size;
     tree_options.inner_page_size_bytes = 512;
-    tree_options.page_chain_length = wanted->chain_length;
+    tree_options.page_chain_length = wanted->chain_length == 0 ? 2 : wanted->chain_length;
     if (!CHECK_EQUAL(quire_open(NULL, &options, &world->db), 0))
         return false;
     if (wanted->store)

@@ -134,7 +134,7 @@ static void open_tree(struct model *model, size_t number)
     tree->value_alignment = 1u << random_below(random, 7);
     tree->frontier = 1;
     if (number != 0)
-        snprintf(tree->name, sizeof(tree->name), "t%zu", number);
+        snprintf(tree->name, sizeof(tree->name), "t%u", (unsigned)number);
 
     quire_tree_options_init(&options);
     options.versions = tree->caller_versions ? QUIRE_VERSIONS_CALLER : QUIRE_VERSIONS_ENGINE;

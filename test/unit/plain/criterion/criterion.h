@@ -54,27 +54,34 @@ static inline void plain_register(struct plain_entry *entry)
     *end = entry;
 }
 
+/*
+ * The macros hand their arguments on with one more behind them, so that a list that may be empty never is: C11 wants
+ * that, and clang says so.
+ */
 #define PLAIN_REGISTER(symbol, suite_text, name_text, function, ...)                                                   \
-    static struct plain_entry symbol = {suite_text, name_text, function, {.unset = 0, ##__VA_ARGS__}, NULL};           \
+    static struct plain_entry symbol = {suite_text, name_text, function, {__VA_ARGS__}, NULL};                         \
     __attribute__((constructor)) static void symbol##_register(void)                                                   \
     {                                                                                                                  \
         plain_register(&symbol);                                                                                       \
     }
 
-#define Test(suite, name, ...)                                                                                         \
+#define PLAIN_TEST(suite, name, ...)                                                                                   \
     static void suite##_##name##_impl(void);                                                                           \
-    PLAIN_REGISTER(suite##_##name##_entry, #suite, #name, suite##_##name##_impl, ##__VA_ARGS__)                        \
+    PLAIN_REGISTER(suite##_##name##_entry, #suite, #name, suite##_##name##_impl, __VA_ARGS__)                          \
     static void suite##_##name##_impl(void)
 
-#define TestSuite(suite, ...)                                                                                          \
-    PLAIN_REGISTER(suite##_suite_entry, #suite, NULL, NULL, ##__VA_ARGS__)                                             \
+#define PLAIN_SUITE(suite, ...)                                                                                        \
+    PLAIN_REGISTER(suite##_suite_entry, #suite, NULL, NULL, __VA_ARGS__)                                               \
     struct plain_entry
+
+#define Test(...) PLAIN_TEST(__VA_ARGS__, .unset = 0)
+#define TestSuite(...) PLAIN_SUITE(__VA_ARGS__, .unset = 0)
 
 /* ---- Checks -------------------------------------------------------------------------------------------------------
  */
 
-__attribute__((format(printf, 5, 6))) static inline void plain_check(bool fatal, const char *file, int line,
-                                                                     const char *condition, const char *format, ...)
+/* format is a printf format; the compiler checks it in builds with Criterion (the last argument is a surplus one). */
+static inline void plain_check(bool fatal, const char *file, int line, const char *condition, const char *format, ...)
 {
     va_list arguments;
 
@@ -91,35 +98,43 @@ __attribute__((format(printf, 5, 6))) static inline void plain_check(bool fatal,
 }
 
 #define PLAIN_CHECK(fatal, condition, ...)                                                                             \
-    ((condition) ? (void)0 : plain_check(fatal, __FILE__, __LINE__, #condition, "" __VA_ARGS__))
+    ((condition) ? (void)0 : plain_check(fatal, __FILE__, __LINE__, #condition, __VA_ARGS__))
+#define PLAIN_CHECK_NOT(fatal, condition, ...) PLAIN_CHECK(fatal, !(condition), __VA_ARGS__)
+#define PLAIN_COMPARE(fatal, operator, a, b, ...) PLAIN_CHECK(fatal, (a) operator(b), __VA_ARGS__)
+#define PLAIN_STRINGS(fatal, operator, a, b, ...) PLAIN_CHECK(fatal, strcmp(a, b) operator 0, __VA_ARGS__)
+#define PLAIN_ARRAYS(fatal, operator, a, b, size, ...) PLAIN_CHECK(fatal, memcmp(a, b, size) operator 0, __VA_ARGS__)
+#define PLAIN_POINTER(fatal, operator, a, ...) PLAIN_CHECK(fatal, (a) operator NULL, __VA_ARGS__)
 
-#define cr_assert(condition, ...) PLAIN_CHECK(true, condition, ##__VA_ARGS__)
-#define cr_assert_not(condition, ...) PLAIN_CHECK(true, !(condition), ##__VA_ARGS__)
-#define cr_assert_eq(a, b, ...) PLAIN_CHECK(true, (a) == (b), ##__VA_ARGS__)
-#define cr_assert_neq(a, b, ...) PLAIN_CHECK(true, (a) != (b), ##__VA_ARGS__)
-#define cr_assert_lt(a, b, ...) PLAIN_CHECK(true, (a) < (b), ##__VA_ARGS__)
-#define cr_assert_leq(a, b, ...) PLAIN_CHECK(true, (a) <= (b), ##__VA_ARGS__)
-#define cr_assert_gt(a, b, ...) PLAIN_CHECK(true, (a) > (b), ##__VA_ARGS__)
-#define cr_assert_geq(a, b, ...) PLAIN_CHECK(true, (a) >= (b), ##__VA_ARGS__)
-#define cr_assert_null(a, ...) PLAIN_CHECK(true, (a) == NULL, ##__VA_ARGS__)
-#define cr_assert_not_null(a, ...) PLAIN_CHECK(true, (a) != NULL, ##__VA_ARGS__)
-#define cr_assert_str_eq(a, b, ...) PLAIN_CHECK(true, strcmp(a, b) == 0, ##__VA_ARGS__)
-#define cr_assert_str_neq(a, b, ...) PLAIN_CHECK(true, strcmp(a, b) != 0, ##__VA_ARGS__)
-#define cr_assert_arr_eq(a, b, size, ...) PLAIN_CHECK(true, memcmp(a, b, size) == 0, ##__VA_ARGS__)
-#define cr_assert_arr_neq(a, b, size, ...) PLAIN_CHECK(true, memcmp(a, b, size) != 0, ##__VA_ARGS__)
-#define cr_assert_fail(...) PLAIN_CHECK(true, false, ##__VA_ARGS__)
-#define cr_fail(...) PLAIN_CHECK(false, false, ##__VA_ARGS__)
-#define cr_expect(condition, ...) PLAIN_CHECK(false, condition, ##__VA_ARGS__)
-#define cr_expect_not(condition, ...) PLAIN_CHECK(false, !(condition), ##__VA_ARGS__)
-#define cr_expect_eq(a, b, ...) PLAIN_CHECK(false, (a) == (b), ##__VA_ARGS__)
-#define cr_expect_neq(a, b, ...) PLAIN_CHECK(false, (a) != (b), ##__VA_ARGS__)
-#define cr_expect_lt(a, b, ...) PLAIN_CHECK(false, (a) < (b), ##__VA_ARGS__)
-#define cr_expect_leq(a, b, ...) PLAIN_CHECK(false, (a) <= (b), ##__VA_ARGS__)
-#define cr_expect_gt(a, b, ...) PLAIN_CHECK(false, (a) > (b), ##__VA_ARGS__)
-#define cr_expect_geq(a, b, ...) PLAIN_CHECK(false, (a) >= (b), ##__VA_ARGS__)
-#define cr_expect_null(a, ...) PLAIN_CHECK(false, (a) == NULL, ##__VA_ARGS__)
-#define cr_expect_not_null(a, ...) PLAIN_CHECK(false, (a) != NULL, ##__VA_ARGS__)
-#define cr_expect_str_eq(a, b, ...) PLAIN_CHECK(false, strcmp(a, b) == 0, ##__VA_ARGS__)
+#define cr_assert(...) PLAIN_CHECK(true, __VA_ARGS__, "")
+#define cr_assert_not(...) PLAIN_CHECK_NOT(true, __VA_ARGS__, "")
+#define cr_assert_eq(...) PLAIN_COMPARE(true, ==, __VA_ARGS__, "")
+#define cr_assert_neq(...) PLAIN_COMPARE(true, !=, __VA_ARGS__, "")
+#define cr_assert_lt(...) PLAIN_COMPARE(true, <, __VA_ARGS__, "")
+#define cr_assert_leq(...) PLAIN_COMPARE(true, <=, __VA_ARGS__, "")
+#define cr_assert_gt(...) PLAIN_COMPARE(true, >, __VA_ARGS__, "")
+#define cr_assert_geq(...) PLAIN_COMPARE(true, >=, __VA_ARGS__, "")
+#define cr_assert_null(...) PLAIN_POINTER(true, ==, __VA_ARGS__, "")
+#define cr_assert_not_null(...) PLAIN_POINTER(true, !=, __VA_ARGS__, "")
+#define cr_assert_str_eq(...) PLAIN_STRINGS(true, ==, __VA_ARGS__, "")
+#define cr_assert_str_neq(...) PLAIN_STRINGS(true, !=, __VA_ARGS__, "")
+#define cr_assert_arr_eq(...) PLAIN_ARRAYS(true, ==, __VA_ARGS__, "")
+#define cr_assert_arr_neq(...) PLAIN_ARRAYS(true, !=, __VA_ARGS__, "")
+#define cr_assert_fail(...) PLAIN_CHECK(true, false, "" __VA_ARGS__)
+#define cr_expect(...) PLAIN_CHECK(false, __VA_ARGS__, "")
+#define cr_expect_not(...) PLAIN_CHECK_NOT(false, __VA_ARGS__, "")
+#define cr_expect_eq(...) PLAIN_COMPARE(false, ==, __VA_ARGS__, "")
+#define cr_expect_neq(...) PLAIN_COMPARE(false, !=, __VA_ARGS__, "")
+#define cr_expect_lt(...) PLAIN_COMPARE(false, <, __VA_ARGS__, "")
+#define cr_expect_leq(...) PLAIN_COMPARE(false, <=, __VA_ARGS__, "")
+#define cr_expect_gt(...) PLAIN_COMPARE(false, >, __VA_ARGS__, "")
+#define cr_expect_geq(...) PLAIN_COMPARE(false, >=, __VA_ARGS__, "")
+#define cr_expect_null(...) PLAIN_POINTER(false, ==, __VA_ARGS__, "")
+#define cr_expect_not_null(...) PLAIN_POINTER(false, !=, __VA_ARGS__, "")
+#define cr_expect_str_eq(...) PLAIN_STRINGS(false, ==, __VA_ARGS__, "")
+#define cr_expect_str_neq(...) PLAIN_STRINGS(false, !=, __VA_ARGS__, "")
+#define cr_expect_arr_eq(...) PLAIN_ARRAYS(false, ==, __VA_ARGS__, "")
+#define cr_expect_arr_neq(...) PLAIN_ARRAYS(false, !=, __VA_ARGS__, "")
+#define cr_fail(...) PLAIN_CHECK(false, false, "" __VA_ARGS__)
 #define cr_log_info(...) ((void)fprintf(stderr, __VA_ARGS__), (void)fputc('\n', stderr))
 #define cr_log_warn cr_log_info
 #define cr_log_error cr_log_info

@@ -1,0 +1,136 @@
+/*
+ * Scripted cases of splits, merges, parents and pages that leave memory.
+ *
+ * Test program (interleave). Each case draws the state in which the thread A is stopped. P is the parent, X the left page
+ * of a merge, R the right one; [a, s) are bounds, -> sibling links.
+ */
+#include "interleave.h"
+
+#include "db/db.h"
+
+#include <stddef.h>
+
+/* ---- Bodies ----------------------------------------------------------------------------------------------------- */
+
+static void read_focus(struct actor *actor)
+{
+    actor_get(actor, actor->focus);
+}
+
+static void put_focus(struct actor *actor)
+{
+    actor_put(actor, actor->focus);
+}
+
+static void delete_after_focus(struct actor *actor)
+{
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 1; i <= actor->count; i++)
+            actor_delete(actor, actor->focus + i);
+    }
+}
+
+static void put_odd(struct actor *actor)
+{
+    for (uint32_t i = 0; i < actor->count; i++)
+        actor_put(actor, (actor->focus | 1) + 2 * i);
+}
+
+/* ---- Preparing -------------------------------------------------------------------------------------------------- */
+
+/* The first key of the leaf after that of `number`. */
+static uint32_t next_leaf(struct world *world, uint32_t number)
+{
+    uint32_t first = world_leaf_first(world, number);
+    while (world_leaf_first(world, number) == first && number + 2 < world->key_count)
+        number += 2;
+    return number;
+}
+
+/*
+ * Two neighbours, not the first of their parent: X with the key l alone, not underfull, and R with the key r alone and
+ * further keys to be deleted, after which R is underfull and fits into X.
+ */
+static void prepare_neighbours(struct world *world, uint32_t *ret_last_left, uint32_t *ret_first_right)
+{
+    uint32_t right = next_leaf(world, world->key_count / 2);
+    uint32_t left = right - 2;
+    uint32_t first = world_leaf_first(world, left);
+    world_put_sized(world, left, 200);
+    world_put_sized(world, right, 20);
+    CHECK_EQUAL(qr_testing_consolidate(world->tree, 1, 100), 0);
+    for (uint32_t i = first; i < left; i++)
+        world_delete(world, i);
+    *ret_last_left = left;
+    *ret_first_right = right;
+}
+
+/* ---- Cases ------------------------------------------------------------------------------------------------------ */
+
+/*
+ *   A has absorbed R into X and not forwarded R. X is then split just where R began:
+ *
+ *        P: [ X | R* ]            X [a, s) -> R' [s, b)           R SEALED, with the old content
+ *
+ *   B meets R: its content must not come into X a second time, R' is what counts.
+ */
+static void absorbed_then_split_at_the_same_key(void)
+{
+    struct world world;
+    uint32_t left, right;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+        return;
+    prepare_neighbours(&world, &left, &right);
+    struct actor a = {
+        .world = &world, .body = delete_after_focus, .focus = right, .count = 20, .stop = "merge.absorbed"};
+    struct actor b = {.world = &world, .body = read_focus, .focus = right, .stop = "merge.absorb_built"};
+    CHECK(actor_start(&a), "A does not come to merge.absorbed");
+    world_put_sized(&world, left, 900);
+    actor_start(&b);
+    actor_finish(&a);
+    world_put(&world, right);
+    actor_finish(&b);
+    world_check_all(&world);
+    world_close(&world);
+}
+
+/*
+ *   A has forwarded R to X and cannot take the separator out, since P is not in memory: it gives up. Then X is split to the
+ *   left of R's keys, and what keeps X's id is merged away:
+ *
+ *        P: [ W | X'' | R* ]        R FORWARD to X        X free, and used again for a page elsewhere
+ *
+ *   Whoever meets R may not follow it.
+ */
+static void forwarded_to_a_page_that_went_away(void)
+{
+    struct world world;
+    uint32_t left, right;
+    struct world_options options = {.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024, .store = true};
+    if (!world_open(&world, &options))
+        return;
+    prepare_neighbours(&world, &left, &right);
+    struct actor a = {
+        .world = &world, .body = delete_after_focus, .focus = right, .count = 20, .stop = "merge.forwarded"};
+    CHECK(actor_start(&a), "A does not come to merge.forwarded");
+    qr_testing_drop_pages(world.db, 1, 100);
+    a.count = 0; /* no further deletion: it would find R */
+    actor_finish(&a);
+    for (uint32_t i = left - 7; i < left; i++)
+        world_put_sized(&world, i, 100); /* splits X */
+    for (uint32_t i = left - 7; i < left; i++)
+        world_delete(&world, i);
+    for (unsigned i = 0; i < 1000 && quire_maintain(world.db) == QUIRE_MORE; i++) {
+    }
+    for (uint32_t i = 201; i < 239; i += 2)
+        world_put(&world, i);
+    world_check_get(&world, right);
+    world_check_all(&world);
+    world_close(&world);
+}
+
+const struct interleave_case structure_cases[] = {
+    {"a forwarding word whose page went away is not followed", forwarded_to_a_page_that_went_away},
+    {"a page absorbed, then split at the same key, is not absorbed again", absorbed_then_split_at_the_same_key},
+    {NULL, NULL},
+};
