@@ -31,13 +31,20 @@ static bool has_threads(const struct quire *db)
     return db->thread_count != 0;
 }
 
+/* Free memory may lie in blocks of other sizes: whole free chunks can be carved anew. Whether there were any. */
+static bool regroup(struct quire *db, struct qr_thread *thread)
+{
+    qr_arena_cache_flush(db->arena, &thread->cache);
+    return qr_arena_trim(db->arena) != 0;
+}
+
 int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, uint64_t *deadline_ns)
 {
     uint64_t limit = db->options.memory_limit_bytes;
     if (qr_epoch_inside(thread)) return QUIRE_ERR_NO_MEMORY; /* the caller's own guard may be what retains it */
     uint64_t retired = qr_epoch_retired_bytes(db->epoch);
     bool first = *deadline_ns == 0;
-    if (retired == 0 || (!first && retired < limit / 64)) return QUIRE_ERR_NO_MEMORY;
+    if (retired == 0 || (!first && retired < limit / 64)) return regroup(db, thread) ? 0 : QUIRE_ERR_NO_MEMORY;
 
     uint64_t now = qr_clock_ns();
     if (first) {

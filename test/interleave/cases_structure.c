@@ -32,8 +32,10 @@ static void delete_after_focus(struct actor *actor)
 
 static void put_odd(struct actor *actor)
 {
-    for (uint32_t i = 0; i < actor->count; i++)
-        actor_put(actor, (actor->focus | 1) + 2 * i);
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < actor->count; i++)
+            actor_put(actor, (actor->focus | 1) + 2 * i);
+    }
 }
 
 /* ---- Preparing -------------------------------------------------------------------------------------------------- */
@@ -129,7 +131,152 @@ static void forwarded_to_a_page_that_went_away(void)
     world_close(&world);
 }
 
+/*
+ *   A has split X and stopped before it posts R's separator. Others have posted it, emptied R and merged it away:
+ *
+ *        A knows:  P: [ X ]            now:  P: [ X | .. ]      R FORWARD to X, then free
+ *
+ *   A may not post a separator to R.
+ */
+static void posted_after_the_page_went_away(void)
+{
+    struct world world;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+        return;
+    uint32_t first = next_leaf(&world, world.key_count / 2);
+    struct actor a = {.world = &world, .body = put_odd, .focus = first, .count = 8, .stop = "post.parent_loaded"};
+    CHECK(actor_start(&a), "A does not come to post.parent_loaded");
+    a.count = 0;
+    world_check_all(&world); /* goes right, and posts */
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = first; i < first + 16; i++) {
+            if (i != a.pending_key)
+                world_delete(&world, i);
+        }
+    }
+    world_check_all(&world);
+    actor_finish(&a);
+    for (unsigned i = 0; i < 1000 && quire_maintain(world.db) == QUIRE_MORE; i++) {
+    }
+    world_check_all(&world);
+    world_close(&world);
+}
+
+/*
+ *   A has split X, R's separator is not posted; X's bounds in P are still those of both:
+ *
+ *        P: [ X [a, b) ]            X [a, s) -> R [s, b)
+ *
+ *   X may not leave memory: a blind write by P's bounds would cover R.
+ */
+static void evicted_before_the_separator_is_posted(void)
+{
+    struct world world;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .store = true}))
+        return;
+    uint32_t first = next_leaf(&world, world.key_count / 2);
+    struct actor a = {.world = &world, .body = put_odd, .focus = first, .count = 4, .stop = "split.left_installed"};
+    CHECK(actor_start(&a), "A does not come to split.left_installed");
+    qr_testing_drop_pages(world.db, 1, 100);
+    for (uint32_t i = first; i < first + 6; i++) {
+        if (i != a.pending_key)
+            world_put(&world, i);
+    }
+    world_check_all(&world);
+    actor_finish(&a);
+    world_check_all(&world);
+    world_close(&world);
+}
+
+/*
+ *   A is on its way down and has chosen X in P; before it looks at X's word, X is split, and everything leaves memory:
+ *
+ *        A knows:  P: [ X [a, b) ]            now:  P: [ X [a, s) | R [s, b) ], X and R on disk
+ *
+ *   A may not write X blind: b is not its bound any more.
+ */
+static void blind_by_a_stale_parent(void)
+{
+    struct world world;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .store = true}))
+        return;
+    uint32_t first = next_leaf(&world, world.key_count / 2);
+    qr_testing_drop_pages(world.db, 1, 100);
+    for (uint32_t nth = 1; nth <= 3 && !failed(); nth++) {
+        struct actor a = {
+            .world = &world, .body = put_focus, .focus = first + 2, .stop = "descend.parent_loaded", .nth = nth};
+        actor_start(&a);
+        for (uint32_t i = 0; i < 6; i++) {
+            if (first + i != a.focus)
+                world_put_sized(&world, first + i, 100);
+        }
+        qr_testing_drop_pages(world.db, 2, 100);
+        actor_finish(&a);
+        world_check_all(&world);
+        for (uint32_t i = 0; i < 6; i++)
+            world_delete(&world, first + i);
+        world_put(&world, first);
+        world_put(&world, first + 2);
+    }
+    world_close(&world);
+}
+
+/*
+ *   A reads a key of R; it has R's id from P and has not looked at its word. R is merged away, others take ids:
+ *
+ *        A knows:  P: [ X | R ]            now:  P: [ X ]   R FORWARD to X (or, wrongly, a new page elsewhere)
+ *
+ *   A's section keeps the id from being used again.
+ */
+static void id_kept_while_a_reader_has_it(void)
+{
+    struct world world;
+    uint32_t left, right;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+        return;
+    prepare_neighbours(&world, &left, &right);
+    struct actor a = {.world = &world, .body = read_focus, .focus = right, .stop = "find.parent_loaded", .nth = 2};
+    CHECK(actor_start(&a), "A does not come to find.parent_loaded");
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = right + 1; i < right + 20; i++)
+            world_delete(&world, i);
+    }
+    for (uint32_t i = 201; i < 239; i += 2)
+        world_put(&world, i);
+    for (uint32_t i = 1; i < 39; i += 2)
+        world_put(&world, i);
+    world_check_all(&world);
+    actor_finish(&a);
+    world_close(&world);
+}
+
+/*
+ * Every split of a quiet tree has posted its separator: the leaves that the parents know are all there are.
+ */
+static void separators_are_posted(void)
+{
+    struct world world;
+    struct quire_pages *pages = NULL;
+    struct quire_page page;
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+    uint64_t leaves = 0;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH}))
+        return;
+    CHECK_EQUAL(quire_pages_open(world.tree, NULL, &pages), 0);
+    while (quire_pages_next(pages, &page) == 0)
+        leaves++;
+    CHECK_EQUAL(quire_pages_close(pages), 0);
+    CHECK_EQUAL(quire_stats(world.db, &stats), 0);
+    CHECK_EQUAL(stats.pages_leaf, leaves);
+    world_close(&world);
+}
+
 const struct interleave_case structure_cases[] = {
+    {"no separator is posted to a page that went away", posted_after_the_page_went_away},
+    {"a page stays in memory until its sibling's separator is posted", evicted_before_the_separator_is_posted},
+    {"no blind write by the bounds of a stale parent", blind_by_a_stale_parent},
+    {"a page id is not used again while a reader has it", id_kept_while_a_reader_has_it},
+    {"every separator is posted", separators_are_posted},
     {"a forwarding word whose page went away is not followed", forwarded_to_a_page_that_went_away},
     {"a page absorbed, then split at the same key, is not absorbed again", absorbed_then_split_at_the_same_key},
     {NULL, NULL},

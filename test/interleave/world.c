@@ -174,7 +174,7 @@ void world_check_scan(struct world *world, bool reverse)
     while ((result = quire_pages_next(pages, &page)) == 0 && !failed())
         check_page(world, &page, reverse, &seen);
     CHECK(result == QUIRE_END || failed(), "next: %d", result);
-    for (; seen < world->key_count; seen++)
+    for (; seen < world->key_count && !failed(); seen++)
         check_shown(world, "scan", reverse ? world->key_count - 1 - seen : seen, 0);
     CHECK_EQUAL(quire_pages_close(pages), 0);
 }
