@@ -133,20 +133,15 @@ static uint64_t next_random(uint64_t *state)
 static int drop(struct test_store *store, struct qr_op *op, struct qr_evict *evict, bool to_stub)
 {
     struct qr_page *image = NULL;
-    uint64_t address;
-    int result;
-    bool leaf = evict->page->kind == QR_PAGE_LEAF;
-    if (to_stub && leaf && (evict->page->flags & QR_PAGE_STUB) == 0 && qr_word_chain(evict->word) != 0) {
-        address = store_page(store, evict->page);
-        result = address == 0 ? QUIRE_ERR_NO_MEMORY : qr_tree_evict_base(op, evict, address);
-    } else {
-        result = qr_tree_evict_image(op, evict, &image);
-        if (result != 0) return result;
-        address = store_page(store, image);
-        qr_arena_free(store->db->arena, &op->thread->cache, image, image->block_size);
-        result = address == 0 ? QUIRE_ERR_NO_MEMORY : qr_tree_evict(op, evict, address);
-    }
-    if (address != 0) forget(store, evict->pid, address, result != 0);
+    bool stub = to_stub && evict->page->kind == QR_PAGE_LEAF && (evict->page->flags & QR_PAGE_STUB) == 0 &&
+                qr_word_chain(evict->word) != 0;
+    int result = stub ? qr_tree_evict_base_image(op, evict, &image) : qr_tree_evict_image(op, evict, &image);
+    if (result != 0) return result;
+    uint64_t address = store_page(store, image);
+    qr_arena_free(store->db->arena, &op->thread->cache, image, image->block_size);
+    if (address == 0) return QUIRE_ERR_NO_MEMORY;
+    result = stub ? qr_tree_evict_base(op, evict, address) : qr_tree_evict(op, evict, address);
+    forget(store, evict->pid, address, result != 0);
     return result;
 }
 

@@ -13,6 +13,7 @@
  * word, on which the CAS then fails: a split installs a left half, a merge into this page an absorbed one. Only a mark may
  * come later; then the merge fetches the page.
  */
+#include "base/alloc.h"
 #include "tree/internal.h"
 
 /* EVICT-1 on the parent of the page of spot. */
@@ -60,33 +61,60 @@ static int install_disk(struct qr_op *op, struct qr_evict *evict, uint64_t addre
     return 0;
 }
 
+/* A copy of an inner page: built anew, since the whereabouts in it change while it is installed. */
+static int inner_image(struct qr_op *op, const struct qr_page *page, struct qr_page **ret_image)
+{
+    struct qr_page_identity identity = qr_page_identity(page);
+    struct qr_inner_entry *entries = qr_malloc(page->count * sizeof(*entries));
+    if (entries == NULL) return QUIRE_ERR_NO_MEMORY;
+    qr_inner_entries(page, entries);
+    for (uint32_t i = 0; i < page->count; i++) entries[i].whereabouts = 0;
+    int result = qr_inner_new(op, entries, page->count, &identity, ret_image);
+    qr_free(entries);
+    return result;
+}
+
+/* Builds the image of what a view shows, dropping what the retention lets go. */
+static int leaf_image(struct qr_op *op, const struct qr_leaf_view *view, const struct qr_retention *retention,
+                      uint64_t safe_version, struct qr_page **ret_image)
+{
+    const struct qr_page *page = view->page;
+    struct qr_page_identity identity = qr_page_identity(page);
+    struct qr_leaf_properties properties = {.flags = page->flags & QR_PAGE_COLLECTED,
+                                            .safe_version = qr_max(page->safe_version, safe_version)};
+    struct qr_plan plan;
+    struct qr_fresh_leaf fresh;
+    identity.max_lsn = qr_view_max_lsn(view);
+    qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
+    int result = qr_plan_add_leaf(&plan, view, NULL, retention) ? 0 : QUIRE_ERR_NO_MEMORY;
+    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, false, &fresh);
+    qr_plan_done(&plan);
+    if (result == 0) *ret_image = fresh.page;
+    return result;
+}
+
 int qr_tree_evict_image(struct qr_op *op, const struct qr_evict *evict, struct qr_page **ret_image)
 {
     struct qr_spot spot = {.pid = evict->pid, .word = evict->word, .page = evict->page};
     struct qr_leaf_view view = qr_view_of(evict->word);
     struct qr_bounds bounds;
-    struct qr_fresh_leaf fresh;
-    size_t block_size;
 
     op->use_reserve = true;
-    if (evict->page->kind == QR_PAGE_INNER) {
-        void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, evict->page->content_bytes, true,
-                                     &block_size);
-        if (block == NULL) return QUIRE_ERR_NO_MEMORY;
-        memcpy(block, evict->page, evict->page->content_bytes);
-        *ret_image = block;
-        (*ret_image)->block_size = (uint32_t)block_size;
-        (*ret_image)->area_offset = (uint32_t)block_size;
-        return 0;
-    }
+    if (evict->page->kind == QR_PAGE_INNER) return inner_image(op, evict->page, ret_image);
     if ((evict->page->flags & QR_PAGE_STUB) != 0) {
         int result = qr_join(op, &spot);
         return result == 0 ? QR_RETRY : result;
     }
     qr_bounds_load(op->tree, false, &bounds);
-    int result = qr_consolidate_build(op, evict->pid, &view, NULL, &bounds, &fresh);
-    if (result == 0) *ret_image = fresh.page;
-    return result;
+    return leaf_image(op, &view, &bounds.retention, bounds.safe_version, ret_image);
+}
+
+int qr_tree_evict_base_image(struct qr_op *op, const struct qr_evict *evict, struct qr_page **ret_image)
+{
+    struct qr_leaf_view base = {.page = evict->page};
+    struct qr_retention all = {.count = 0};
+    op->use_reserve = true;
+    return leaf_image(op, &base, &all, 0, ret_image);
 }
 
 int qr_tree_evict(struct qr_op *op, struct qr_evict *evict, uint64_t address)

@@ -167,7 +167,7 @@ static int collapse_once(struct qr_op *op, uint64_t pid, qr_word sealed)
     root.page = qr_word_block(root.word);
     if (root.page->kind != QR_PAGE_INNER || root.page->level <= child->level) return 0; /* done */
     if (root.page->level > child->level + 1) { /* the levels between have one page each: they go first */
-        int result = root.page->count > 1 ? collapse_clear(op, &root) : collapse_root(op, &root);
+        result = root.page->count > 1 ? collapse_clear(op, &root) : collapse_root(op, &root);
         return result == 0 || result == QUIRE_NOT_FOUND ? QR_RETRY : result;
     }
     if (qr_inner_child(root.page, 0) != pid) return 0;

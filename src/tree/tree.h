@@ -225,6 +225,9 @@ int qr_tree_evict_prepare(struct qr_op *op, const struct qr_key *key, uint8_t le
  * QR_FETCH; QR_RETRY: the page has changed. */
 int qr_tree_evict_image(struct qr_op *op, const struct qr_evict *evict, struct qr_page **ret_image);
 
+/* The same for the base page of a leaf alone, which is no stub. */
+int qr_tree_evict_base_image(struct qr_op *op, const struct qr_evict *evict, struct qr_page **ret_image);
+
 /* After the image was written: the word becomes the address, and the block is retired. 0, or QR_RETRY: the page has
  * changed and stays. */
 int qr_tree_evict(struct qr_op *op, struct qr_evict *evict, uint64_t address);

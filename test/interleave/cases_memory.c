@@ -134,9 +134,11 @@ static void what_was_handed_out_stays(void)
 
 static void churn(struct actor *actor)
 {
-    for (uint32_t i = 0; i < 600; i++)
-        actor_put(actor, actor->focus);
-    maintain(actor);
+    for (uint32_t round = 0; round < 2; round++) {
+        for (uint32_t i = 0; i < 900; i++)
+            actor_put(actor, actor->focus);
+        maintain(actor);
+    }
 }
 
 /*

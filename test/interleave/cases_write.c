@@ -274,10 +274,16 @@ static void a_snapshot_waits_for_open_slots(void)
         CHECK(actor_start(&a), "A does not come to %s", points[i]);
         actor_launch(&s);
         CHECK(!actor_ends_within(&s, 50), "the snapshot does not wait at %s", points[i]);
-        world_put(&world, KEY_B); /* others do not */
+        world_check_all(&world); /* others do not */
         actor_finish(&a);
         actor_finish(&s);
-        CHECK_EQUAL(read_at(&world, snapshot, KEY_A), world.cells[KEY_A].id);
+        uint64_t seen = read_at(&world, snapshot, KEY_A);
+        /* The new leaf may be given up, since the snapshot raised the generation, and be written anew above S. */
+        CHECK(seen == world.cells[KEY_A].id || i == 1, "the snapshot shows %" PRIu64, seen);
+        for (uint32_t round = 0; round < 8; round++)
+            world_put(&world, KEY_A);
+        CHECK_EQUAL(qr_testing_consolidate(world.tree, 1, 100), 0);
+        CHECK_EQUAL(read_at(&world, snapshot, KEY_A), seen);
         CHECK_EQUAL(quire_snapshot_release(snapshot), 0);
         world_close(&world);
     }

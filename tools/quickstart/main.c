@@ -106,25 +106,36 @@ static void load(struct quickstart *q, unsigned revision, const char *name)
     step_end(&step, q->packages.count, "puts");
 }
 
+static void take_snapshot(struct quickstart *q)
+{
+    struct step step;
+
+    step_begin(&step, "take a snapshot", 1);
+    must(quire_snapshot(q->db, "quickstart", &q->snapshot), "take a snapshot");
+    step_end(&step, 1, "");
+}
+
 /* The distinct packages in an order without order: multiples of a step that has no divisor in common with their count. */
 struct shuffle {
     size_t count, stride, at;
 };
 
-static struct shuffle shuffle_begin(size_t count)
+static size_t common_divisor(size_t a, size_t b)
 {
-    size_t stride = (size_t)((double)count * 0.6180339887) | 1;
-    for (size_t a = stride, b = count; b != 0;) {
+    while (b != 0) {
         size_t rest = a % b;
         a = b;
         b = rest;
-        if (b == 0 && a != 1) {
-            stride += 2;
-            a = stride;
-            b = count;
-        }
     }
-    return (struct shuffle){count, stride % count, 0};
+    return a;
+}
+
+static struct shuffle shuffle_begin(size_t count)
+{
+    size_t stride = (size_t)((double)count * 0.6180339887) + 1;
+    while (common_divisor(stride, count) != 1)
+        stride++;
+    return (struct shuffle){count, stride, 0};
 }
 
 static const struct package *shuffle_next(struct quickstart *q, struct shuffle *shuffle)
@@ -380,8 +391,8 @@ static void run(struct quickstart *q)
 
     report_headings();
     load(q, 1, "load the indexes");
-    must(quire_snapshot(q->db, "quickstart", &q->snapshot), "take a snapshot");
-    load(q, 2, "take a snapshot, load again with a field changed");
+    take_snapshot(q);
+    load(q, 2, "load them again, a field changed");
     take_stats(q, &loaded);
     read_newest(q);
     read_snapshot(q);
