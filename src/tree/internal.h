@@ -74,8 +74,12 @@ static QR_ALWAYS_INLINE qr_word qr_load_child(const struct qr_op *op, const stru
     } else {
         qr_prefetch_block(block);
     }
-    if (qr_word_chain(word) != 0)
-        __builtin_prefetch(block + (size_t)qr_word_head_offset(word) * QR_DELTA_UNIT);
+    if (qr_word_chain(word) != 0) {
+        const uint8_t *head = block + (size_t)qr_word_head_offset(word) * QR_DELTA_UNIT;
+        __builtin_prefetch(head);
+        /* A new delta will most likely lie behind the head, which is likely to be as large. */
+        for (uint32_t at = 0; at < op->delta_bytes; at += 64) __builtin_prefetch(head + op->delta_bytes + at, 1);
+    }
     *ret_block = block;
     return word;
 }

@@ -97,7 +97,8 @@ struct qr_op {
     struct qr_thread *thread;
     uint64_t need_pid, need_address; /* after QR_FETCH */
     uint32_t image_count;
-    bool use_reserve; /* may dip into the memory reserve: deletions, structure changes */
+    bool use_reserve;     /* may dip into the memory reserve: deletions, structure changes */
+    uint32_t delta_bytes; /* of the delta that is going to be written; 0: none. For a prefetch */
     struct qr_op_image images[QR_OP_IMAGES];
 };
 
@@ -107,6 +108,7 @@ static inline void qr_op_init(struct qr_op *op, struct qr_tree *tree, struct qr_
     op->thread = thread;
     op->image_count = 0;
     op->use_reserve = false;
+    op->delta_bytes = 0;
 }
 
 /* Frees images that were not installed. Every op that got images needs it. */

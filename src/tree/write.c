@@ -338,6 +338,10 @@ int qr_tree_write(struct qr_op *op, struct qr_write *write)
                                 .key = write->key.data,
                                 .key_size = write->key.size,
                                 .version = write->version};
+    const uint8_t align_log2 = op->tree->settings.align_log2;
+    uint64_t delta_bytes = qr_delta_size(
+        qr_record_size_for(write->key.size, write->value_size, op->tree->settings.caller_versions, align_log2), align_log2);
+    op->delta_bytes = delta_bytes <= 512 ? (uint32_t)delta_bytes : 0; /* of a larger one the lines come in a stream */
     int result;
     do {
         result = write_once(&a);
