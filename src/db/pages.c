@@ -258,6 +258,8 @@ static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *
         prefetch_next(pages, op, page);
     }
     uint32_t count = qr_leaf_entries(&spot.view, pages->version, pages->entries);
+    /* Looked at after the page: what was collected from it was collected for a safe version that is seen here. */
+    if (pages->version < qr_tree_safe_version(&pages->tree->tree)) return QUIRE_ERR_LSN_TOO_OLD;
     trim(pages, page, count, ret_page);
     bool last = is_last(pages, page);
     struct quire_slice next = pages->reverse ? qr_page_low(page) : qr_page_high(page);

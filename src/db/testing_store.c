@@ -33,22 +33,23 @@ static uint64_t store_page(struct test_store *store, const struct qr_page *page)
     image->size = page->content_bytes;
     memcpy(image->bytes, page, image->size);
     pthread_mutex_lock(&store->mutex);
-    image->address = ++store->next_address;
+    uint64_t address = image->address = ++store->next_address;
     image->next = store->buckets[page->pid % BUCKETS];
     store->buckets[page->pid % BUCKETS] = image;
     store->count++;
     pthread_mutex_unlock(&store->mutex);
-    return image->address;
+    return address; /* the image may be gone already: another thread has dropped the page */
 }
 
-/* Drops the id's images: the one at the address if `only`, else all the others. */
+/* Drops images of the id: the one at the address if `only`, else all older ones. (A newer one may have been installed
+ * meanwhile by somebody else who dropped the page.) */
 static void forget(struct test_store *store, uint64_t pid, uint64_t address, bool only)
 {
     pthread_mutex_lock(&store->mutex);
     struct image **link = &store->buckets[pid % BUCKETS];
     while (*link != NULL) {
         struct image *image = *link;
-        if (image->pid == pid && (image->address == address) == only) {
+        if (image->pid == pid && (only ? image->address == address : image->address < address)) {
             *link = image->next;
             qr_free(image);
             store->count--;

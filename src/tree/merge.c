@@ -146,8 +146,11 @@ static int collapse_root(struct qr_op *op, const struct qr_spot *root)
     if (qr_word_tag(word) == QR_WORD_HEAD) {
         const struct qr_page *child = qr_word_block(word);
         qr_word sealed = qr_word_retag(word, QR_WORD_SEALED);
-        /* The CAS is from a word whose page covers everything: no split is open below the root. */
-        if ((child->flags & QR_PAGE_HIGH_INFINITE) == 0 || !qr_map_cas(map, pid, &word, sealed)) return QUIRE_NOT_FOUND;
+        /* The CAS is from a word whose page covers everything, and the root had one entry after that was loaded: a second
+         * one needs a split of the child. So the root stays as it is until it takes the child's content. */
+        if ((child->flags & QR_PAGE_HIGH_INFINITE) == 0 || !qr_word_same(qr_map_load(map, root->pid), root->word) ||
+            !qr_map_cas(map, pid, &word, sealed))
+            return QUIRE_NOT_FOUND;
         word = sealed;
         QR_STOP("merge.child_sealed");
     }
@@ -217,7 +220,7 @@ static bool forward(struct qr_op *op, uint64_t pid, qr_word sealed, uint64_t to)
     return true;
 }
 
-int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed)
+static int finish(struct qr_op *op, uint64_t pid, qr_word sealed)
 {
     const struct qr_page *right = qr_word_block(sealed);
     struct quire_slice low = qr_page_low(right);
@@ -245,6 +248,15 @@ int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed)
     forward(op, pid, sealed, to);
     QR_STOP("merge.forwarded");
     return qr_remove_separator(op, right->level, low, pid);
+}
+
+int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed)
+{
+    bool reserve = op->use_reserve;
+    op->use_reserve = true; /* a read that meets a sealed page must not fail for want of memory that comes back */
+    int result = finish(op, pid, sealed);
+    op->use_reserve = reserve;
+    return result;
 }
 
 /* ---- Begin ------------------------------------------------------------------------------------------------------ */

@@ -23,7 +23,7 @@ static void stop_hook(const char *name, void *unused)
 {
     struct actor *actor = self;
     (void)unused;
-    if (actor == NULL || actor->stop == NULL)
+    if (actor == NULL)
         return;
     pthread_mutex_lock(&actor->mutex);
     if (actor->stop != NULL && strcmp(actor->stop, name) == 0 && ++actor->passed == actor->nth) {

@@ -242,9 +242,7 @@ static void id_kept_while_a_reader_has_it(void)
             world_delete(&world, i);
     }
     for (uint32_t i = 201; i < 239; i += 2)
-        world_put(&world, i);
-    for (uint32_t i = 1; i < 39; i += 2)
-        world_put(&world, i);
+        world_put_sized(&world, i, 200);
     world_check_all(&world);
     actor_finish(&a);
     world_close(&world);

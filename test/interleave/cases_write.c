@@ -349,14 +349,16 @@ static void a_snapshot_under_way_keeps_its_versions(void)
 static void a_blind_deletion_stays(void)
 {
     struct world world;
-    if (!world_open(&world, &(struct world_options){.size = WORLD_LOW, .chain_length = 1, .store = true}))
+    struct world_options options = {
+        .size = WORLD_HIGH, .chain_length = 1, .leaf_size = 4096, .value_size = 200, .store = true};
+    if (!world_open(&world, &options))
         return;
     qr_testing_drop_pages(world.db, 1, 100);
-    world_delete(&world, 20);
+    world_delete(&world, 100);
     for (uint32_t i = 0; i < 4; i++)
-        world_put(&world, 21);
+        world_put_sized(&world, 101, 20);
     CHECK_EQUAL(qr_testing_consolidate(world.tree, 1, 100), 0);
-    world_check_get(&world, 20);
+    world_check_get(&world, 100);
     world_check_all(&world);
     world_close(&world);
 }

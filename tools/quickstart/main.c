@@ -256,7 +256,7 @@ static void walk_prefix(struct quickstart *q)
     size_t first = 0, last, end_size = strlen(q->prefix);
     struct quire_pages_options options;
     char *end = strdup(q->prefix);
-    char name[64];
+    char name[80];
 
     if (end == NULL)
         fail("no memory");
@@ -272,7 +272,7 @@ static void walk_prefix(struct quickstart *q)
         end[end_size - 1]++;
         options.end = (struct quire_slice){end, end_size};
     }
-    snprintf(name, sizeof(name), "scan the prefix \"%.20s\", newest", q->prefix);
+    snprintf(name, sizeof(name), "scan the prefix \"%.20s\", newest, in place", q->prefix);
     walk(q, name, &options, 2, first, last - first, 1);
     free(end);
 }
@@ -284,6 +284,7 @@ static void walk_all(struct quickstart *q)
     quire_pages_options_init(&options);
     walk(q, "walk all pages, newest, in place", &options, 2, 0, q->packages.distinct_count, 1);
     options.reverse = 1;
+    options.snapshot = q->snapshot;
     walk(q, "walk all pages backwards, at the snapshot", &options, 1, 0, q->packages.distinct_count, 1);
 }
 
@@ -364,15 +365,16 @@ static void take_stats(struct quickstart *q, struct quire_stats *stats)
 
 static void print_gauges(const char *when, const struct quire_stats *stats)
 {
-    printf("  %-32s %11s %11s %11s %8s %7" PRIu64 "\n", when, report_mib(stats->memory_bytes),
-           report_mib(stats->memory_page_bytes), report_mib(stats->memory_free_bytes),
-           report_number(stats->pages_leaf), stats->height_max);
+    printf("  %-32s %9s %8s %6" PRIu64 " %12s %12s %12s\n", when, report_number(stats->records_live_estimate),
+           report_number(stats->pages_leaf), stats->height_max, report_mib(stats->memory_page_bytes),
+           report_mib(stats->memory_free_bytes), report_mib(stats->memory_bytes));
 }
 
 static void print_stats(const struct quire_stats *loaded, const struct quire_stats *deleted,
                         const struct quire_stats *end)
 {
-    printf("\n  %-32s %11s %11s %11s %8s %7s\n", "", "memory", "pages", "free lists", "leaves", "height");
+    printf("\n  %-32s %9s %8s %6s %12s %12s %12s\n", "state", "records", "leaves", "height", "in pages", "kept free",
+           "memory");
     print_gauges("two versions of each key", loaded);
     print_gauges("half deleted, snapshot open", deleted);
     print_gauges("snapshot released, maintained", end);

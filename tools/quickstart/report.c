@@ -109,5 +109,5 @@ void step_end(struct step *step, uint64_t done, const char *unit)
 
 void report_headings(void)
 {
-    printf("  %-46s %10s %-8s %10s %14s\n", "", "number", "", "time", "rate");
+    printf("  %-46s %10s %-8s %10s %14s\n", "step", "number", "", "time", "rate");
 }

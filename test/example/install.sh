@@ -1,0 +1,57 @@
+#!/bin/sh
+# Goal: what is installed can be compiled against, linked shared and static, and found by pkg-config.
+# Method: install.sh MESON BUILD_DIRECTORY PREFIX README CC... installs into a directory of its own, compiles the README's
+#         program with the flags that pkg-config gives, and runs it.
+set -u
+meson=$1 build=$2 prefix=$3 readme=$4
+shift 4
+passed=0
+failed=0
+directory=$(mktemp -d) || exit 1
+trap 'rm -rf "$directory"' EXIT
+
+result() { # result 0|1 text
+    if [ "$1" -eq 0 ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAILED: $2"
+        cat "$directory/log" 2>/dev/null
+    fi
+}
+
+"$meson" install -C "$build" --no-rebuild --destdir "$directory/root" >"$directory/log" 2>&1
+result $? "meson install"
+there=$directory/root$prefix
+description=$(find "$there" -name quire.pc)
+[ -n "$description" ]
+result $? "quire.pc is not installed"
+library=$(dirname "$(dirname "$description")")
+PKG_CONFIG_PATH=$(dirname "$description")
+export PKG_CONFIG_PATH
+flags() {
+    pkg-config --define-variable=prefix="$there" "$@" quire
+}
+
+[ "$(find "$there" -type f -name '*.h')" = "$there/include/quire/quire.h" ]
+result $? "other headers than quire.h are installed: $(find "$there" -name '*.h')"
+[ -e "$library/libquire.so.0" ] && [ -f "$library/libquire.a" ] &&
+    [ -z "$(find "$there" -name '*testing*' -o -name '*common*')" ]
+result $? "not the right libraries are installed: $(find "$there" -name '*.so*' -o -name '*.a')"
+
+awk '/^```c$/ { inside = 1; next } /^```$/ && inside { exit } inside' "$readme" >"$directory/program.c"
+# shellcheck disable=SC2046
+"$@" -o "$directory/shared" "$directory/program.c" $(flags --cflags --libs) >"$directory/log" 2>&1
+result $? "compiling with the shared library"
+LD_LIBRARY_PATH=$library "$directory/shared" >"$directory/log" 2>&1
+result $? "running with the shared library"
+
+# The linker takes the static library if it finds no shared one.
+rm -f "$library"/libquire.so*
+# shellcheck disable=SC2046
+"$@" -o "$directory/static" "$directory/program.c" $(flags --static --cflags --libs) >"$directory/log" 2>&1
+result $? "compiling with the static library"
+"$directory/static" >"$directory/log" 2>&1
+result $? "running with the static library"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]

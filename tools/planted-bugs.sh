@@ -1,0 +1,125 @@
+#!/bin/bash
+# Plants each bug of src/base/bugs.h in the testing library, one after the other, and expects the tests to notice.
+#
+# Prints a Markdown table: bug, what it breaks, what found it, seconds. First the tests run without a bug and must pass.
+# The last line is `N passed, N failed`: a bug is a failure if no test noticed it within the time limit.
+set -uo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+build=
+short=0
+only=
+limit=60 # seconds, for each test
+
+usage() {
+    cat <<END
+usage: tools/planted-bugs.sh [options] [BUILD_DIRECTORY]
+  --short      only the scripted interleavings, which have a case for every bug
+  --bug NAME   only this bug
+  --limit S    a test that takes longer has noticed something, too (default $limit)
+The build directory has the tests built; without one, \${QUIRE_BUILD_DIR:-build}/planted is made.
+END
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    --short) short=1 ;;
+    --bug) only=${2:?--bug needs a name} && shift ;;
+    --limit) limit=${2:?--limit needs a number} && shift ;;
+    -h | --help) usage && exit 0 ;;
+    -*) usage >&2 && exit 2 ;;
+    *) build=$1 ;;
+    esac
+    shift
+done
+
+# The rule of the design, or the invariant in the source, that a bug breaks.
+rule_of() {
+    case $1 in
+    skip_growing_lsn) echo "TREE-2, WRITE-2" ;;
+    recompute_max_lsn) echo "R15" ;;
+    drop_tombstone_over_base) echo "PLAN-3" ;;
+    post_separator_late) echo "SPLIT, step 4" ;;
+    unseal) echo "MERGE, step 2" ;;
+    reuse_id_early | free_list_untagged) echo "MAP-2" ;;
+    skip_floor) echo "EVICT-2" ;;
+    ignore_snapshot_registry) echo "SNAPSHOT-2" ;;
+    snapshot_no_wait) echo "SNAPSHOT-1" ;;
+    generation_ignored) echo "SNAPSHOT-2" ;;
+    forget_high_key) echo "TREE-1" ;;
+    reclaim_without_grace) echo "TREE-4" ;;
+    lost_cas_ignored) echo "MAP-1" ;;
+    blind_write_by_sibling | evict_unposted) echo "EVICT-1" ;;
+    collect_above_safe) echo "PLAN-2" ;;
+    keep_stale_summary) echo "chain summary" ;;
+    absorb_twice) echo "MERGE-5" ;;
+    post_to_dead_child) echo "PARENT-1" ;;
+    area_overlap) echo "delta area" ;;
+    stale_condition) echo "WRITE-3" ;;
+    stub_is_whole) echo "stub and image" ;;
+    *) echo "-" ;;
+    esac
+}
+
+if [ -z "$build" ]; then
+    build=${QUIRE_BUILD_DIR:-$root/build}/planted
+    [ -f "$build/build.ninja" ] || meson setup "$build" "$root" >/dev/null || exit 1
+    ninja -C "$build" >/dev/null || exit 1
+fi
+
+interleave=$build/test/interleave/interleave
+model=$build/test/model/model
+stress=$build/test/stress/stress
+names=(cases)
+commands=("$interleave --mode cases --limit-ms 3000")
+if [ "$short" -eq 0 ]; then
+    names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
+    commands+=(
+        "$interleave --mode windows --every 8 --limit-ms 5000"
+        "$interleave --mode pairs --every 16 --limit-ms 5000"
+        "$build/test/interleave/interleave_random --rounds 100 --limit-ms 5000"
+        "$model --mode engine --ops 60000 --page-size 512 --inner-page-size 512 --drop 20 --seed 2"
+        "$model --mode caller --ops 60000 --page-size 512 --inner-page-size 512 --drop 20 --seed 8"
+        "$stress --mode history --seconds 2 --seed 1"
+        "$stress --mode scan --seconds 2 --seed 1"
+        "$stress --mode versions --seconds 2 --seed 1"
+        "$stress --mode counters --seconds 2 --seed 1"
+    )
+fi
+[ -x "$interleave" ] || { echo "there is no $interleave: build the tests first" >&2 && exit 1; }
+
+passed=0
+failed=0
+
+# Runs test number $1 with bug $2; true if it fails.
+notices() {
+    # shellcheck disable=SC2086
+    ! QUIRE_PLANTED_BUG=$2 timeout -k 5 "$limit" ${commands[$1]} >/dev/null 2>&1
+}
+
+echo "| bug | breaks | rule | found by | s |"
+echo "|---|---|---|---|---|"
+sound=
+for i in "${!names[@]}"; do
+    if notices "$i" ""; then
+        echo "| (none) | nothing | - | ${names[$i]} fails without a bug | - |"
+        failed=$((failed + 1))
+    else
+        sound="$sound $i"
+    fi
+done
+
+while IFS='|' read -r bug text; do
+    [ -n "$only" ] && [ "$bug" != "$only" ] && continue
+    begin=$(date +%s.%N)
+    found=
+    for i in $sound; do
+        notices "$i" "$bug" 2>/dev/null && found="$found ${names[$i]}"
+    done
+    seconds=$(awk -v from="$begin" -v to="$(date +%s.%N)" 'BEGIN { printf "%.1f", to - from }')
+    if [ -n "$found" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    echo "| $bug | $text | $(rule_of "$bug") |${found:- NOTHING} | $seconds |"
+done < <(sed -n 's|^ *X(\([a-z_]*\)) */\* \(.*\) \*/.*|\1\|\2|p' "$root/src/base/bugs.h")
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
