@@ -141,6 +141,13 @@ static inline uint64_t qr_db_version_of(const struct quire_snapshot *snapshot)
     return snapshot == NULL ? UINT64_MAX : snapshot->place->lsn;
 }
 
+/* All trees by id, tree 0 being the catalogue; the array stays readable until the database closes. Any thread. */
+struct quire_tree **qr_db_handles(struct quire *db, uint32_t *ret_count);
+
+/* How many snapshots or iterators are open: changed by their calls, looked at by close and statistics. */
+void qr_db_open_count_add(_Atomic uint32_t *count, uint32_t amount);
+uint32_t qr_db_open_count(const _Atomic uint32_t *count);
+
 /* Statistics. */
 static inline void qr_db_count(struct quire *db, struct qr_thread *thread, enum qr_counter counter, uint64_t amount)
 {

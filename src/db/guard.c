@@ -63,8 +63,7 @@ int quire_snapshot(struct quire *db, const char *tag, struct quire_snapshot **re
         qr_free(snapshot);
         return qr_db_fail(thread, result, "no memory for a snapshot");
     }
-    /* relaxed: a count; close looks at it when nothing else runs */
-    atomic_fetch_add_explicit(&db->snapshots_open, 1, memory_order_relaxed);
+    qr_db_open_count_add(&db->snapshots_open, 1);
     *ret_snapshot = snapshot;
     return 0;
 }
@@ -81,8 +80,7 @@ int quire_snapshot_release(struct quire_snapshot *snapshot)
     int result = qr_db_begin(snapshot->db, &thread);
     if (result != 0) return result;
     qr_snapshot_drop(snapshot->place);
-    /* relaxed: as above */
-    atomic_fetch_sub_explicit(&snapshot->db->snapshots_open, 1, memory_order_relaxed);
+    qr_db_open_count_add(&snapshot->db->snapshots_open, UINT32_MAX);
     qr_free(snapshot);
     return 0;
 }

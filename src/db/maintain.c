@@ -169,13 +169,10 @@ static uint64_t work_mark(struct quire *db)
 {
     /* order: txn.generation.read pairs with txn.generation.raise */
     uint64_t snapshots = atomic_load_explicit(&db->snapshots.generation, memory_order_seq_cst);
-    /* relaxed: a hint that a release has happened */
-    uint64_t open = atomic_load_explicit(&db->snapshots_open, memory_order_relaxed);
+    uint64_t open = qr_db_open_count(&db->snapshots_open); /* changes when one is released */
     uint64_t safe = 0;
-    /* order: db.handles.read pairs with db.handles.add, db.handles.grow */
-    uint32_t count = atomic_load_explicit(&db->handle_count, memory_order_acquire);
-    /* order: db.handles.read as above */
-    struct quire_tree **handles = atomic_load_explicit(&db->handles, memory_order_acquire);
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
     for (uint32_t i = 0; i < count; i++) safe += qr_tree_safe_version(&handles[i]->tree);
     return qr_log_tail(&db->log) * 31 + snapshots * 7 + open + safe * 13;
 }
@@ -185,10 +182,8 @@ static int walk_some(struct quire *db, struct qr_thread *thread)
 {
     struct qr_maintain_state *m = &db->maintain;
     struct qr_op op;
-    /* order: db.handles.read pairs with db.handles.add, db.handles.grow */
-    uint32_t count = atomic_load_explicit(&db->handle_count, memory_order_acquire);
-    /* order: db.handles.read as above */
-    struct quire_tree **handles = atomic_load_explicit(&db->handles, memory_order_acquire);
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
     if (m->tree_index >= count) return QUIRE_END;
     int result = qr_epoch_prepare(thread);
     if (result != 0) return result;

@@ -194,9 +194,8 @@ int quire_open(const char *path, const struct quire_options *options, struct qui
 int quire_close(struct quire *db)
 {
     if (db == NULL || qr_epoch_forked(db->epoch)) return 0;
-    /* relaxed: no other call may be running */
-    uint32_t snapshots = atomic_load_explicit(&db->snapshots_open, memory_order_relaxed);
-    uint32_t iterators = atomic_load_explicit(&db->iterators_open, memory_order_relaxed);
+    uint32_t snapshots = qr_db_open_count(&db->snapshots_open);
+    uint32_t iterators = qr_db_open_count(&db->iterators_open);
     uint64_t guards = qr_epoch_guards_open(db->epoch);
     if (guards != 0 || snapshots != 0 || iterators != 0)
         return qr_fail(QUIRE_ERR_BUSY, 0, "open: %llu guards, %u snapshots, %u pages iterators",
@@ -204,6 +203,18 @@ int quire_close(struct quire *db)
     qr_db_background_stop(db);
     tear_down(db);
     return 0;
+}
+
+void qr_db_open_count_add(_Atomic uint32_t *count, uint32_t amount)
+{
+    /* relaxed: a count; close looks at it when nothing else runs */
+    atomic_fetch_add_explicit(count, amount, memory_order_relaxed);
+}
+
+uint32_t qr_db_open_count(const _Atomic uint32_t *count)
+{
+    /* relaxed: as above */
+    return atomic_load_explicit(count, memory_order_relaxed);
 }
 
 /* ---- Shared by the operations ----------------------------------------------------------------------------------- */

@@ -141,8 +141,7 @@ int quire_pages_open(struct quire_tree *tree, const struct quire_pages_options *
         free_pages(pages);
         return qr_db_fail(thread, QUIRE_ERR_NO_MEMORY, "no memory for a pages iterator");
     }
-    /* relaxed: a count; close looks at it when nothing else runs */
-    atomic_fetch_add_explicit(&tree->db->iterators_open, 1, memory_order_relaxed);
+    qr_db_open_count_add(&tree->db->iterators_open, 1);
     *ret_pages = pages;
     return 0;
 }
@@ -153,8 +152,7 @@ int quire_pages_close(struct quire_pages *pages)
     if (pages == NULL) return 0;
     int result = qr_db_begin_tree(pages->tree, &thread);
     if (result != 0) return result;
-    /* relaxed: as above */
-    atomic_fetch_sub_explicit(&pages->tree->db->iterators_open, 1, memory_order_relaxed);
+    qr_db_open_count_add(&pages->tree->db->iterators_open, UINT32_MAX);
     free_pages(pages);
     return 0;
 }

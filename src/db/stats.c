@@ -115,10 +115,8 @@ static uint64_t mean(const uint64_t *totals, enum qr_counter samples)
 static void gather_structure(struct quire *db, struct qr_thread *thread, struct quire_stats *stats)
 {
     struct qr_tree_gauges gauges = {0};
-    /* order: db.handles.read pairs with db.handles.add, db.handles.grow */
-    uint32_t count = atomic_load_explicit(&db->handle_count, memory_order_acquire);
-    /* order: db.handles.read as above */
-    struct quire_tree **handles = atomic_load_explicit(&db->handles, memory_order_acquire);
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
     for (uint32_t i = 1; i < count; i++) {
         struct qr_op op;
         qr_op_init(&op, &handles[i]->tree, thread);
@@ -156,8 +154,7 @@ static void gather_memory(struct quire *db, struct quire_stats *stats)
     stats->snapshots_open = snapshots.open;
     stats->oldest_snapshot_age_ms = snapshots.oldest_age_ms;
     memcpy(stats->oldest_snapshot_tag, snapshots.oldest_tag, sizeof(stats->oldest_snapshot_tag));
-    /* relaxed: a gauge */
-    stats->iterators_open = atomic_load_explicit(&db->iterators_open, memory_order_relaxed);
+    stats->iterators_open = qr_db_open_count(&db->iterators_open);
 }
 
 static bool size_fits(const struct quire_stats *stats)

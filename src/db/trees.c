@@ -128,6 +128,14 @@ static struct quire_tree *handle_at(struct quire *db, uint32_t id)
     return atomic_load_explicit(&db->handles, memory_order_relaxed)[id];
 }
 
+struct quire_tree **qr_db_handles(struct quire *db, uint32_t *ret_count)
+{
+    /* order: db.handles.read pairs with db.handles.add, db.handles.grow */
+    *ret_count = atomic_load_explicit(&db->handle_count, memory_order_acquire);
+    /* order: db.handles.read as above */
+    return atomic_load_explicit(&db->handles, memory_order_acquire);
+}
+
 /* Room for one more handle; old arrays are retired, since statistics walk them without the mutex. */
 static bool grow_handles(struct quire *db)
 {
@@ -282,10 +290,8 @@ int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_count)
     if (result != 0) return result;
     if (ret_names == NULL || ret_count == NULL)
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_names or ret_count is NULL");
-    /* order: db.handles.read pairs with db.handles.add, db.handles.grow */
-    uint32_t count = atomic_load_explicit(&db->handle_count, memory_order_acquire);
-    /* order: db.handles.read as above */
-    struct quire_tree **handles = atomic_load_explicit(&db->handles, memory_order_acquire);
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
     size_t bytes = count * sizeof(char *);
     for (uint32_t i = 1; i < count; i++) bytes += strlen(handles[i]->name) + 1;
     char **names = qr_malloc(bytes + 1);

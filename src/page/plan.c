@@ -123,7 +123,7 @@ static bool keep(struct weave *w, uint64_t version, unsigned kind)
     bool kept = true;
     if (has_newer && newer_version == version && w->plan->caller) {
         kept = false;
-    } else if (w->retention->count != 0 && version <= w->retention->bounds[0]) {
+    } else if (w->retention->count != 0 && version <= w->retention->bounds[0] && version >= w->retention->keep_below) {
         uint64_t lowest = w->retention->bounds[w->retention->count - 1];
         kept = bound_between(w->retention, version, has_newer, newer_version);
         if (kept && kind == QR_RECORD_DELETE && version <= lowest && (w->full || QR_BUG(drop_tombstone_over_base)))

@@ -19,10 +19,11 @@
 #include "page/inner.h"
 #include "page/page.h"
 
-/* bounds in descending order. count = 0: keep everything (but PLAN-3). */
+/* bounds in descending order. count = 0: keep everything (but PLAN-3), as all versions below keep_below. */
 struct qr_retention {
     const uint64_t *bounds;
     uint32_t count;
+    uint64_t keep_below;
 };
 
 struct qr_piece {

@@ -13,7 +13,9 @@
  * bounds are taken as if T were infinite, and checked inside the slot, after the pending LSN P was reserved: if the
  * registry's generation is still that of the scan, a snapshot not seen raises it after this check, and so loads a tail
  * above P: it sees the pending record. (Raise, then load the tail; reserve, then load the generation: of two such
- * sequences at least one sees the other's first step. Both first steps and the loads are seq_cst.)
+ * sequences at least one sees the other's first step. Both first steps and the loads are seq_cst.) A writer that is
+ * disappointed takes T as it is the next time and keeps the version that he replaces, so that snapshots that are taken
+ * faster than a page is built do not keep him from writing.
  *
  * Caller versions: the bound is the tree's safe version, which the page then carries (rule R15).
  */
@@ -26,6 +28,8 @@ void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *bounds
     bounds->retention.bounds = bounds->values;
     bounds->safe_version = 0;
     bounds->generation = 0;
+    bounds->pending = pending;
+    bounds->retention.keep_below = 0;
     if (tree->settings.caller_versions) {
         bounds->safe_version = qr_tree_safe_version(tree);
         bounds->values[0] = bounds->safe_version;
@@ -43,8 +47,10 @@ void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *bounds
         keep_above = UINT64_MAX;
     }
     bounds->values[0] = qr_min(horizon, keep_above);
-    bounds->retention.count = 0;
-    if (count == UINT32_MAX) return;
+    if (count > QR_BOUNDS_MAX) { /* older snapshots that are not in the list: all that they may see stays */
+        count = QR_BOUNDS_MAX;
+        bounds->retention.keep_below = bounds->values[QR_BOUNDS_MAX] + 1;
+    }
     uint32_t kept = 1; /* a bound above the horizon says nothing: all above the horizon stays */
     for (uint32_t i = 1; i <= count; i++)
         if (bounds->values[i] < bounds->values[0]) bounds->values[kept++] = bounds->values[i];
@@ -53,7 +59,7 @@ void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *bounds
 
 bool qr_bounds_hold(const struct qr_tree *tree, const struct qr_bounds *bounds)
 {
-    if (tree->settings.caller_versions || QR_BUG(generation_ignored)) return true;
+    if (tree->settings.caller_versions || !bounds->pending || QR_BUG(generation_ignored)) return true;
     /* order: txn.generation.read pairs with txn.generation.raise: see the head of this file */
     return atomic_load_explicit(tree->env->snapshot_generation, memory_order_seq_cst) == bounds->generation;
 }

@@ -110,11 +110,13 @@ int qr_settle_word(struct qr_op *op, uint64_t *pid, qr_word *word);
 struct qr_bounds {
     struct qr_retention retention;
     uint64_t generation; /* of the snapshot registry; see qr_bounds_hold */
+    bool pending;        /* no snapshot may begin before the install */
     uint64_t safe_version;
     uint64_t values[QR_BOUNDS_MAX + 1];
 };
 
-/* Loads the bounds; `pending`: for a page that will also get a record with a newer LSN than all others. */
+/* Loads the bounds; `pending`: for a page that will also get a record with a newer LSN than all others, which may hide the
+ * one before it. Then qr_bounds_hold must be asked before the install. */
 void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *ret_bounds);
 
 /* With an LSN reserved: whether no snapshot has begun since the bounds were loaded. Otherwise what was dropped because

@@ -43,8 +43,8 @@ enum qr_tree_result {
 /* What a caller above hands down. Called inside epoch sections; they may not wait. */
 struct qr_tree_ops {
     /*
-     * Bounds of what open snapshots see, descending: at most `capacity`; returns their number, or UINT32_MAX if there are
-     * more (then nothing is collected). *ret_keep_above: every version above it stays, since a snapshot is being taken
+     * Bounds of what open snapshots see, descending; returns their number. If there are more than `capacity`: the highest
+     * ones, and capacity + 1; then everything at or below the last one stays. *ret_keep_above: every version above it stays, since a snapshot is being taken
      * whose bound is not known yet; UINT64_MAX if none is.
      */
     uint32_t (*snapshot_bounds)(void *context, uint64_t *ret_bounds, uint32_t capacity, uint64_t *ret_keep_above);

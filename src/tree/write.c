@@ -33,6 +33,7 @@ struct attempt {
     struct qr_record_spec spec;
     struct qr_frame frame;
     uint64_t frame_size;
+    bool disappointed; /* a snapshot has begun while a page was built: next time keep what it may see */
 };
 
 static struct qr_record_spec make_spec(const struct qr_write *write)
@@ -160,7 +161,8 @@ static int install_leaf(struct attempt *a, const struct qr_fresh_leaf *fresh, co
     if (!caller) page->max_version = lsn;
     qr_log_write(op->tree->env->log, op->thread, &a->frame, lsn);
     QR_STOP("write.leaf_reserved");
-    if (!qr_bounds_hold(op->tree, bounds) ||
+    a->disappointed = !qr_bounds_hold(op->tree, bounds);
+    if (a->disappointed ||
         !qr_map_cas(qr_op_map(op), a->spot.pid, &a->spot.word, qr_word_make(QR_WORD_HEAD, page, 0, 0))) {
         close_window(a, lsn, QR_FRAME_VOID);
         qr_count(op, QR_COUNTER_CONSOLIDATION_CONFLICTS);
@@ -205,7 +207,7 @@ static int write_consolidated(struct attempt *a)
     struct qr_bounds bounds;
     struct qr_fresh_leaf fresh;
 
-    qr_bounds_load(op->tree, true, &bounds);
+    qr_bounds_load(op->tree, !a->disappointed, &bounds);
     int result = qr_consolidate_build(op, a->spot.pid, &a->view, &a->spec, &bounds, &fresh);
     if (result != 0) return result;
     bool large = qr_policy_large(op->tree, fresh.page);

@@ -141,6 +141,7 @@ uint32_t qr_snapshots_bounds(struct qr_snapshot_registry *registry, uint64_t *bo
                              uint64_t *ret_keep_above)
 {
     uint32_t count = 0;
+    bool more = false;
     *ret_keep_above = UINT64_MAX;
     for (struct qr_snapshot *s = first(registry); s != NULL; s = s->next) {
         /* order: txn.bound.read pairs with txn.bound.coming, txn.bound.set, txn.bound.clear; seq_cst: after the horizon */
@@ -150,12 +151,16 @@ uint32_t qr_snapshots_bounds(struct qr_snapshot_registry *registry, uint64_t *bo
             *ret_keep_above = qr_min(*ret_keep_above, bound & ~QR_SNAPSHOT_COMING);
             continue;
         }
-        if (count == capacity) return UINT32_MAX;
+        if (count == capacity) {
+            more = true;
+            if (bound <= bounds[capacity - 1]) continue;
+            count--;
+        }
         uint32_t i = count++;
         for (; i > 0 && bounds[i - 1] < bound; i--) bounds[i] = bounds[i - 1];
         bounds[i] = bound;
     }
-    return count;
+    return more ? capacity + 1 : count;
 }
 
 void qr_snapshots_stats(struct qr_snapshot_registry *registry, struct qr_snapshot_stats *ret_stats)

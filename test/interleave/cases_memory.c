@@ -1,8 +1,8 @@
 /*
  * Scripted cases of page ids and reclamation.
  *
- * Test program (interleave). Reclamation waits for sections: what an actor in a section has found stays; and a thread that
- * is stopped in a round of reclamation stops nothing but reclamation.
+ * Test program (interleave). Reclamation waits for sections: what an actor in a section has found stays; and a thread
+ * that is stopped in a round of reclamation stops nothing but reclamation.
  */
 #include "interleave.h"
 
@@ -143,7 +143,8 @@ static void churn(struct actor *actor)
 
 /*
  *   A is in a round of reclamation, or hands a batch over | ..stopped..                       | goes on
- *   others:                                                | read, write, split, merge, maintain | everything comes back
+ *   others:                                                | read, write, split, merge, maintain | everything comes
+ * back
  */
 static void a_stopped_reclaimer_stops_nobody(void)
 {

@@ -1,8 +1,8 @@
 /*
  * Scripted cases of splits, merges, parents and pages that leave memory.
  *
- * Test program (interleave). Each case draws the state in which the thread A is stopped. P is the parent, X the left page
- * of a merge, R the right one; [a, s) are bounds, -> sibling links.
+ * Test program (interleave). Each case draws the state in which the thread A is stopped. P is the parent, X the left
+ * page of a merge, R the right one; [a, s) are bounds, -> sibling links.
  */
 #include "interleave.h"
 
@@ -97,8 +97,8 @@ static void absorbed_then_split_at_the_same_key(void)
 }
 
 /*
- *   A has forwarded R to X and cannot take the separator out, since P is not in memory: it gives up. Then X is split to the
- *   left of R's keys, and what keeps X's id is merged away:
+ *   A has forwarded R to X and cannot take the separator out, since P is not in memory: it gives up. Then X is split to
+ * the left of R's keys, and what keeps X's id is merged away:
  *
  *        P: [ W | X'' | R* ]        R FORWARD to X        X free, and used again for a page elsewhere
  *

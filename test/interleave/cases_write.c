@@ -292,8 +292,8 @@ static void a_snapshot_waits_for_open_slots(void)
 /*
  *   A overwrites K by a consolidation that drops the old version; its bounds were loaded before S was there:
  *
- *   A: | bounds | slot open | ..stopped..                   | reserves P > S: the bounds do not hold, the old version stays
- *   S:                       | S below the slot's bound: no wait, sees the old version
+ *   A: | bounds | slot open | ..stopped..                   | reserves P > S: the bounds do not hold, the old version
+ * stays S:                       | S below the slot's bound: no wait, sees the old version
  */
 static void an_overwriting_consolidation_sees_new_snapshots(void)
 {

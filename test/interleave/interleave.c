@@ -1,7 +1,7 @@
 /*
- * Goal: whatever a thread was doing when it stopped, the others get on, read what is right, and the tree is sound in the end.
- * Method: threads are stopped at named points of the engine: scripted cases, every window with every work of others,
- * and every window with every other.
+ * Goal: whatever a thread was doing when it stopped, the others get on, read what is right, and the tree is sound in
+ * the end. Method: threads are stopped at named points of the engine: scripted cases, every window with every work of
+ * others, and every window with every other.
  *
  * Test program (interleave). Nothing is left to chance: a run depends on its options alone.
  */

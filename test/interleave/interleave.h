@@ -1,14 +1,16 @@
 /*
- * The interleaving test's common ground: threads that stop at named points, and a small database whose content is known.
+ * The interleaving test's common ground: threads that stop at named points, and a small database whose content is
+ * known.
  *
- * Test program (interleave). The controller is the main thread. It starts actors, which are stopped at a point that their
- * operation passes, and then does itself what "the others" do: so nothing in a run depends on chance, and "nobody waits
- * for a stopped thread" means that the controller gets on. A watchdog ends the program, with the names of case and
- * step, when it does not.
+ * Test program (interleave). The controller is the main thread. It starts actors, which are stopped at a point that
+ * their operation passes, and then does itself what "the others" do: so nothing in a run depends on chance, and "nobody
+ * waits for a stopped thread" means that the controller gets on. A watchdog ends the program, with the names of case
+ * and step, when it does not.
  *
  * WORLD-1  The model says what each key holds. A write of an actor that is stopped is pending: its key may show the
  *          state before or after, but after the new one was seen the old one may not come back.
- * WORLD-2  While an actor has a write pending the controller leaves its key alone, unless the case says what then holds.
+ * WORLD-2  While an actor has a write pending the controller leaves its key alone, unless the case says what then
+ * holds.
  */
 #ifndef TEST_INTERLEAVE_INTERLEAVE_H
 #define TEST_INTERLEAVE_INTERLEAVE_H
@@ -23,7 +25,7 @@
 
 /* ---- The world -------------------------------------------------------------------------------------------------- */
 
-#define WORLD_KEYS 240u   /* key numbers 0 to 239 */
+#define WORLD_KEYS 240u /* key numbers 0 to 239 */
 #define WORLD_ACTORS 3u
 #define VALUE_BYTES_MAX 1000u
 
@@ -33,9 +35,9 @@ struct cell {
 };
 
 enum world_size {
-    WORLD_TINY,  /* one leaf, the root, nearly full */
-    WORLD_LOW,   /* a root with a few leaves */
-    WORLD_HIGH,  /* three levels or more */
+    WORLD_TINY, /* one leaf, the root, nearly full */
+    WORLD_LOW,  /* a root with a few leaves */
+    WORLD_HIGH, /* three levels or more */
     WORLD_SIZE_COUNT
 };
 
@@ -45,7 +47,7 @@ struct world {
     struct quire *db;
     struct quire_tree *tree;
     enum world_size size;
-    uint32_t key_count;  /* even numbers below it are present at the beginning */
+    uint32_t key_count; /* even numbers below it are present at the beginning */
     uint32_t value_size;
     uint64_t next_id;
     struct cell cells[WORLD_KEYS];
@@ -67,8 +69,8 @@ struct world_options {
 bool world_open(struct world *world, const struct world_options *options);
 
 /*
- * After all actors were joined: maintains until nothing is left, checks content and structure; deletes everything and checks
- * that one empty leaf and no page id is left over; closes.
+ * After all actors were joined: maintains until nothing is left, checks content and structure; deletes everything and
+ * checks that one empty leaf and no page id is left over; closes.
  */
 void world_close(struct world *world);
 
@@ -113,12 +115,12 @@ typedef void actor_fn(struct actor *actor);
 struct actor {
     struct world *world;
     actor_fn *body;
-    uint32_t focus;     /* the key number about which it works */
-    uint32_t count;     /* the case's own: how many keys */
-    void *argument;     /* the case's own */
-    int result;         /* the case's own */
-    const char *stop;   /* the point at which it stops; NULL: nowhere */
-    uint32_t nth;       /* at the nth time that it comes by, from 1 */
+    uint32_t focus;   /* the key number about which it works */
+    uint32_t count;   /* the case's own: how many keys */
+    void *argument;   /* the case's own */
+    int result;       /* the case's own */
+    const char *stop; /* the point at which it stops; NULL: nowhere */
+    uint32_t nth;     /* at the nth time that it comes by, from 1 */
 
     /* Below: of actor.c. */
     pthread_t thread;
@@ -133,8 +135,8 @@ struct actor {
     uint64_t pending_id;
 };
 
-/* Starts the body in a thread. Fields up to nth are the caller's; false if it ended without stopping. Returns when it has
- * stopped or ended. */
+/* Starts the body in a thread. Fields up to nth are the caller's; false if it ended without stopping. Returns when it
+ * has stopped or ended. */
 bool actor_start(struct actor *actor);
 
 /* As actor_start, but returns at once; see actor_wait. */

@@ -1,7 +1,7 @@
 /*
  * Goal: with pauses at random points of the engine, single-key operations are linearizable and the tree is sound.
- * Method: many short rounds on a tiny tree. At every stop point a thread goes on, yields, or sleeps, as its seeded stream
- * says; histories go to the checker, the structure is checked at the end of each round.
+ * Method: many short rounds on a tiny tree. At every stop point a thread goes on, yields, or sleeps, as its seeded
+ * stream says; histories go to the checker, the structure is checked at the end of each round.
  *
  * Test program (interleave). A seed fixes the operations and pauses; the machine's scheduler does the rest.
  */
@@ -101,9 +101,10 @@ static void store(struct worker *worker, uint64_t number, enum history_kind kind
     struct history_event *event = history_begin(&worker->round->buffers[worker->number], kind, number);
     event->value = id;
     event->expected = worker->last_seen[number];
-    int result = kind == HISTORY_PUT      ? quire_put(tree, key, key_size, value, size, 0, NULL)
-                 : kind == HISTORY_INSERT ? quire_insert(tree, key, key_size, value, size, 0, NULL)
-                                          : quire_compare_and_swap(tree, key, key_size, expected, size, value, size, 0, NULL);
+    int result = kind == HISTORY_PUT ? quire_put(tree, key, key_size, value, size, 0, NULL)
+                 : kind == HISTORY_INSERT
+                     ? quire_insert(tree, key, key_size, value, size, 0, NULL)
+                     : quire_compare_and_swap(tree, key, key_size, expected, size, value, size, 0, NULL);
     history_end(event);
     CHECK(result >= 0, "write: %d", result);
     event->result = result == 0 ? HISTORY_DONE : (result == QUIRE_NOT_FOUND ? HISTORY_ABSENT : HISTORY_REFUSED);
@@ -113,8 +114,8 @@ static void erase(struct worker *worker, uint64_t number, bool ask)
 {
     char key[16];
     int existed = 0;
-    struct history_event *event = history_begin(&worker->round->buffers[worker->number],
-                                                ask ? HISTORY_DELETE_EXISTED : HISTORY_DELETE, number);
+    struct history_event *event =
+        history_begin(&worker->round->buffers[worker->number], ask ? HISTORY_DELETE_EXISTED : HISTORY_DELETE, number);
     int result = quire_delete(worker->round->tree, key, make_key(number, key), 0, ask ? &existed : NULL, NULL);
     history_end(event);
     CHECK_EQUAL(result, 0);

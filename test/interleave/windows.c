@@ -4,9 +4,8 @@
  * Test program (interleave). One run of run_windows:
  *
  *     actor:       ... operation ... | stopped at the point                        | ... goes on ... end
- *     controller:                    | reads, one work, reads, maintain beside,     | reads, structure, shrink to nothing
- *                                    | a snapshot that waits if and only if a slot  |
- *                                    | is open                                      |
+ *     controller:                    | reads, one work, reads, maintain beside,     | reads, structure, shrink to
+ * nothing | a snapshot that waits if and only if a slot  | | is open                                      |
  *
  * and of run_pairs: two actors, stopped one after the other, at all pairs of points; then some works, then they go on,
  * either first.
@@ -136,7 +135,8 @@ void run_windows(const char *only, uint64_t every, uint64_t seed)
         for (uint32_t j = 0; j < work_count && !failed(); j++) {
             if (random_mix(seed + i * work_count + j) % every != 0 && !(j == 0 && i % 3 == 0))
                 continue;
-            bool reached = run_window(&windows[w], &works[j], (enum world_size)(i / 3 % WORLD_SIZE_COUNT), times[i % 3]);
+            bool reached =
+                run_window(&windows[w], &works[j], (enum world_size)(i / 3 % WORLD_SIZE_COUNT), times[i % 3]);
             tally.runs++;
             tally.reached += reached;
             tally.window_reached[w] |= reached;
@@ -156,8 +156,8 @@ void run_windows(const char *only, uint64_t every, uint64_t seed)
 
 struct pair {
     const struct window *first, *second;
-    uint32_t distance;  /* of the second's focus, in keys */
-    bool second_first;  /* the second goes on first */
+    uint32_t distance; /* of the second's focus, in keys */
+    bool second_first; /* the second goes on first */
     const struct work *work;
     enum world_size size;
 };

@@ -1,8 +1,8 @@
 /*
  * The windows in which an actor can be stopped, and the works that others do meanwhile.
  *
- * Test program (interleave). A body is written so that its actor passes the point about its focus key in at least one of
- * the worlds; whether it did is counted, and a window that no world reaches fails the test (windows.c).
+ * Test program (interleave). A body is written so that its actor passes the point about its focus key in at least one
+ * of the worlds; whether it did is counted, and a window that no world reaches fails the test (windows.c).
  */
 #include "interleave.h"
 
@@ -46,7 +46,8 @@ static void delete_some(struct actor *actor)
         actor_delete(actor, focus_key(actor->world, actor->focus, i % 30));
 }
 
-/* All but the focus' neighbourhood; what is left is maintained: the root loses its children, and at last the only one. */
+/* All but the focus' neighbourhood; what is left is maintained: the root loses its children, and at last the only one.
+ */
 static void delete_most(struct actor *actor)
 {
     int result = QUIRE_MORE;

@@ -242,7 +242,8 @@ void world_snapshot_check(struct world *world, const struct world_snapshot *snap
               snapshot->cells[i].id);
     }
     CHECK_EQUAL(quire_count(world->tree, snapshot->snapshot, all, all, &count), 0);
-    CHECK(count >= present && count <= present + unsure, "the snapshot counts %" PRIu64 ", not %" PRIu64, count, present);
+    CHECK(count >= present && count <= present + unsure, "the snapshot counts %" PRIu64 ", not %" PRIu64, count,
+          present);
 }
 
 void world_snapshot_release(struct world_snapshot *snapshot)
