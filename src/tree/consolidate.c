@@ -22,6 +22,8 @@
 #include "tree/internal.h"
 #include "tree/policy.h"
 
+#define LARGEST_BLOCK (UINT32_MAX - (1u << 20)) /* its usable size, rounded up by the arena, must fit 32 bits too */
+
 void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *bounds)
 {
     struct qr_tree_env *env = tree->env;
@@ -81,7 +83,7 @@ int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t fro
     struct qr_leaf_measure measure;
     qr_plan_measure(plan, from, to, identity, &measure);
     uint64_t room = area ? qr_policy_area(op->tree, measure.bytes, to - from) : 0;
-    if (measure.size + room > UINT32_MAX) return QUIRE_ERR_TOO_LARGE;
+    if (measure.size + room > LARGEST_BLOCK) return QUIRE_ERR_TOO_LARGE;
 
     size_t block_size;
     void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, measure.size + room, op->use_reserve,
@@ -93,11 +95,13 @@ int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t fro
     return 0;
 }
 
+#define PREFETCH_BYTES 65536u /* of a larger page the first would be gone before they are used */
+
 /* All of it is going to be read, in an order that the processor does not foresee: asks for it at once. */
 static void prefetch_leaf(const struct qr_leaf_view *view)
 {
     const uint8_t *bytes = qr_page_bytes(view->page);
-    uint32_t end = view->page->content_bytes;
+    uint32_t end = qr_min(view->page->content_bytes, PREFETCH_BYTES);
     if (view->chain != 0) {
         uint32_t head = view->head_offset * QR_DELTA_UNIT;
         for (uint32_t at = view->page->area_offset; at < head; at += 64) __builtin_prefetch(bytes + at);
