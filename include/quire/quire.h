@@ -307,7 +307,8 @@ QUIRE_API int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree
 /*
  * Finds many values at once, overlapping their memory latencies: several times faster than single reads of a large
  * tree. keys: count keys in any order, duplicates allowed. ret_results[i] is 0 or QUIRE_NOT_FOUND, ret_values[i] is set
- * where it is 0. Returns 0, or an error that concerns the whole call.
+ * where it is 0. Returns 0, or an error that concerns the whole call; then the outputs may have been written to in part
+ * and say nothing.
  */
 QUIRE_API int quire_get_many(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
                              const struct quire_slice *keys, size_t count, struct quire_value *ret_values,

@@ -188,11 +188,13 @@ static int walk_some(struct quire *db, struct qr_thread *thread)
     int result = qr_epoch_prepare(thread);
     if (result != 0) return result;
     qr_op_init(&op, &handles[m->tree_index]->tree, thread);
+    bool again;
     qr_epoch_enter(thread);
     do {
         result = qr_tree_maintain(&op, &m->walk, LEAVES_AT_ONCE, &m->changes);
-        if (result == QR_FETCH) result = qr_db_fetch(db, &op) == 0 ? QR_FETCH : QUIRE_ERR_CORRUPT;
-    } while (result == QR_FETCH);
+        again = result == QR_FETCH;
+        if (again) result = qr_db_fetch(db, &op);
+    } while (again && result == 0);
     qr_epoch_exit(thread);
     qr_op_done(&op);
     if (result != QUIRE_END) return result;

@@ -239,7 +239,8 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
                           .caller_versions = settings.caller_versions};
     result = qr_db_put(db->catalogue, thread, name, strlen(name), &entry, sizeof(entry));
     if (result != 0) {
-        qr_free(tree); /* its root, an empty page that nobody knows, goes with the database */
+        qr_tree_destroy_empty(&tree->tree, thread);
+        qr_free(tree);
         return result;
     }
     publish_handle(db, tree);
@@ -271,6 +272,8 @@ int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_
         result = create(db, thread, name, &given, &tree);
     pthread_mutex_unlock(&db->trees_mutex);
     if (result == QUIRE_ERR_NO_MEMORY) return qr_db_fail(thread, result, "no memory for a tree");
+    if (result == QUIRE_ERR_STALLED)
+        return qr_db_fail(thread, result, "memory retained by guards did not come back in time");
     if (result != 0) return result;
     *ret_tree = tree;
     return 0;

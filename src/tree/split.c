@@ -183,6 +183,16 @@ static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
     return qr_post_separator(op, h.right);
 }
 
+/* A consolidated leaf whose records are all of one key stays oversize. */
+static bool has_one_key(const struct qr_spot *spot)
+{
+    const struct qr_page *page = spot->page;
+    if (page->kind != QR_PAGE_LEAF || page->count == 0 || qr_word_chain(spot->word) != 0) return false;
+    struct quire_slice first = qr_leaf_key(page, 0);
+    struct quire_slice last = qr_leaf_key(page, page->count - 1);
+    return qr_equal(first.data, first.size, last.data, last.size);
+}
+
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end)
 {
     for (;;) {
@@ -190,7 +200,7 @@ int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end)
         spot.word = qr_map_load(qr_op_map(op), pid);
         if (qr_word_tag(spot.word) != QR_WORD_HEAD) return 0;
         spot.page = qr_word_block(spot.word);
-        if (!qr_policy_large(op->tree, spot.page)) return 0;
+        if (!qr_policy_large(op->tree, spot.page) || has_one_key(&spot)) return 0;
         int result = split_once(op, &spot, near_end);
         if (result != QR_RETRY) return result == QUIRE_NOT_FOUND ? 0 : result;
     }

@@ -38,6 +38,14 @@ int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t i
     return 0;
 }
 
+void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread)
+{
+    struct qr_op op;
+    qr_op_init(&op, tree, thread);
+    qr_discard_page(&op, qr_word_block(qr_map_load(tree->env->map, tree->root)));
+    qr_map_free(tree->env->map, tree->root);
+}
+
 void qr_tree_raise_safe_version(struct qr_tree *tree, uint64_t version)
 {
     /* relaxed: the exchange below checks it */

@@ -123,6 +123,9 @@ void qr_op_add_image(struct qr_op *op, uint64_t address, struct qr_page *page);
 int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id,
                    const struct qr_tree_settings *settings, struct qr_tree *ret_tree);
 
+/* Undoes qr_tree_create for a tree that nobody else has seen. */
+void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread);
+
 /* ---- Reading ---------------------------------------------------------------------------------------------------- */
 
 /*
