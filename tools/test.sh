@@ -14,7 +14,7 @@ set -u
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${QUIRE_BUILD_DIR:-build}
 case $build in /*) ;; *) build=$root/$build ;; esac
-packages="gcc g++ clang binutils pkg-config meson ninja-build python3 libc6-dev liburcu-dev libjemalloc-dev
+packages="gcc g++ binutils pkg-config meson ninja-build python3 libc6-dev liburcu-dev libjemalloc-dev
 libxxhash-dev libcriterion-dev liblmdb-dev librocksdb-dev"
 passed=0
 failed=0
@@ -115,6 +115,7 @@ for argument in "$@"; do
 done
 
 mkdir -p "$build" || exit 1
+[ "$quick" -eq 1 ] || packages="$packages clang"
 if ! install_missing; then
     count install 0 1 0 0
     finish
