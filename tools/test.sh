@@ -131,6 +131,7 @@ export UBSAN_OPTIONS="${UBSAN_OPTIONS:-print_stacktrace=1}"
 run asan gcc "quick model interleave stress" 5 0.3 -Dallocator=system -Db_sanitize=address,undefined -Db_lundef=false
 # The thread sanitizer of this compiler does not start where addresses are randomized by many bits.
 setarch "$(uname -m)" -R true 2>/dev/null && wrapper="setarch $(uname -m) -R"
+export TSAN_OPTIONS="${TSAN_OPTIONS:-halt_on_error=1}" # one report is enough to fail
 # What one thread does is of less interest to it than what several do.
 run tsan gcc "interleave stress" 8 0.2 -Dallocator=system -Db_sanitize=thread -Db_lundef=false
 run tsan gcc "quick model" 8 0.03 -Dallocator=system -Db_sanitize=thread -Db_lundef=false
