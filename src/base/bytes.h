@@ -114,6 +114,12 @@ static inline uint64_t qr_head64(const uint8_t *key, size_t size, size_t skip)
     return qr_head_short(key, size, skip, 8);
 }
 
+/* The bits of a qr_head64 that its first `size` bytes decide. */
+static inline uint64_t qr_head_mask(size_t size)
+{
+    return size >= 8 ? UINT64_MAX : ~(UINT64_MAX >> (8 * size));
+}
+
 /* ---- Order ------------------------------------------------------------------------------------------------------ */
 
 /*

@@ -155,8 +155,17 @@ static inline void qr_db_count(struct quire *db, struct qr_thread *thread, enum 
 }
 
 /* Every 64th call of a kind is timed: 0 = not this one. */
-uint64_t qr_db_sample_start(struct quire *db, struct qr_thread *thread, enum qr_counter calls);
-void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns, enum qr_counter samples);
+static inline uint64_t qr_db_sample_start(struct quire *db, struct qr_thread *thread, enum qr_counter calls)
+{
+    if (QR_LIKELY((qr_counter_read(&thread->counters[calls]) & 63) != 0)) return 0;
+    return db->options.disable_statistics != 0 ? 0 : qr_clock_ns();
+}
+
+void qr_db_sample_add(struct qr_thread *thread, uint64_t start_ns, enum qr_counter samples);
+static inline void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns, enum qr_counter samples)
+{
+    if (QR_UNLIKELY(start_ns != 0)) qr_db_sample_add(thread, start_ns, samples);
+}
 
 /* ---- Memory ----------------------------------------------------------------------------------------------------- */
 

@@ -247,26 +247,27 @@ int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct q
                struct quire_value *ret_value)
 {
     struct qr_op op;
+    uint64_t deadline_ns = 0;
     qr_op_init(&op, &tree->tree, thread);
     int result = qr_tree_find(&op, key, version, ret_value);
-    if (QR_LIKELY(result != QR_FETCH)) return result;
-    do {
-        result = qr_db_fetch(tree->db, &op);
-        if (result == 0) result = qr_tree_find(&op, key, version, ret_value);
-    } while (result == QR_FETCH);
+    while (QR_UNLIKELY(result == QR_FETCH || result == QUIRE_ERR_NO_MEMORY)) {
+        int got;
+        if (result == QR_FETCH) {
+            got = qr_db_fetch(tree->db, &op);
+        } else { /* it met a merge that was left half done */
+            qr_epoch_exit(thread);
+            got = qr_db_wait_memory(tree->db, thread, &deadline_ns);
+            qr_epoch_enter(thread);
+        }
+        result = got == 0 ? qr_tree_find(&op, key, version, ret_value) : got;
+        if (got != 0) break;
+    }
     qr_op_done(&op);
     return result;
 }
 
-uint64_t qr_db_sample_start(struct quire *db, struct qr_thread *thread, enum qr_counter calls)
+void qr_db_sample_add(struct qr_thread *thread, uint64_t start_ns, enum qr_counter samples)
 {
-    if (db->options.disable_statistics != 0) return 0;
-    return (qr_counter_read(&thread->counters[calls]) & 63) == 0 ? qr_clock_ns() : 0;
-}
-
-void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns, enum qr_counter samples)
-{
-    if (QR_LIKELY(start_ns == 0)) return;
     qr_counter_add(&thread->counters[samples], 1);
     qr_counter_add(&thread->counters[samples + 1], qr_clock_ns() - start_ns);
 }

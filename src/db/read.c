@@ -171,19 +171,45 @@ static int check_guard(const struct quire_guard *guard, const struct quire_tree 
     return 0;
 }
 
-int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
-                    const void *key, size_t key_size, struct quire_value *ret_value)
+/* Names what is wrong with the arguments of quire_guard_get; 0 if nothing is. */
+static QR_COLD int guard_get_refused(struct quire_guard *guard, struct quire_tree *tree,
+                                     struct quire_snapshot *snapshot, const void *key, size_t key_size,
+                                     struct quire_value *ret_value)
 {
     struct qr_thread *thread = NULL;
     int result = begin(tree, snapshot, key, key_size, false, &thread);
-    if (QR_LIKELY(result == 0)) result = check_guard(guard, tree, thread);
-    if (QR_UNLIKELY(result != 0)) return result;
-    if (QR_UNLIKELY(ret_value == NULL)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value is NULL");
+    if (result == 0) result = check_guard(guard, tree, thread);
+    if (result == 0 && ret_value == NULL) result = qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value is NULL");
+    return result;
+}
+
+/* Whether quire_guard_get can go on: what guard_get_refused asks, in few instructions. */
+static QR_ALWAYS_INLINE bool guard_get_accepted(const struct quire_guard *guard, const struct quire_tree *tree,
+                                                const struct quire_snapshot *snapshot, const void *key,
+                                                size_t key_size, const struct quire_value *ret_value)
+{
+    if (tree == NULL || guard == NULL || ret_value == NULL || guard->db != tree->db) return false;
+    if (qr_epoch_forked(tree->db->epoch) || guard->thread != qr_thread_self(tree->db->epoch)) return false;
+    if (key_size > QR_MAX_KEY_SIZE || (key == NULL && key_size != 0)) return false;
+    return !tree->tree.settings.caller_versions && (snapshot == NULL || snapshot->db == tree->db);
+}
+
+int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
+                    const void *key, size_t key_size, struct quire_value *ret_value)
+{
+    if (QR_UNLIKELY(!guard_get_accepted(guard, tree, snapshot, key, key_size, ret_value))) {
+        int refused = guard_get_refused(guard, tree, snapshot, key, key_size, ret_value);
+        if (refused != 0) return refused;
+    }
+    struct qr_thread *thread = guard->thread;
     uint64_t start_ns = qr_db_sample_start(tree->db, thread, QR_COUNTER_GETS);
-    struct qr_key wanted = qr_key_make(key, key_size);
-    qr_epoch_enter(thread); /* a section of its own: a fetch leaves it for a while, the guard's stays open */
-    result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), ret_value);
-    qr_epoch_exit(thread);
+    int result = qr_tree_find_plain(&tree->tree, key, key_size, qr_db_version_of(snapshot), ret_value);
+    if (QR_UNLIKELY(result == QR_RETRY)) {
+        struct qr_key wanted = qr_key_make(key, key_size);
+        qr_epoch_enter(thread); /* a section of its own: a fetch leaves it for a while, the guard's stays open */
+        result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), ret_value);
+        qr_epoch_exit(thread);
+    }
     count_get(tree->db, thread, result, result == 0 ? ret_value->size : 0);
     qr_db_sample_end(thread, start_ns, QR_COUNTER_GET_SAMPLES);
     return QR_LIKELY(result >= 0) ? result : failed(thread, result);
@@ -231,14 +257,12 @@ int quire_get_many(struct quire_guard *guard, struct quire_tree *tree, struct qu
     if (QR_UNLIKELY(result != 0)) return result;
 
     uint64_t version = qr_db_version_of(snapshot);
-    struct qr_op op;
-    qr_op_init(&op, &tree->tree, thread);
     qr_db_count(tree->db, thread, QR_COUNTER_GET_MANYS, 1);
     for (size_t from = 0; from < count; from += QR_FIND_BATCH) {
         struct qr_key wanted[QR_FIND_BATCH];
         uint32_t batch = (uint32_t)qr_min(count - from, QR_FIND_BATCH);
         for (uint32_t i = 0; i < batch; i++) wanted[i] = qr_key_make(keys[from + i].data, keys[from + i].size);
-        qr_tree_find_many(&op, wanted, batch, version, ret_values + from, ret_results + from);
+        qr_tree_find_many(&tree->tree, wanted, batch, version, ret_values + from, ret_results + from);
         for (uint32_t i = 0; i < batch; i++) {
             if (QR_UNLIKELY(ret_results[from + i] == QR_RETRY)) {
                 qr_epoch_enter(thread); /* as in quire_guard_get */

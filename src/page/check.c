@@ -141,6 +141,8 @@ static const char *check_prefix(const struct qr_page *page, bool has_keys, struc
         return "prefix is shorter than what the bounds share";
     if (page->prefix_size != shared)
         return "prefix is not what the keys share";
+    if (page->prefix_mask != qr_head_mask(page->prefix_size))
+        return "prefix_mask is not that of prefix_size";
     for (uint32_t i = 0; i < QR_INLINE_PREFIX; i++) {
         uint8_t expected = i < shared ? ((const uint8_t *)prefix.data)[i] : 0;
         if (page->prefix[i] != expected)

@@ -28,6 +28,14 @@ size_t qr_inner_size(const struct qr_inner_entry *entries, uint32_t count, const
     return lay_out(entries, count, identity).end;
 }
 
+/* Whereabouts for heads that begin `to` bytes into a key instead of `from`: the head grows 256 times as fast for each. */
+static uint64_t where_shifted(uint64_t whereabouts, uint32_t from, uint32_t to)
+{
+    int64_t exponent = (int64_t)(whereabouts >> QR_WHERE_EXPONENT_SHIFT) + 8 * ((int64_t)to - from);
+    if (exponent < 0 || exponent > 31) return (uint32_t)whereabouts;
+    return (whereabouts & (UINT64_MAX >> 5)) | (uint64_t)exponent << QR_WHERE_EXPONENT_SHIFT;
+}
+
 static void write_entries(struct qr_page *page, const struct layout *at, const struct qr_inner_entry *entries)
 {
     uint8_t *bytes = (uint8_t *)page;
@@ -46,7 +54,8 @@ static void write_entries(struct qr_page *page, const struct layout *at, const s
         uint32_t head = i == 0 ? 0 : qr_head32(key.data, key.size, page->prefix_size);
         groups[i / QR_GROUP].heads[i % QR_GROUP] = head;
         groups[i / QR_GROUP].children[i % QR_GROUP] = entries[i].child;
-        atomic_init(&groups[i / QR_GROUP].whereabouts[i % QR_GROUP], entries[i].whereabouts);
+        atomic_init(&groups[i / QR_GROUP].whereabouts[i % QR_GROUP],
+                    where_shifted(entries[i].whereabouts, entries[i].prefix_size, page->prefix_size));
         if (i % QR_GROUP == 0) hints[i / QR_GROUP] = head;
         slots[i] = (uint32_t)offset;
         qr_store_u32(bytes + offset, (uint32_t)key.size);
@@ -95,7 +104,50 @@ void qr_inner_entries(const struct qr_page *page, struct qr_inner_entry *ret_ent
 {
     for (uint32_t i = 0; i < page->count; i++)
         ret_entries[i] = (struct qr_inner_entry){qr_inner_key(page, i), qr_inner_child_word(page, i),
-                                                 qr_inner_whereabouts(page, i)};
+                                                 qr_inner_whereabouts(page, i), page->prefix_size};
+}
+
+/* ---- Whereabouts ------------------------------------------------------------------------------------------------ */
+
+/* Head of record i's key, as entries of an inner page with this prefix have it. */
+static uint32_t record_head(const struct qr_page *leaf, uint32_t i, uint32_t prefix_size)
+{
+    struct quire_slice key = qr_leaf_key(leaf, i);
+    return qr_head32(key.data, key.size, prefix_size);
+}
+
+/* bytes / span as mantissa and exponent in their places; 0 if out of range. */
+static uint64_t slope_of(uint64_t bytes, uint32_t span)
+{
+    uint64_t scaled = (bytes << 31) / span;
+    if (scaled < 1024) return 0;
+    unsigned top = 63 - (unsigned)__builtin_clzll(scaled);
+    if (top - 10 > 31) return 0;
+    return scaled >> (top - 10) << QR_WHERE_SLOPE_SHIFT | (uint64_t)(31 - (top - 10)) << QR_WHERE_EXPONENT_SHIFT;
+}
+
+uint64_t qr_inner_fit(const struct qr_page *page, uint32_t i, const struct qr_page *child)
+{
+    if (child->kind != QR_PAGE_LEAF || child->record_stride == 0 || child->count < 4) return 0;
+    if ((child->flags & QR_PAGE_MULTI) != 0) return 0;
+    const uint32_t prefix_size = page->prefix_size;
+    const uint32_t last = child->count - 1;
+    uint32_t own = qr_inner_group(page, i / QR_GROUP)->heads[i % QR_GROUP];
+    uint32_t low = record_head(child, 0, prefix_size);
+    uint32_t high = record_head(child, last, prefix_size);
+    if (low < own || high <= low) return 0;
+
+    uint64_t fit = slope_of((uint64_t)last * child->record_stride, high - low);
+    uint64_t before = qr_where_record_offset(fit, low - own);
+    if (fit == 0 || before > child->records_offset) return 0;
+    fit |= (child->records_offset - before) / 4 << QR_WHERE_FIRST_SHIFT;
+    for (uint32_t quarter = 0; quarter <= 4; quarter++) {
+        uint32_t at = last * quarter / 4;
+        uint64_t guess = qr_where_record_offset(fit, record_head(child, at, prefix_size) - own);
+        uint64_t offset = qr_leaf_record_offset(child, at);
+        if (guess + 64 < offset || guess > offset + 64) return 0;
+    }
+    return fit;
 }
 
 uint32_t qr_inner_split_index(const struct qr_page *page, bool at_end)

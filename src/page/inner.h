@@ -6,9 +6,10 @@
  * so that one vector compare over the hints (the first head of each group) and one over the group find the entry, and
  * the child is in a line that was fetched along.
  *
- * Beside each child stands its whereabouts: where its block was when somebody last looked, in units of 64 bytes from the
- * start of the arena; 0: not known. It saves a reader from waiting for the child's mapping word before he asks for the
- * memory of the block. It is a guess and used for nothing but a prefetch, so it may be wrong, and is the one thing in an
+ * Beside each child stand its whereabouts: where its block was when somebody last looked, and, if it was a leaf with
+ * evenly spaced keys, where in it a key's record is to be expected. They save a reader from waiting for the child's
+ * mapping word before he asks for the memory of the block, and for the leaf's fingerprints before he asks for that of
+ * the record. They are guesses and used for nothing but prefetches, so they may be wrong, and are the one thing in an
  * installed inner page that changes (relaxed atomics).
  *
  * INNER-1 Entry 0 is never marked: a marked entry and its left neighbour are in one page.
@@ -24,12 +25,42 @@
 /* In a child word: the child is being merged into its left neighbour. */
 #define QR_CHILD_MERGING ((uint64_t)1 << 63)
 
+/*
+ * Whereabouts: block, in units of 64 bytes from the start of the arena (32 bits, 0: not known) | place of the record of
+ * the entry's own head, in units of 4 bytes from the start of the block (16) | bytes by which the place moves as the
+ * head grows by one: a mantissa (11, 0: not known) to be shifted right by an exponent (5).
+ */
+#define QR_WHERE_FIRST_SHIFT 32
+#define QR_WHERE_SLOPE_SHIFT 48
+#define QR_WHERE_EXPONENT_SHIFT 59
+
+static inline uint64_t qr_where_block_offset(uint64_t whereabouts)
+{
+    return (uint64_t)(uint32_t)whereabouts * 64;
+}
+
+/* The block part: 0 if the block lies outside the arena or too far up. */
+static inline uint64_t qr_where_block(const uint8_t *arena_start, const void *block)
+{
+    uint64_t units = (uint64_t)((const uint8_t *)block - arena_start) / 64;
+    return units <= UINT32_MAX ? units : 0;
+}
+
+/* Offset of the record from the block; 0 if no guess is to be had. */
+static inline uint64_t qr_where_record_offset(uint64_t whereabouts, uint32_t distance)
+{
+    uint64_t mantissa = (whereabouts >> QR_WHERE_SLOPE_SHIFT) & 0x7ff;
+    if (mantissa == 0) return 0;
+    return ((whereabouts >> QR_WHERE_FIRST_SHIFT) & 0xffff) * 4 +
+           (distance * mantissa >> (whereabouts >> QR_WHERE_EXPONENT_SHIFT));
+}
+
 struct qr_inner_group {
     uint32_t heads[QR_GROUP];
-    _Atomic uint32_t whereabouts[QR_GROUP];
+    _Atomic uint64_t whereabouts[QR_GROUP];
     uint64_t children[QR_GROUP];
 };
-QR_STATIC_ASSERT(sizeof(struct qr_inner_group) == 256, "a group is four lines");
+QR_STATIC_ASSERT(sizeof(struct qr_inner_group) == 320, "a group is five lines");
 
 static inline const uint32_t *qr_inner_hints(const struct qr_page *page)
 {
@@ -39,6 +70,29 @@ static inline const uint32_t *qr_inner_hints(const struct qr_page *page)
 static inline const struct qr_inner_group *qr_inner_group(const struct qr_page *page, uint32_t g)
 {
     return (const struct qr_inner_group *)(const void *)(qr_page_bytes(page) + page->heads_offset) + g;
+}
+
+/* An entry, by its group and its place in there, and how far a key's head lies above the entry's. */
+struct qr_inner_place {
+    const struct qr_inner_group *group;
+    uint32_t group_index, inside;
+    uint32_t distance;
+};
+
+static inline struct qr_inner_place qr_inner_place(const struct qr_page *page, uint32_t i)
+{
+    return (struct qr_inner_place){qr_inner_group(page, i / QR_GROUP), i / QR_GROUP, i % QR_GROUP, 0};
+}
+
+static inline uint64_t qr_inner_place_child(struct qr_inner_place place)
+{
+    return place.group->children[place.inside] & ~QR_CHILD_MERGING;
+}
+
+static inline uint64_t qr_inner_place_whereabouts(struct qr_inner_place place)
+{
+    /* relaxed: a guess for a prefetch */
+    return atomic_load_explicit(&place.group->whereabouts[place.inside], memory_order_relaxed);
 }
 
 static inline uint64_t qr_inner_child_word(const struct qr_page *page, uint32_t i)
@@ -56,18 +110,22 @@ static inline bool qr_inner_merging(const struct qr_page *page, uint32_t i)
     return (qr_inner_child_word(page, i) & QR_CHILD_MERGING) != 0;
 }
 
-static inline uint32_t qr_inner_whereabouts(const struct qr_page *page, uint32_t i)
+static inline uint64_t qr_inner_whereabouts(const struct qr_page *page, uint32_t i)
 {
-    /* relaxed: a guess for a prefetch */
-    return atomic_load_explicit(&qr_inner_group(page, i / QR_GROUP)->whereabouts[i % QR_GROUP], memory_order_relaxed);
+    return qr_inner_place_whereabouts(qr_inner_place(page, i));
 }
 
-/* The block of child i has moved. The page may be installed, or replaced meanwhile: then this is lost. */
-static inline void qr_inner_moved(const struct qr_page *page, uint32_t i, uint32_t whereabouts)
+/* The block of a child has moved. The page may be installed, or replaced meanwhile: then this is lost. */
+static inline void qr_inner_place_moved(struct qr_inner_place place, uint64_t whereabouts)
 {
-    struct qr_inner_group *group = (struct qr_inner_group *)(uintptr_t)qr_inner_group(page, i / QR_GROUP);
+    struct qr_inner_group *group = (struct qr_inner_group *)(uintptr_t)place.group;
     /* relaxed: as above */
-    atomic_store_explicit(&group->whereabouts[i % QR_GROUP], whereabouts, memory_order_relaxed);
+    atomic_store_explicit(&group->whereabouts[place.inside], whereabouts, memory_order_relaxed);
+}
+
+static inline void qr_inner_moved(const struct qr_page *page, uint32_t i, uint64_t whereabouts)
+{
+    qr_inner_place_moved(qr_inner_place(page, i), whereabouts);
 }
 
 /* Key i: 4 bytes of size, then the bytes. */
@@ -77,10 +135,15 @@ static inline struct quire_slice qr_inner_key(const struct qr_page *page, uint32
     return (struct quire_slice){at + 4, qr_load_u32(at)};
 }
 
+/* The part of the whereabouts of child i that tells where records are: 0 unless the child is a leaf of records of one
+ * size whose keys are evenly spaced. */
+uint64_t qr_inner_fit(const struct qr_page *page, uint32_t i, const struct qr_page *child);
+
 struct qr_inner_entry {
     struct quire_slice key; /* of entry 0: ignored, the low key counts */
     uint64_t child;         /* with QR_CHILD_MERGING, if so */
-    uint32_t whereabouts;
+    uint64_t whereabouts;
+    uint32_t prefix_size; /* of the page whose heads the whereabouts are for */
 };
 
 /* What identifies a page, beside its contents. Slices are copied into the page. */

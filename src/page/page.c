@@ -40,6 +40,7 @@ void qr_page_set_bounds(struct qr_page *page, bool has_keys, struct quire_slice 
         page->prefix_size = (uint32_t)qr_common_prefix(first.data, first.size, last.data, last.size);
     }
     QR_ASSERT(page->prefix_size >= page->bound_skip);
+    page->prefix_mask = qr_head_mask(page->prefix_size);
     uint32_t inline_size = page->prefix_size < QR_INLINE_PREFIX ? page->prefix_size : QR_INLINE_PREFIX;
     memset(page->prefix, 0, sizeof(page->prefix));
     qr_copy(page->prefix, prefix.data, inline_size);

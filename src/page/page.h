@@ -62,7 +62,7 @@ struct qr_page {
     uint32_t prefix_size;  /* bytes shared by all keys */
     uint32_t bound_skip;   /* bytes shared by low and high key; 0 if one of them is infinite */
     uint64_t high_first;   /* the first 8 bytes of the high key; UINT64_MAX if infinite */
-    uint64_t high_head;    /* 8 bytes of the high key after bound_skip; UINT64_MAX if infinite */
+    uint64_t prefix_mask;  /* the bits of a big-endian 8-byte head that the shared prefix decides */
     uint8_t prefix[QR_INLINE_PREFIX]; /* the first bytes of the shared prefix */
 
     uint64_t max_lsn;
@@ -79,8 +79,9 @@ struct qr_page {
     uint64_t safe_version;  /* caller versions: what has been collected, inherited */
     uint64_t image_address; /* where the image is on disk; 0 = none */
     uint64_t first_lsn;     /* oldest LSN that is not in an image; 0 = none (first-unflushed LSN, rule R1) */
+    uint64_t high_head;     /* 8 bytes of the high key after bound_skip; UINT64_MAX if infinite */
     uint32_t content_bytes; /* what counts for split and merge: arrays and records */
-    uint32_t reserved[9];
+    uint32_t reserved[7];
 };
 
 QR_STATIC_ASSERT(sizeof(struct qr_page) == QR_PAGE_HEADER, "header is three lines");

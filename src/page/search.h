@@ -15,40 +15,46 @@
 struct qr_key {
     const uint8_t *data;
     uint32_t size;
+    uint32_t reach; /* bytes up to which heads of 4 bytes can be loaded, if the prefix is decided by `head` */
+    uint64_t head;  /* qr_head64(data, size, 0) */
     uint8_t fingerprint;
-    uint64_t head; /* qr_head64(data, size, 0) */
 };
 
-static inline struct qr_key qr_key_make(const void *data, size_t size)
+/* For ordered searches only, which do not look at the fingerprint. */
+static inline struct qr_key qr_key_ordered(const void *data, size_t size)
 {
     return (struct qr_key){
         .data = (const uint8_t *)data,
         .size = (uint32_t)size,
-        .fingerprint = qr_fingerprint(qr_hash(data, size)),
+        .reach = size < 8 + 4 ? (uint32_t)size : 8 + 4,
         .head = qr_head64((const uint8_t *)data, size, 0),
     };
 }
 
-/* The same for ordered searches only, which do not look at the fingerprint. */
-static inline struct qr_key qr_key_ordered(const void *data, size_t size)
+static inline struct qr_key qr_key_make(const void *data, size_t size)
 {
-    return (struct qr_key){
-        .data = (const uint8_t *)data, .size = (uint32_t)size, .head = qr_head64((const uint8_t *)data, size, 0)};
+    struct qr_key key = qr_key_ordered(data, size);
+    key.fingerprint = qr_fingerprint(qr_hash(data, size));
+    return key;
 }
 
 /* The vector code in use, and the choice of another (tests): false if the machine lacks it. Not for use while other
  * threads search. */
 enum qr_search_isa { QR_SEARCH_PLAIN = 0, QR_SEARCH_AVX2 = 1, QR_SEARCH_AVX512 = 2 };
-enum qr_search_isa qr_search_isa(void);
 bool qr_search_select(enum qr_search_isa isa);
 
 struct qr_search_ops {
+    enum qr_search_isa isa;
     const uint8_t *(*leaf_find)(const struct qr_leaf_view *view, const struct qr_key *key, uint64_t version);
     uint32_t (*leaf_lower_bound)(const struct qr_page *page, const struct qr_key *key);
     uint32_t (*inner_find)(const struct qr_page *page, const struct qr_key *key);
-    void (*leaf_prefetch_match)(const struct qr_leaf_view *view, const struct qr_key *key);
 };
 extern struct qr_search_ops qr_search;
+
+static inline enum qr_search_isa qr_search_isa(void)
+{
+    return qr_search.isa;
+}
 
 /*
  * The record of chain or base with the highest version not above `version` for that key; NULL if there is none. A
@@ -57,12 +63,6 @@ extern struct qr_search_ops qr_search;
 static inline const uint8_t *qr_leaf_find(const struct qr_leaf_view *view, const struct qr_key *key, uint64_t version)
 {
     return qr_search.leaf_find(view, key, version);
-}
-
-/* Asks for the cache lines of the first record of the base that may be the key's. */
-static inline void qr_leaf_prefetch_match(const struct qr_leaf_view *view, const struct qr_key *key)
-{
-    qr_search.leaf_prefetch_match(view, key);
 }
 
 /* Base page: index of the first record whose key is not below `key` (its newest version); count if there is none. */
@@ -77,7 +77,16 @@ static inline uint32_t qr_inner_find(const struct qr_page *page, const struct qr
     return qr_search.inner_find(page, key);
 }
 
-/* The rare half of qr_page_key_beyond: the first 8 bytes are those of the high key. */
+/* Rare halves of the searches. */
+
+/* Order of the key's first prefix_size bytes against the prefix that the page's keys share; 0: the key has it, and
+ * *ret_head is its head behind it. index: an entry or record that has it too. */
+int qr_prefix_order(const struct qr_page *page, const struct qr_key *key, uint32_t index, uint32_t *ret_head);
+
+/* Inner page: entries from `from` on may have the key's head; compares full keys. Entry 0 counts as below every key. */
+uint32_t qr_inner_find_tied(const struct qr_page *page, const struct qr_key *key, uint32_t from, uint32_t head);
+
+/* Of qr_page_key_beyond: the first 8 bytes are those of the high key. */
 bool qr_page_key_beyond_slow(const struct qr_page *page, const struct qr_key *key);
 
 /* Whether the key lies at or above the page's high key: it belongs to a page further right. */

@@ -1,48 +1,21 @@
 /*
- * search_body.h: Layer 2. The searches, compiled once per instruction set by search.c, which defines before each inclusion:
- * SEARCH(name), SEARCH_TARGET, match_bytes(bytes, count, wanted) and count_less(heads, count, head).
+ * search_body.h: Layer 2. The searches, compiled once per instruction set by search_isa.h, which defines before each
+ * inclusion SEARCH(name) and SEARCH_TARGET, and these functions under their names for the instruction set:
+ *
+ *     match_bytes(bytes, count, wanted)   positions of a byte among up to 64
+ *     match_8(bytes, wanted)              the same among 8
+ *     count_less(heads, count, head)      number of heads below one
+ *     rank_16(heads, head, &tied)         the same among 16; tied becomes not 0 if one is equal
  */
 
-/* Positions of the fingerprints equal to the wanted one, among the first `chain` of a delta's. */
-SEARCH_TARGET static inline uint32_t SEARCH(chain_matches)(const struct qr_delta *head, uint32_t chain, uint8_t wanted)
+/* The record of the base for the key with the highest version not above `version`, if that is above best's. */
+SEARCH_TARGET static inline const uint8_t *SEARCH(base_find)(const struct qr_page *page, const struct qr_key *key,
+                                                             uint64_t version, const uint8_t *best)
 {
-    uint64_t bytes = qr_load_u64(head->fingerprints) ^ (wanted * 0x0101010101010101ull);
-    /* A byte of `zero` is 0x80 where a byte of `bytes` is 0, exactly. */
-    uint64_t zero = ~(((bytes & 0x7f7f7f7f7f7f7f7full) + 0x7f7f7f7f7f7f7f7full) | bytes | 0x7f7f7f7f7f7f7f7full);
-    uint32_t bits = (uint32_t)(((zero >> 7) * 0x0102040810204080ull) >> 56);
-    return bits & ((1u << chain) - 1);
-}
-
-SEARCH_TARGET static const uint8_t *SEARCH(leaf_find)(const struct qr_leaf_view *view, const struct qr_key *key,
-                                                      uint64_t version)
-{
-    const struct qr_page *page = view->page;
     const bool caller = qr_page_caller(page);
-    const uint8_t *best = NULL;
-    uint64_t best_version = 0;
-
-    if (view->chain != 0) {
-        const struct qr_delta *head = qr_view_head(view);
-        uint32_t matches = SEARCH(chain_matches)(head, view->chain, key->fingerprint);
-        while (matches != 0) {
-            uint32_t i = 31u - (uint32_t)__builtin_clz(matches);
-            matches &= ~(1u << i);
-            const uint8_t *record = qr_delta_record(page, head->offsets[i]);
-            if (!record_has_key(record, key, caller)) continue;
-            uint64_t found = qr_record_version(record, caller);
-            if (found > version) continue;
-            if (!caller) return record;
-            if (best == NULL || found > best_version) {
-                best = record;
-                best_version = found;
-            }
-            if (best_version >= qr_page_delta(page, head->offsets[i])->highest_below) return best;
-        }
-    }
-
     const uint8_t *fingerprints = qr_page_fingerprints(page);
     for (uint32_t from = 0; from < page->count; from += 64) {
-        uint64_t matches = match_bytes(fingerprints + from, qr_min(page->count - from, 64), key->fingerprint);
+        uint64_t matches = SEARCH(match_bytes)(fingerprints + from, qr_min(page->count - from, 64), key->fingerprint);
         while (matches != 0) {
             const uint8_t *record = qr_leaf_record(page, from + (uint32_t)__builtin_ctzll(matches));
             matches &= matches - 1;
@@ -51,17 +24,62 @@ SEARCH_TARGET static const uint8_t *SEARCH(leaf_find)(const struct qr_leaf_view 
             if (!record_has_key(record, key, caller)) continue;
             uint64_t found = qr_record_version(record, caller);
             if (found > version) continue;
-            return best == NULL || found > best_version ? record : best;
+            return best == NULL || found > qr_record_version(best, caller) ? record : best;
         }
     }
     return best;
 }
 
-SEARCH_TARGET static void SEARCH(leaf_prefetch_match)(const struct qr_leaf_view *view, const struct qr_key *key)
+SEARCH_TARGET static const uint8_t *SEARCH(leaf_find)(const struct qr_leaf_view *view, const struct qr_key *key,
+                                                      uint64_t version)
 {
     const struct qr_page *page = view->page;
+    const bool caller = qr_page_caller(page);
+    const struct qr_delta *head = qr_view_head(view); /* without a chain: the page itself, all matches masked */
+    uint32_t matches = SEARCH(match_8)(head->fingerprints, key->fingerprint) & ((1u << view->chain) - 1);
+    const uint8_t *best = NULL;
+
+    while (matches != 0) {
+        uint32_t i = 31u - (uint32_t)__builtin_clz(matches);
+        matches &= ~(1u << i);
+        const uint8_t *record = qr_delta_record(page, head->offsets[i]);
+        if (!record_has_key(record, key, caller)) continue;
+        uint64_t found = qr_record_version(record, caller);
+        if (found > version) continue;
+        if (!caller) return record;
+        if (best == NULL || found > qr_record_version(best, caller)) best = record;
+        if (qr_record_version(best, caller) >= qr_page_delta(page, head->offsets[i])->highest_below) return best;
+    }
+    return SEARCH(base_find)(page, key, version, best);
+}
+
+/* The same, for the case that is worth its place in a lookup: engine versions, the key not in the chain, at most 64 records
+ * in the base. Everything else goes to the general one. */
+SEARCH_TARGET static QR_ALWAYS_INLINE const uint8_t *SEARCH(leaf_find_fast)(const struct qr_leaf_view *view,
+                                                                            const struct qr_key *key, uint64_t version)
+{
+    const struct qr_page *page = view->page;
+    const uint32_t count = page->count;
+    uint32_t chained = SEARCH(match_8)(qr_view_head(view)->fingerprints, key->fingerprint);
+    if (QR_UNLIKELY((chained & ((1u << view->chain) - 1)) != 0 || qr_page_caller(page) || count - 1 > 63))
+        return SEARCH(leaf_find)(view, key, version);
+    uint64_t matches = SEARCH(match_bytes)(qr_page_fingerprints(page), count, key->fingerprint);
+    while (matches != 0) {
+        const uint8_t *record = qr_leaf_record(page, (uint32_t)__builtin_ctzll(matches));
+        matches &= matches - 1;
+        __builtin_prefetch(record + 64);
+        __builtin_prefetch(record + 128);
+        if (record_has_key(record, key, false) && qr_record_lsn(record) <= version) return record;
+    }
+    return NULL;
+}
+
+/* Asks for the cache lines of the first record of the base that may be the key's. */
+SEARCH_TARGET static inline void SEARCH(leaf_prefetch_match)(const struct qr_page *page, const struct qr_key *key)
+{
     if (page->count == 0) return;
-    uint64_t matches = match_bytes(qr_page_fingerprints(page), qr_min(page->count, 64), key->fingerprint);
+    uint64_t matches =
+        SEARCH(match_bytes)(qr_page_fingerprints(page), qr_min(page->count, 64), key->fingerprint);
     if (matches == 0) return;
     const uint8_t *record = qr_leaf_record(page, (uint32_t)__builtin_ctzll(matches));
     __builtin_prefetch(record);
@@ -78,7 +96,7 @@ SEARCH_TARGET static inline uint32_t SEARCH(heads_below)(const uint32_t *heads, 
         from = from[half - 1] < head ? from + half : from;
         count -= half;
     }
-    return (uint32_t)(from - heads) + count_less(from, count, head);
+    return (uint32_t)(from - heads) + SEARCH(count_less)(from, count, head);
 }
 
 SEARCH_TARGET static uint32_t SEARCH(leaf_lower_bound)(const struct qr_page *page, const struct qr_key *key)
@@ -87,11 +105,11 @@ SEARCH_TARGET static uint32_t SEARCH(leaf_lower_bound)(const struct qr_page *pag
     uint32_t high = page->count;
 
     if (high == 0) return 0;
-    if (page->prefix_size != 0) {
-        int order = prefix_compare(page, key, 0);
+    uint32_t head;
+    if (!head_after_prefix(page, key, &head)) {
+        int order = qr_prefix_order(page, key, 0, &head);
         if (order != 0) return order < 0 ? 0 : high;
     }
-    uint32_t head = qr_head32(key->data, key->size, page->prefix_size);
     const uint32_t *heads = qr_leaf_heads(page);
     low = SEARCH(heads_below)(heads, high, head);
     if (low == high || heads[low] != head) return low;
@@ -106,27 +124,41 @@ SEARCH_TARGET static uint32_t SEARCH(leaf_lower_bound)(const struct qr_page *pag
     return low;
 }
 
-SEARCH_TARGET static uint32_t SEARCH(inner_find)(const struct qr_page *page, const struct qr_key *key)
+/* Where the entry for a key is. The index is the group's times 16 and what is inside. */
+SEARCH_TARGET static QR_ALWAYS_INLINE struct qr_inner_place SEARCH(inner_place)(const struct qr_page *page,
+                                                                                const struct qr_key *key)
 {
     const uint32_t count = page->count;
-    if (count == 1) return 0;
-    if (page->prefix_size != 0) {
-        int order = prefix_compare(page, key, 1);
-        if (order != 0) return order < 0 ? 0 : count - 1;
+    uint32_t head;
+    if (QR_UNLIKELY(!head_after_prefix(page, key, &head))) {
+        int order = count > 1 ? qr_prefix_order(page, key, 1, &head) : -1;
+        if (order != 0) return qr_inner_place(page, order < 0 ? 0 : count - 1);
     }
-    const uint32_t head = qr_head32(key->data, key->size, page->prefix_size);
+    /* Hints and groups are padded to 16 with the highest head, so they are compared whole; the head equal to it looks
+     * tied. */
     const uint32_t *hints = qr_inner_hints(page);
-    uint32_t group_index = SEARCH(heads_below)(hints, (count + QR_GROUP - 1) / QR_GROUP, head);
-    if (group_index != 0) group_index--;
-    const struct qr_inner_group *group = qr_inner_group(page, group_index);
-    __builtin_prefetch(group->whereabouts);
-    __builtin_prefetch(group->children);
-    __builtin_prefetch(group->children + 8);
-    uint32_t inside = count_less(group->heads, QR_GROUP, head);
-    uint32_t below = group_index * QR_GROUP + inside;
-    if (below < count) {
-        uint32_t next = inside < QR_GROUP ? group->heads[inside] : hints[group_index + 1];
-        if (QR_UNLIKELY(next == head)) return inner_find_tied(page, key, below, head);
+    uint32_t tied = 0;
+    uint32_t g;
+    if (QR_LIKELY(count <= 16 * QR_GROUP)) {
+        g = SEARCH(rank_16)(hints, head, &tied);
+    } else {
+        const uint32_t groups = (count + QR_GROUP - 1) / QR_GROUP;
+        g = SEARCH(heads_below)(hints, groups, head);
+        tied = g < groups && hints[g] == head;
     }
-    return below == 0 ? 0 : below - 1;
+    g -= g != 0;
+    const struct qr_inner_group *group = qr_inner_group(page, g);
+    __builtin_prefetch(group->whereabouts);
+    __builtin_prefetch(group->whereabouts + 8);
+    uint32_t inside = SEARCH(rank_16)(group->heads, head, &tied);
+    if (QR_UNLIKELY(tied != 0))
+        return qr_inner_place(page, qr_inner_find_tied(page, key, g * QR_GROUP + inside, head));
+    inside -= inside != 0;
+    return (struct qr_inner_place){group, g, inside, head - group->heads[inside]};
+}
+
+SEARCH_TARGET static uint32_t SEARCH(inner_find)(const struct qr_page *page, const struct qr_key *key)
+{
+    struct qr_inner_place place = SEARCH(inner_place)(page, key);
+    return place.group_index * QR_GROUP + place.inside;
 }

@@ -86,8 +86,10 @@ int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t fro
     if (measure.size + room > LARGEST_BLOCK) return QUIRE_ERR_TOO_LARGE;
 
     size_t block_size;
-    void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, measure.size + room, op->use_reserve,
-                                 &block_size);
+    struct qr_arena *arena = op->tree->env->arena;
+    void *block = qr_arena_alloc(arena, &op->thread->cache, measure.size + room, op->use_reserve, &block_size);
+    if (block == NULL && room != 0) /* without an area it may fit a block like the one that it replaces */
+        block = qr_arena_alloc(arena, &op->thread->cache, measure.size, op->use_reserve, &block_size);
     if (block == NULL) return QUIRE_ERR_NO_MEMORY;
     ret_fresh->page = block;
     ret_fresh->dropped = plan->dropped;
@@ -177,7 +179,7 @@ int qr_consolidate(struct qr_op *op, struct qr_spot *spot)
     qr_counter_add(&op->thread->counters[QR_COUNTER_VERSIONS_COLLECTED], fresh.dropped);
     qr_retire_page(op, view.page);
     if (spot->parent_pid != QR_PID_NONE && !spot->by_sibling)
-        qr_inner_moved(qr_word_block(spot->parent_word), spot->parent_index, qr_whereabouts(op, fresh.page));
+        qr_child_moved(op, qr_word_block(spot->parent_word), spot->parent_index, fresh.page);
     spot->word = word;
     spot->page = fresh.page;
     return 0;

@@ -187,7 +187,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
         spot->pid = qr_inner_child(page, i);
         QR_STOP("descend.parent_loaded");
         const uint8_t *block;
-        spot->word = qr_load_child(op, page, i, &block);
+        spot->word = qr_load_child(op->tree, op->delta_bytes, qr_inner_place(page, i), &block);
         __builtin_prefetch(block + 64);
         child = (const struct qr_page *)(const void *)block;
     }
@@ -196,6 +196,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
 int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool below, struct qr_spot *ret_spot)
 {
     int result;
+    if (level == 0 && !below && qr_descend_plain(op, key, ret_spot)) return 0;
     do {
         result = descend_once(op, key, (struct descent){.level = level, .below = below}, ret_spot);
     } while (result == QR_RETRY);
@@ -205,6 +206,7 @@ int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool b
 int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot)
 {
     int result;
+    if (QR_LIKELY(qr_descend_plain(op, key, ret_spot))) return 0;
     do {
         result = descend_once(op, key, (struct descent){.blind = true}, ret_spot);
     } while (result == QR_RETRY);

@@ -38,13 +38,25 @@ static inline struct qr_leaf_view qr_view_of(qr_word word)
     return (struct qr_leaf_view){qr_word_block(word), qr_word_chain(word), qr_word_head_offset(word)};
 }
 
+/* The head delta of a block word; the block itself without a chain. */
+static inline const uint8_t *qr_word_head(qr_word word)
+{
+    return (const uint8_t *)qr_word_block(word) + (size_t)qr_word_head_offset(word) * QR_DELTA_UNIT;
+}
+
 /* ---- Whereabouts of children (page/inner.h) --------------------------------------------------------------------- */
 
-/* 0 if the block lies outside the arena's range or too far up. */
-static inline uint32_t qr_whereabouts(const struct qr_op *op, const void *block)
+/* The block part of the whereabouts: 0 if it lies outside the arena's range or too far up. */
+static inline uint64_t qr_whereabouts(const struct qr_op *op, const void *block)
 {
-    uint64_t units = (uint64_t)((const uint8_t *)block - op->tree->env->arena_start) / 64;
-    return units <= UINT32_MAX ? (uint32_t)units : 0;
+    return qr_where_block(op->tree->env->arena_start, block);
+}
+
+/* Child `index` of an inner page, installed or not, is this page now. */
+static inline void qr_child_moved(const struct qr_op *op, const struct qr_page *inner, uint32_t index,
+                                  const struct qr_page *child)
+{
+    qr_inner_moved(inner, index, qr_whereabouts(op, child) | qr_inner_fit(inner, index, child));
 }
 
 /* Asks for the lines that a search in a block begins with. */
@@ -60,29 +72,43 @@ static inline void qr_prefetch_block(const uint8_t *block)
  * The block is the word's. But if it is where the whereabouts say, it is taken from there: so the processor, which predicts
  * that they are right, need not wait for the word before it loads from the block. Nothing is read from the block before
  * the word has confirmed it, as far as the program goes; the empty asm keeps the compiler from using the word after all.
+ * delta_bytes: of the delta that is going to be written, 0: none.
  */
-static QR_ALWAYS_INLINE qr_word qr_load_child(const struct qr_op *op, const struct qr_page *page, uint32_t index,
-                                              const uint8_t **ret_block)
+static QR_ALWAYS_INLINE qr_word qr_load_child(const struct qr_tree *tree, uint32_t delta_bytes,
+                                              struct qr_inner_place place, const uint8_t **ret_block)
 {
-    const uint8_t *guess = op->tree->env->arena_start + (uint64_t)qr_inner_whereabouts(page, index) * 64;
+    const uint64_t where = qr_inner_place_whereabouts(place);
+    const uint8_t *guess = tree->env->arena_start + qr_where_block_offset(where);
     qr_prefetch_block(guess);
-    qr_word word = qr_map_load(qr_op_map(op), qr_inner_child(page, index));
+    if (delta_bytes == 0) { /* a reader */
+        uint64_t record = qr_where_record_offset(where, place.distance);
+        if (record != 0) {
+            __builtin_prefetch(guess + record);
+            __builtin_prefetch(guess + record + 64);
+            __builtin_prefetch(guess + record + 128);
+        }
+    }
+    qr_word word = qr_map_load(tree->env->map, qr_inner_place_child(place));
     const uint8_t *block = qr_word_block(word);
     if (QR_LIKELY(block == guess)) {
         __asm__("" : "+r"(guess));
         block = guess;
     } else {
         qr_prefetch_block(block);
+        qr_inner_place_moved(place, qr_where_block(tree->env->arena_start, block));
     }
-    if (qr_word_chain(word) != 0) {
-        const uint8_t *head = block + (size_t)qr_word_head_offset(word) * QR_DELTA_UNIT;
-        __builtin_prefetch(head);
-        /* A new delta will most likely lie behind the head, which is likely to be as large. */
-        for (uint32_t at = 0; at < op->delta_bytes; at += 64) __builtin_prefetch(head + op->delta_bytes + at, 1);
-    }
+    /* A new delta will most likely lie behind the head, which is likely to be as large. */
+    if (delta_bytes != 0 && qr_word_chain(word) != 0)
+        for (uint32_t at = 0; at < delta_bytes; at += 64) __builtin_prefetch(qr_word_head(word) + delta_bytes + at, 1);
     *ret_block = block;
     return word;
 }
+
+/* ---- read.c ----------------------------------------------------------------------------------------------------- */
+
+/* Goes down to the leaf that covers key, if the way is plain: every page on it resident, unsealed and not split
+ * meanwhile. False: ret_spot says nothing, go by qr_descend. The leaf may be a stub. */
+bool qr_descend_plain(const struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot);
 
 /* ---- descend.c -------------------------------------------------------------------------------------------------- */
 

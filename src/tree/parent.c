@@ -25,12 +25,21 @@ int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_
     return 0;
 }
 
+/* The whereabouts of a child that has changed its block, in an inner page that is not installed yet. */
+static void note_child(struct qr_op *op, const struct qr_page *inner, uint32_t index)
+{
+    qr_word word = qr_map_load(qr_op_map(op), qr_inner_child(inner, index));
+    if (qr_word_tag(word) == QR_WORD_HEAD) qr_child_moved(op, inner, index, qr_word_block(word));
+}
+
 int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
                      const struct qr_page_identity *identity)
 {
     struct qr_page *fresh;
     int result = qr_inner_new(op, entries, count, identity, &fresh);
     if (result != 0) return result;
+    for (uint32_t i = 0; i < count; i++)
+        if (entries[i].whereabouts == 0) note_child(op, fresh, i);
     qr_word expected = spot->word;
     QR_STOP("inner.built");
     if (!qr_map_cas(qr_op_map(op), spot->pid, &expected, qr_word_make(QR_WORD_HEAD, fresh, 0, 0))) {
@@ -38,7 +47,7 @@ int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct 
         return QR_RETRY;
     }
     if (spot->parent_pid != QR_PID_NONE && !spot->by_sibling)
-        qr_inner_moved(qr_word_block(spot->parent_word), spot->parent_index, qr_whereabouts(op, fresh));
+        qr_child_moved(op, qr_word_block(spot->parent_word), spot->parent_index, fresh);
     qr_retire_page(op, spot->page);
     return 0;
 }
@@ -79,7 +88,8 @@ static int post_once(struct qr_op *op, const struct qr_key *key, const struct qr
     struct qr_page_identity identity = qr_page_identity(page);
     qr_inner_entries(page, entries);
     memmove(entries + at + 2, entries + at + 1, (page->count - at - 1) * sizeof(*entries));
-    entries[at + 1] = (struct qr_inner_entry){low, right->pid, qr_whereabouts(op, right)};
+    entries[at].whereabouts = 0; /* both halves of the split have moved */
+    entries[at + 1] = (struct qr_inner_entry){.key = low, .child = right->pid};
     *ret_at_end = identity.high_infinite && at + 1 == page->count;
     result = qr_inner_replace(op, parent, entries, page->count + 1, &identity);
     qr_free(entries);

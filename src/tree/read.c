@@ -1,19 +1,11 @@
 /*
- * read.c: point lookups, one at a time and interleaved.
+ * read.c: point lookups, one at a time and interleaved, and the plain way down for writers.
  *
  * Layer 4. Linearization point of a lookup: the load of the leaf's mapping word whose page covers the key. The words of
  * the pages above only have to lead there.
  */
+#include "page/search_isa.h"
 #include "tree/internal.h"
-
-/* Lines of a page that a search will want, asked for as soon as its address is known. */
-static inline void prefetch_page(qr_word word)
-{
-    const uint8_t *block = qr_word_block(word);
-    qr_prefetch_block(block);
-    if (qr_word_chain(word) != 0)
-        __builtin_prefetch(block + (size_t)qr_word_head_offset(word) * QR_DELTA_UNIT);
-}
 
 static inline void set_value(struct quire_value *ret_value, const struct qr_page *page, const uint8_t *record)
 {
@@ -24,16 +16,57 @@ static inline void set_value(struct quire_value *ret_value, const struct qr_page
     ret_value->version = qr_record_version(record, caller);
 }
 
-/* Searches a leaf that is all there. */
-static inline int search_leaf(const struct qr_page *page, qr_word word, const struct qr_key *key, uint64_t version,
-                              struct quire_value *ret_value)
+enum lane { LANE_DOWN, LANE_LEAF, LANE_SLOW };
+
+/* ---- The plain way ---------------------------------------------------------------------------------------------- */
+
+#define FIND(name) name##_plain
+#define FIND_TARGET QR_TARGET_PLAIN
+#include "tree/find_body.h"
+#undef FIND
+#undef FIND_TARGET
+
+#if QR_SEARCH_X86
+#define FIND(name) name##_avx2
+#define FIND_TARGET QR_TARGET_AVX2
+#include "tree/find_body.h"
+#undef FIND
+#undef FIND_TARGET
+
+#define FIND(name) name##_avx512
+#define FIND_TARGET QR_TARGET_AVX512
+#include "tree/find_body.h"
+#undef FIND
+#undef FIND_TARGET
+
+/* Calls the function for the instruction set in use. */
+#define DISPATCH(name, ...)                                                                                            \
+    (qr_search_isa() == QR_SEARCH_AVX512 ? name##_avx512(__VA_ARGS__)                                                  \
+     : qr_search_isa() == QR_SEARCH_AVX2 ? name##_avx2(__VA_ARGS__)                                                    \
+                                         : name##_plain(__VA_ARGS__))
+#else
+#define DISPATCH(name, ...) name##_plain(__VA_ARGS__)
+#endif
+
+int qr_tree_find_plain(const struct qr_tree *tree, const void *key, size_t key_size, uint64_t version,
+                       struct quire_value *ret_value)
 {
-    struct qr_leaf_view view = {page, qr_word_chain(word), qr_word_head_offset(word)};
-    const uint8_t *record = qr_leaf_find(&view, key, version);
-    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return QUIRE_NOT_FOUND;
-    set_value(ret_value, view.page, record);
-    return 0;
+    return DISPATCH(find, tree, key, key_size, version, ret_value);
 }
+
+bool qr_descend_plain(const struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot)
+{
+    return DISPATCH(descend, op->tree, op->delta_bytes, key, ret_spot);
+}
+
+void qr_tree_find_many(const struct qr_tree *tree, const struct qr_key *keys, uint32_t count, uint64_t version,
+                       struct quire_value *ret_values, int *ret_results)
+{
+    QR_ASSERT(count <= QR_FIND_BATCH);
+    DISPATCH(find_many, tree, keys, count, version, ret_values, ret_results);
+}
+
+/* ---- Any other way ---------------------------------------------------------------------------------------------- */
 
 /* Whether what a stub says of the key is all there is to say: its records are newer than those of the image. A caller's
  * version may be topped by one in the image, unless it is the very version asked for. */
@@ -46,7 +79,6 @@ static bool stub_decides(struct qr_op *op, qr_word word, const struct qr_key *ke
     return !op->tree->settings.caller_versions || qr_record_version(record, true) == version;
 }
 
-/* Any way down but the plain one. */
 static QR_NOINLINE int find_slow(struct qr_op *op, const struct qr_key *key, uint64_t version,
                                  struct quire_value *ret_value)
 {
@@ -58,88 +90,15 @@ static QR_NOINLINE int find_slow(struct qr_op *op, const struct qr_key *key, uin
             result = qr_join(op, &spot);
     } while (result == QR_RETRY);
     if (result != 0) return result;
-    return search_leaf(spot.page, spot.word, key, version, ret_value);
+    struct qr_leaf_view view = qr_view_of(spot.word);
+    const uint8_t *record = qr_leaf_find(&view, key, version);
+    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return QUIRE_NOT_FOUND;
+    set_value(ret_value, view.page, record);
+    return 0;
 }
 
 int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, struct quire_value *ret_value)
 {
-    qr_word word = qr_map_load(qr_op_map(op), op->tree->root);
-    const uint8_t *block = qr_word_block(word);
-    for (;;) {
-        if (QR_UNLIKELY(qr_word_tag(word) != QR_WORD_HEAD)) return find_slow(op, key, version, ret_value);
-        const struct qr_page *page = (const struct qr_page *)(const void *)block;
-        if (QR_UNLIKELY(qr_page_key_beyond(page, key))) return find_slow(op, key, version, ret_value);
-        if (page->kind == QR_PAGE_LEAF) {
-            if (QR_UNLIKELY((page->flags & QR_PAGE_STUB) != 0)) return find_slow(op, key, version, ret_value);
-            QR_STOP("find.leaf_loaded");
-            return search_leaf(page, word, key, version, ret_value);
-        }
-        QR_STOP("find.parent_loaded");
-        word = qr_load_child(op, page, qr_inner_find(page, key), &block);
-    }
-}
-
-/* ---- Many at once ----------------------------------------------------------------------------------------------- */
-
-/* One level for all: from words to child ids, asking for the words; then the words, asking for the pages. A lookup that
- * has reached its leaf, or must go the slow way, waits. */
-enum lane { LANE_DOWN, LANE_LEAF, LANE_SLOW };
-
-static bool step_lanes(struct qr_op *op, const struct qr_key *keys, uint32_t count, qr_word *words, uint8_t *lanes)
-{
-    const struct qr_map *map = qr_op_map(op);
-    uint64_t pids[QR_FIND_BATCH];
-    bool more = false;
-
-    for (uint32_t i = 0; i < count; i++) {
-        if (lanes[i] != LANE_DOWN) continue;
-        if (QR_UNLIKELY(qr_word_tag(words[i]) != QR_WORD_HEAD)) {
-            lanes[i] = LANE_SLOW;
-            continue;
-        }
-        const struct qr_page *page = qr_word_block(words[i]);
-        if (QR_UNLIKELY(qr_page_key_beyond(page, &keys[i]))) {
-            lanes[i] = LANE_SLOW;
-        } else if (page->kind == QR_PAGE_LEAF) {
-            lanes[i] = (page->flags & QR_PAGE_STUB) != 0 ? LANE_SLOW : LANE_LEAF;
-        } else {
-            uint32_t index = qr_inner_find(page, &keys[i]);
-            pids[i] = qr_inner_child(page, index);
-            qr_map_prefetch(map, pids[i]);
-            qr_prefetch_block(op->tree->env->arena_start + (uint64_t)qr_inner_whereabouts(page, index) * 64);
-            more = true;
-        }
-    }
-    if (!more) return false;
-    for (uint32_t i = 0; i < count; i++) {
-        if (lanes[i] != LANE_DOWN) continue;
-        words[i] = qr_map_load(map, pids[i]);
-        prefetch_page(words[i]);
-    }
-    return true;
-}
-
-void qr_tree_find_many(struct qr_op *op, const struct qr_key *keys, uint32_t count, uint64_t version,
-                       struct quire_value *ret_values, int *ret_results)
-{
-    qr_word words[QR_FIND_BATCH];
-    uint8_t lanes[QR_FIND_BATCH];
-    qr_word root = qr_map_load(qr_op_map(op), op->tree->root);
-
-    QR_ASSERT(count <= QR_FIND_BATCH);
-    for (uint32_t i = 0; i < count; i++) {
-        words[i] = root;
-        lanes[i] = LANE_DOWN;
-    }
-    while (step_lanes(op, keys, count, words, lanes)) {
-    }
-    for (uint32_t i = 0; i < count; i++) { /* records: the fingerprints are there, ask for what they point at */
-        if (lanes[i] != LANE_LEAF) continue;
-        struct qr_leaf_view view = qr_view_of(words[i]);
-        qr_leaf_prefetch_match(&view, &keys[i]);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        ret_results[i] = QR_RETRY;
-        if (lanes[i] == LANE_LEAF) ret_results[i] = search_leaf(qr_word_block(words[i]), words[i], &keys[i], version, &ret_values[i]);
-    }
+    int result = qr_tree_find_plain(op->tree, key->data, key->size, version, ret_value);
+    return QR_LIKELY(result != QR_RETRY) ? result : find_slow(op, key, version, ret_value);
 }

@@ -137,8 +137,8 @@ static int build_inner_halves(struct qr_op *op, const struct qr_spot *spot, bool
 static int install_root(struct qr_op *op, struct qr_spot *spot, const struct halves *h)
 {
     struct qr_page_identity identity = qr_page_identity(spot->page);
-    struct qr_inner_entry entries[2] = {{{NULL, 0}, h->left_pid, qr_whereabouts(op, h->left)},
-                                        {qr_page_low(h->right), h->right_pid, qr_whereabouts(op, h->right)}};
+    struct qr_inner_entry entries[2] = {{.child = h->left_pid},
+                                        {.key = qr_page_low(h->right), .child = h->right_pid}};
     identity.level++;
     identity.max_lsn = h->right->max_lsn;
     set_private(op, h->left_pid, h->left);

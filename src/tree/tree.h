@@ -134,6 +134,10 @@ void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread);
  */
 int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, struct quire_value *ret_value);
 
+/* The same if nothing is out of the ordinary on the way: 0, QUIRE_NOT_FOUND; QR_RETRY: ask qr_tree_find. */
+int qr_tree_find_plain(const struct qr_tree *tree, const void *key, size_t key_size, uint64_t version,
+                       struct quire_value *ret_value);
+
 /* Lookups that qr_tree_find_many interleaves at a time. */
 #define QR_FIND_BATCH 16u
 
@@ -141,7 +145,7 @@ int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, s
  * As qr_tree_find for count <= QR_FIND_BATCH keys, their memory latencies overlapped. ret_results[i]: 0, QUIRE_NOT_FOUND,
  * or QR_RETRY: not to be had this way, ask singly.
  */
-void qr_tree_find_many(struct qr_op *op, const struct qr_key *keys, uint32_t count, uint64_t version,
+void qr_tree_find_many(const struct qr_tree *tree, const struct qr_key *keys, uint32_t count, uint64_t version,
                        struct quire_value *ret_values, int *ret_results);
 
 /* A leaf found for a scan. */

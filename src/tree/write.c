@@ -216,7 +216,7 @@ static int write_consolidated(struct attempt *a)
     result = install_leaf(a, &fresh, &bounds);
     if (result != 0) return result;
     if (a->spot.parent_pid != QR_PID_NONE && !a->spot.by_sibling)
-        qr_inner_moved(qr_word_block(a->spot.parent_word), a->spot.parent_index, qr_whereabouts(op, fresh.page));
+        qr_child_moved(op, qr_word_block(a->spot.parent_word), a->spot.parent_index, fresh.page);
 
     /* The write is done; what follows may fail and be made up for later. */
     op->use_reserve = true;

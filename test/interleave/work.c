@@ -97,7 +97,7 @@ const struct window windows[] = {
     {"write.decided", put_once, WINDOW_VISIBLE | WINDOW_SLOT},
     {"write.leaf_reserved", put_again, WINDOW_INVISIBLE | WINDOW_SLOT},
     {"write.blind_reserved", put_dropped, WINDOW_INVISIBLE | WINDOW_SLOT | WINDOW_STORE},
-    {"descend.parent_loaded", put_once, WINDOW_INVISIBLE},
+    {"find.parent_loaded", put_once, WINDOW_INVISIBLE},
     {"descend.parent_loaded", put_dropped, WINDOW_INVISIBLE | WINDOW_STORE},
     {"find.parent_loaded", get_once, 0},
     {"find.leaf_loaded", get_once, 0},

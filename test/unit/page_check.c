@@ -157,6 +157,7 @@ DAMAGE(bounds, exchange(bytes_at(page, page->low_offset), bytes_at(page, page->h
 DAMAGE(bound_skip, page->bound_skip--)
 DAMAGE(high_head, page->high_head++)
 DAMAGE(prefix_size, page->prefix_size = 0; page->bound_skip = 0)
+DAMAGE(prefix_mask, page->prefix_mask ^= (uint64_t)1 << 63)
 DAMAGE(prefix, page->prefix[1] = 'E')
 DAMAGE(prefix_padding, page->prefix[15] = 1)
 DAMAGE(max_lsn, page->max_lsn = 22)
@@ -271,6 +272,8 @@ Test(page_check, bounds_and_prefix)
     expect_wrong(EMPTY, "bound_skip is not what the bounds share", damage_bound_skip);
     expect_wrong(INNER, "head of the high key is wrong", damage_high_head);
     expect_wrong(EMPTY, "bound_skip is not what the bounds share", damage_prefix_size);
+    expect_wrong(INNER, "prefix_mask is not that of prefix_size", damage_prefix_mask);
+    expect_wrong(UNIFORM, "prefix_mask is not that of prefix_size", damage_prefix_mask);
     expect_wrong(UNIFORM, "bytes of the prefix are wrong", damage_prefix);
     expect_wrong(EMPTY, "bytes of the prefix are wrong", damage_prefix);
     expect_wrong(INNER, "bytes of the prefix are wrong", damage_prefix);
