@@ -1,8 +1,8 @@
 /*
  * maintain.c: memory that comes back, the background threads, and quire_maintain.
  *
- * Layer 6. The background threads reclaim what writers retire. quire_maintain walks all trees, slice by slice, until a
- * whole pass has changed nothing.
+ * Layer 6. quire_maintain walks all trees, slice by slice, until a whole pass has changed nothing. The background
+ * threads reclaim what writers retire, and do the same walk when writers rest.
  */
 #include "db/db.h"
 
@@ -10,6 +10,7 @@
 #define LEAVES_AT_ONCE 16u
 #define IDLE_US 50000u
 #define BUSY_US 1000u
+#define REST_NS 20000000u /* writers rest when nothing was written for so long */
 #define ROUND_BYTES ((uint64_t)4 << 20) /* a round interrupts every processor: it should be worth it */
 #define ROUND_LATEST_NS 20000000u       /* what was retired waits no longer than this for a round */
 
@@ -90,6 +91,103 @@ void qr_db_after_write(struct quire *db, struct qr_thread *thread)
     if (!qr_epoch_inside(thread)) slow_writer(db, thread);
 }
 
+/* ---- quire_maintain --------------------------------------------------------------------------------------------- */
+
+void qr_db_maintain_init(struct quire *db)
+{
+    pthread_mutex_init(&db->maintain.mutex, NULL);
+    db->maintain.clean_mark = UINT64_MAX;
+}
+
+void qr_db_maintain_done(struct quire *db)
+{
+    qr_walk_done(&db->maintain.walk);
+    pthread_mutex_destroy(&db->maintain.mutex);
+}
+
+/* A number that changes whenever something was written, or a snapshot was taken or released. */
+static uint64_t work_mark(struct quire *db)
+{
+    /* order: txn.generation.read pairs with txn.generation.raise */
+    uint64_t snapshots = atomic_load_explicit(&db->snapshots.generation, memory_order_seq_cst);
+    uint64_t open = qr_db_open_count(&db->snapshots_open); /* changes when one is released */
+    uint64_t safe = 0;
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
+    for (uint32_t i = 0; i < count; i++) safe += qr_tree_safe_version(&handles[i]->tree);
+    return qr_log_tail(&db->log) * 31 + snapshots * 7 + open + safe * 13;
+}
+
+/* Some leaves of the tree in hand. 0: go on; QUIRE_END: a pass over all trees has ended. */
+static int walk_some(struct quire *db, struct qr_thread *thread, bool use_reserve)
+{
+    struct qr_maintain_state *m = &db->maintain;
+    struct qr_op op;
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
+    if (m->tree_index >= count) return QUIRE_END;
+    int result = qr_epoch_prepare(thread);
+    if (result != 0) return result;
+    qr_op_init(&op, &handles[m->tree_index]->tree, thread);
+    op.use_reserve = use_reserve;
+    bool again;
+    qr_epoch_enter(thread);
+    do {
+        result = qr_tree_maintain(&op, &m->walk, LEAVES_AT_ONCE, &m->changes);
+        again = result == QR_FETCH;
+        if (again) result = qr_db_fetch(db, &op);
+    } while (again && result == 0);
+    qr_epoch_exit(thread);
+    qr_op_done(&op);
+    if (result != QUIRE_END) return result;
+    m->tree_index++;
+    return 0;
+}
+
+/* Under the mutex. use_reserve: at the memory limit too, for what it brings; then the reserve is not there for deletions
+ * meanwhile. */
+static int slice(struct quire *db, struct qr_thread *thread, bool use_reserve)
+{
+    struct qr_maintain_state *m = &db->maintain;
+    uint64_t end_ns = qr_clock_ns() + SLICE_NS;
+    if (!m->in_pass && m->clean_mark == work_mark(db)) {
+        if (qr_epoch_guards_open(db->epoch) == 0 && reclaim(db, thread)) return QUIRE_MORE;
+        qr_arena_trim(db->arena);
+        return 0;
+    }
+    do {
+        if (!m->in_pass) {
+            m->in_pass = true;
+            m->tree_index = 0;
+            m->changes = 0;
+            m->pass_mark = work_mark(db);
+        }
+        int result = walk_some(db, thread, use_reserve);
+        if (result == QUIRE_END) {
+            m->in_pass = false;
+            if (m->changes == 0) m->clean_mark = m->pass_mark;
+            return QUIRE_MORE;
+        }
+        if (result == QUIRE_ERR_NO_MEMORY && qr_epoch_guards_open(db->epoch) == 0 && reclaim(db, thread))
+            return QUIRE_MORE; /* the same leaves again, with what has come back */
+        if (result != 0) return result;
+    } while (qr_clock_ns() < end_ns);
+    if (!has_threads(db) && qr_epoch_guards_open(db->epoch) == 0) reclaim(db, thread);
+    return QUIRE_MORE;
+}
+
+int quire_maintain(struct quire *db)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (qr_epoch_inside(thread)) return qr_db_fail(thread, QUIRE_ERR_BUSY, "the thread holds a guard");
+    pthread_mutex_lock(&db->maintain.mutex);
+    result = slice(db, thread, true);
+    pthread_mutex_unlock(&db->maintain.mutex);
+    return result >= 0 ? result : qr_db_fail(thread, result, "%s", quire_strerror(result));
+}
+
 /* ---- Background threads ----------------------------------------------------------------------------------------- */
 
 /* Whether a round is due: much has been retired, or the last round was some time ago. */
@@ -101,10 +199,36 @@ static bool round_is_due(struct quire *db, uint64_t last_ns)
     return qr_clock_ns() - last_ns >= ROUND_LATEST_NS && qr_epoch_retired_bytes(db->epoch) != 0;
 }
 
+/* What a background thread remembers of writers. */
+struct rest {
+    uint64_t tail;         /* of the log, when it was seen to have moved last */
+    uint64_t since_ns;     /* when that was */
+    uint64_t settled_mark; /* of a time when nothing was left to do */
+};
+
+/* A slice of maintenance, if writers rest. Whether there is more to do. */
+static bool maintain_at_rest(struct quire *db, struct qr_thread *thread, struct rest *rest)
+{
+    uint64_t tail = qr_log_tail(&db->log);
+    uint64_t now = qr_clock_ns();
+    if (tail != rest->tail) {
+        rest->tail = tail;
+        rest->since_ns = now;
+    }
+    uint64_t mark = work_mark(db);
+    if (now - rest->since_ns < REST_NS || mark == rest->settled_mark) return false;
+    if (pthread_mutex_trylock(&db->maintain.mutex) != 0) return false; /* a caller of quire_maintain does it */
+    int result = slice(db, thread, false);
+    pthread_mutex_unlock(&db->maintain.mutex);
+    if (result != QUIRE_MORE) rest->settled_mark = mark;
+    return result == QUIRE_MORE;
+}
+
 static void *background(void *argument)
 {
     struct quire *db = argument;
     struct qr_thread *thread = qr_thread_self(db->epoch);
+    struct rest rest = {.settled_mark = UINT64_MAX};
     uint64_t pause_us = BUSY_US;
     uint64_t last_ns = 0;
     for (;;) {
@@ -117,6 +241,7 @@ static void *background(void *argument)
             reclaim(db, thread);
             last_ns = qr_clock_ns();
         }
+        if (thread != NULL && maintain_at_rest(db, thread, &rest)) busy = true;
         /* Idle, it looks less and less often. */
         pause_us = busy ? BUSY_US : qr_min(pause_us + pause_us / 4, IDLE_US);
         qr_event_wait(&db->wake, seen, pause_us);
@@ -148,99 +273,4 @@ void qr_db_background_stop(struct quire *db)
     db->thread_count = 0;
     qr_free(db->threads);
     db->threads = NULL;
-}
-
-/* ---- quire_maintain --------------------------------------------------------------------------------------------- */
-
-void qr_db_maintain_init(struct quire *db)
-{
-    pthread_mutex_init(&db->maintain.mutex, NULL);
-    db->maintain.clean_mark = UINT64_MAX;
-}
-
-void qr_db_maintain_done(struct quire *db)
-{
-    qr_walk_done(&db->maintain.walk);
-    pthread_mutex_destroy(&db->maintain.mutex);
-}
-
-/* A number that changes whenever something was written, or a snapshot was taken or released. */
-static uint64_t work_mark(struct quire *db)
-{
-    /* order: txn.generation.read pairs with txn.generation.raise */
-    uint64_t snapshots = atomic_load_explicit(&db->snapshots.generation, memory_order_seq_cst);
-    uint64_t open = qr_db_open_count(&db->snapshots_open); /* changes when one is released */
-    uint64_t safe = 0;
-    uint32_t count;
-    struct quire_tree **handles = qr_db_handles(db, &count);
-    for (uint32_t i = 0; i < count; i++) safe += qr_tree_safe_version(&handles[i]->tree);
-    return qr_log_tail(&db->log) * 31 + snapshots * 7 + open + safe * 13;
-}
-
-/* Some leaves of the tree in hand. 0: go on; QUIRE_END: a pass over all trees has ended. */
-static int walk_some(struct quire *db, struct qr_thread *thread)
-{
-    struct qr_maintain_state *m = &db->maintain;
-    struct qr_op op;
-    uint32_t count;
-    struct quire_tree **handles = qr_db_handles(db, &count);
-    if (m->tree_index >= count) return QUIRE_END;
-    int result = qr_epoch_prepare(thread);
-    if (result != 0) return result;
-    qr_op_init(&op, &handles[m->tree_index]->tree, thread);
-    bool again;
-    qr_epoch_enter(thread);
-    do {
-        result = qr_tree_maintain(&op, &m->walk, LEAVES_AT_ONCE, &m->changes);
-        again = result == QR_FETCH;
-        if (again) result = qr_db_fetch(db, &op);
-    } while (again && result == 0);
-    qr_epoch_exit(thread);
-    qr_op_done(&op);
-    if (result != QUIRE_END) return result;
-    m->tree_index++;
-    return 0;
-}
-
-/* Under the mutex. */
-static int slice(struct quire *db, struct qr_thread *thread)
-{
-    struct qr_maintain_state *m = &db->maintain;
-    uint64_t end_ns = qr_clock_ns() + SLICE_NS;
-    if (!m->in_pass && m->clean_mark == work_mark(db)) {
-        if (qr_epoch_guards_open(db->epoch) == 0 && reclaim(db, thread)) return QUIRE_MORE;
-        qr_arena_trim(db->arena);
-        return 0;
-    }
-    do {
-        if (!m->in_pass) {
-            m->in_pass = true;
-            m->tree_index = 0;
-            m->changes = 0;
-            m->pass_mark = work_mark(db);
-        }
-        int result = walk_some(db, thread);
-        if (result == QUIRE_END) {
-            m->in_pass = false;
-            if (m->changes == 0) m->clean_mark = m->pass_mark;
-            return QUIRE_MORE;
-        }
-        if (result == QUIRE_ERR_NO_MEMORY && qr_epoch_guards_open(db->epoch) == 0 && reclaim(db, thread))
-            return QUIRE_MORE; /* the same leaves again, with what has come back */
-        if (result != 0) return result;
-    } while (qr_clock_ns() < end_ns);
-    if (!has_threads(db) && qr_epoch_guards_open(db->epoch) == 0) reclaim(db, thread);
-    return QUIRE_MORE;
-}
-
-int quire_maintain(struct quire *db)
-{
-    struct qr_thread *thread = NULL;
-    int result = qr_db_begin(db, &thread);
-    if (result != 0) return result;
-    if (qr_epoch_inside(thread)) return qr_db_fail(thread, QUIRE_ERR_BUSY, "the thread holds a guard");
-    pthread_mutex_lock(&db->maintain.mutex);
-    result = slice(db, thread);
-    pthread_mutex_unlock(&db->maintain.mutex);
-    return result >= 0 ? result : qr_db_fail(thread, result, "%s", quire_strerror(result));
 }

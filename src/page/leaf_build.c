@@ -268,10 +268,9 @@ static uint32_t index_at_byte(const struct qr_plan *plan, uint64_t target)
     return plan->count == 0 ? 0 : plan->count - 1;
 }
 
-uint32_t qr_plan_split_index(const struct qr_plan *plan, bool near_end)
+uint32_t qr_plan_split_index(const struct qr_plan *plan, uint64_t left_bytes)
 {
     if (plan->count < 2) return 0;
-    uint64_t target = near_end ? plan->bytes - plan->bytes / 16 : plan->bytes / 2;
-    uint32_t i = index_at_byte(plan, target);
+    uint32_t i = index_at_byte(plan, left_bytes);
     return nearest_boundary(plan, i == 0 ? 1 : i);
 }

@@ -105,9 +105,9 @@ uint8_t *qr_plan_write(const struct qr_plan *plan, const struct qr_leaf_measure 
                        void *block, size_t block_size);
 
 /*
- * Where to split: the index of the first record of the right page, at a boundary between keys; 0 if all records have
- * one key. near_end: the page grows at its right end, so the left page is left nearly full.
+ * Where to split: the index of the first record of the right page, at the boundary between keys that is nearest to the
+ * record in which byte `left_bytes` of all records lies; 0 if all records have one key.
  */
-uint32_t qr_plan_split_index(const struct qr_plan *plan, bool near_end);
+uint32_t qr_plan_split_index(const struct qr_plan *plan, uint64_t left_bytes);
 
 #endif

@@ -304,6 +304,18 @@ static const struct qr_page *child_page(struct qr_op *op, const struct qr_page *
     return qr_word_tag(word) == QR_WORD_HEAD ? qr_word_block(word) : NULL;
 }
 
+/* Whether the pages of a merge can be had: a merge that is begun and not finished hampers others. What was asked for goes
+ * into the thread's own cache, from where the merge takes it. */
+static bool has_memory(struct qr_op *op, uint64_t size)
+{
+    struct qr_arena *arena = op->tree->env->arena;
+    size_t block_size;
+    void *block = qr_arena_alloc(arena, &op->thread->cache, size, true, &block_size);
+    if (block == NULL) return false;
+    qr_arena_free(arena, &op->thread->cache, block, block_size);
+    return true;
+}
+
 /* Step 1, one try. QUIRE_NOT_FOUND: not to be merged now. */
 static int mark_once(struct qr_op *op, const struct qr_spot *parent, uint32_t index)
 {
@@ -317,6 +329,8 @@ static int mark_once(struct qr_op *op, const struct qr_spot *parent, uint32_t in
     const struct qr_page *right = child_page(op, page, index);
     if (left == NULL || right == NULL || !qr_policy_fit(op->tree, left, right)) return QUIRE_NOT_FOUND;
 
+    if (!has_memory(op, (uint64_t)left->block_size + right->block_size) || !has_memory(op, page->block_size * 2ull))
+        return QUIRE_ERR_NO_MEMORY;
     struct qr_inner_entry *entries = qr_malloc(page->count * sizeof(*entries));
     if (entries == NULL) return QUIRE_ERR_NO_MEMORY;
     struct qr_page_identity identity = qr_page_identity(page);

@@ -108,6 +108,8 @@ static int maintain_leaf(struct qr_op *op, struct qr_walk *walk, uint64_t *chang
     result = qr_consolidate(op, &spot);
     if (result == 0) (*changes)++;
     if (result == QR_RETRY) return 0; /* somebody writes there: look again */
+    if (result == QUIRE_NOT_FOUND && spot.parent_pid != QR_PID_NONE && !spot.by_sibling)
+        qr_child_moved(op, qr_word_block(spot.parent_word), spot.parent_index, spot.page); /* what was lost by others */
     if (result != 0 && result != QUIRE_NOT_FOUND) return result;
 
     *ret_end = (spot.page->flags & QR_PAGE_HIGH_INFINITE) != 0;
@@ -132,7 +134,6 @@ int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, ui
         if (!walk_to(walk, (struct quire_slice){0})) return QUIRE_ERR_NO_MEMORY;
         walk->started = true;
     }
-    op->use_reserve = true;
     for (uint32_t i = 0; i < leaves; i++) {
         bool end = false;
         int result = maintain_leaf(op, walk, ret_changes, &end);

@@ -265,8 +265,9 @@ static void fill(struct world *world)
 {
     static const uint32_t counts[WORLD_SIZE_COUNT] = {10, 40, WORLD_KEYS};
     world->key_count = counts[world->size];
-    for (uint32_t i = 0; i < world->key_count; i += 2)
-        world_put(world, i);
+    /* Downwards: leaves that are filled upwards have no room for deltas. */
+    for (uint32_t i = (world->key_count + 1) / 2; i-- > 0;)
+        world_put(world, i * 2);
     maintain(world);
 }
 

@@ -473,7 +473,8 @@ const char *split_index_differs(const struct qr_plan *plan, const struct record_
     if (plan->bytes != all || plan->count != sorted->count)
         return "plan counts other records or bytes";
     for (int near_end = 0; near_end < 2; near_end++) {
-        uint32_t at = qr_plan_split_index(plan, near_end != 0);
+        uint64_t target = near_end ? all - all / 16 : all / 2;
+        uint32_t at = qr_plan_split_index(plan, target);
         if (!any && at != 0)
             return "a single key is split";
         if (!any)
@@ -481,7 +482,6 @@ const char *split_index_differs(const struct qr_plan *plan, const struct record_
         if (!is_boundary(sorted, at))
             return "a split that is not between keys";
         /* No further from the ideal byte than the versions of the key in which that lies. */
-        uint64_t target = near_end ? all - all / 16 : all / 2;
         uint32_t from = 0, to = 0;
         while (to < sorted->count && bytes_of(plan, sorted, 0, to) <= target) {
             from = to++;

@@ -126,7 +126,7 @@ static void split_and_merge(struct life *life)
     uint64_t bounds[3];
     qr_plan_init(&plan, life->shape.caller, life->shape.align_log2);
     cr_assert(qr_plan_add_leaf(&plan, &life->leaf.view, NULL, &everything));
-    uint32_t at = qr_plan_split_index(&plan, random_chance(&life->random, 30));
+    uint32_t at = qr_plan_split_index(&plan, plan.bytes / 16 * (random_chance(&life->random, 30) ? 15 : 8));
     if (at != 0) {
         struct record_list lists[2] = {{0}, {0}};
         struct leaf_shape shapes[2] = {life->shape, life->shape};
