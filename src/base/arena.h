@@ -109,6 +109,12 @@ void qr_arena_charge(struct qr_arena *arena, int64_t delta_bytes);
 bool qr_arena_over(const struct qr_arena *arena, unsigned percent);
 
 /*
+ * Takes a chunk and has the operating system put memory behind it, so that nobody who carves it waits for that, unless
+ * about `enough` are ready. True if it did.
+ */
+bool qr_arena_prepare(struct qr_arena *arena, unsigned enough);
+
+/*
  * Returns chunks of which every block is in the depot to the operating system; gives the number of bytes. Blocks in the
  * caches of other threads are not seen. Costs a visit to every free block; one trim at a time, a second caller gets
  * 0 at once.

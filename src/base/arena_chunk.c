@@ -140,6 +140,8 @@ void qr_arena_partial_give(struct qr_arena *arena, char *begin, char *end)
     QR_ASSERT(begin < end);
     QR_ASSERT(end == chunk_memory(arena, number) + arena->chunk_bytes);
     chunk->carved_bytes = (uint32_t)(begin - chunk_memory(arena, number));
+    /* relaxed: a count by which others decide whether to prepare more */
+    atomic_fetch_add_explicit(&arena->partial_count, 1, memory_order_relaxed);
     qr_arena_stack_push(&arena->partial_chunks, arena->chunks, sizeof(*chunk), number);
 }
 
@@ -149,6 +151,8 @@ char *qr_arena_partial_take(struct qr_arena *arena, char **ret_end)
 
     if (number == 0)
         return NULL;
+    /* relaxed: as above */
+    atomic_fetch_sub_explicit(&arena->partial_count, 1, memory_order_relaxed);
     *ret_end = chunk_memory(arena, number) + arena->chunk_bytes;
     return chunk_memory(arena, number) + chunk_at(arena, number)->carved_bytes;
 }
@@ -214,6 +218,25 @@ taken:
 charged:
     subtract(&arena->total_bytes, arena->chunk_bytes);
     return NULL;
+}
+
+bool qr_arena_prepare(struct qr_arena *arena, unsigned enough)
+{
+#ifdef MADV_POPULATE_WRITE
+    /* relaxed: one chunk more or less makes no difference */
+    if (atomic_load_explicit(&arena->partial_count, memory_order_relaxed) >= enough)
+        return false;
+    char *chunk = qr_arena_chunk_take(arena, false);
+    if (chunk == NULL)
+        return false;
+    (void)madvise(chunk, arena->chunk_bytes, MADV_POPULATE_WRITE); /* refused by old kernels: it is only slower then */
+    qr_arena_partial_give(arena, chunk, chunk + arena->chunk_bytes);
+    return true;
+#else
+    (void)arena;
+    (void)enough;
+    return false;
+#endif
 }
 
 void qr_arena_chunk_return(struct qr_arena *arena, uint32_t number)

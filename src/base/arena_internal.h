@@ -107,7 +107,8 @@ struct qr_arena {
     _Atomic(struct qr_arena_stray *) strays;
 
     struct qr_arena_stack free_chunks;    /* unused ones */
-    struct qr_arena_stack partial_chunks; /* left by threads that ended, with room at their ends */
+    struct qr_arena_stack partial_chunks; /* with room at their ends: left by threads that ended, or prepared */
+    _Atomic uint32_t partial_count;       /* about as many as lie there */
     struct qr_arena_stack empty_magazines;
     struct qr_arena_stack depot[QR_ARENA_CLASS_COUNT];
 };
@@ -153,7 +154,7 @@ void qr_arena_unreserve(struct qr_arena *arena);
 bool qr_arena_charge_within(struct qr_arena *arena, uint64_t size_bytes, bool use_reserve);
 /* An unused chunk for the caller to carve, or NULL. */
 char *qr_arena_chunk_take(struct qr_arena *arena, bool use_reserve);
-/* The rest of a chunk, at least one unit of 64 bytes, for somebody else to carve. */
+/* The rest of a chunk, at least one unit of 64 bytes, for others to carve. */
 void qr_arena_partial_give(struct qr_arena *arena, char *begin, char *end);
 /* Such a rest, or NULL. */
 char *qr_arena_partial_take(struct qr_arena *arena, char **ret_end);

@@ -48,6 +48,8 @@ static void put_back_partial(struct qr_arena *arena, uint32_t first)
         number = atomic_load_explicit(&chunk->next, memory_order_relaxed);
         if (chunk->trim_bytes < arena->chunk_bytes)
             qr_arena_stack_push(&arena->partial_chunks, arena->chunks, sizeof(*chunk), this_number);
+        else /* relaxed: as in qr_arena_partial_give */
+            atomic_fetch_sub_explicit(&arena->partial_count, 1, memory_order_relaxed);
     }
 }
 

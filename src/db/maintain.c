@@ -2,7 +2,7 @@
  * maintain.c: memory that comes back, the background threads, and quire_maintain.
  *
  * Layer 6. quire_maintain walks all trees, slice by slice, until a whole pass has changed nothing. The background
- * threads reclaim what writers retire, and do the same walk when writers rest.
+ * threads reclaim what writers retire, prepare memory for them, and do the same walk when they rest.
  */
 #include "db/db.h"
 
@@ -199,6 +199,21 @@ static bool round_is_due(struct quire *db, uint64_t last_ns)
     return qr_clock_ns() - last_ns >= ROUND_LATEST_NS && qr_epoch_retired_bytes(db->epoch) != 0;
 }
 
+#define PREPARE_FROM_BYTES ((uint64_t)64 << 20) /* small stores stay small */
+#define PREPARE_CHUNKS 4u
+
+/* Memory that writers are about to carve, if the store grows. Whether there was something to do. */
+static bool prepare_memory(struct quire *db, uint64_t *last_bytes)
+{
+    uint64_t bytes = qr_arena_total_bytes(db->arena);
+    bool grows = bytes > *last_bytes;
+    bool prepared = false;
+    if (bytes >= PREPARE_FROM_BYTES && grows)
+        while (qr_arena_prepare(db->arena, PREPARE_CHUNKS)) prepared = true;
+    *last_bytes = bytes;
+    return prepared;
+}
+
 /* What a background thread remembers of writers. */
 struct rest {
     uint64_t tail;         /* of the log, when it was seen to have moved last */
@@ -231,6 +246,7 @@ static void *background(void *argument)
     struct rest rest = {.settled_mark = UINT64_MAX};
     uint64_t pause_us = BUSY_US;
     uint64_t last_ns = 0;
+    uint64_t last_bytes = 0;
     for (;;) {
         uint32_t seen = qr_event_count(&db->wake);
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */
@@ -241,6 +257,7 @@ static void *background(void *argument)
             reclaim(db, thread);
             last_ns = qr_clock_ns();
         }
+        if (prepare_memory(db, &last_bytes)) busy = true;
         if (thread != NULL && maintain_at_rest(db, thread, &rest)) busy = true;
         /* Idle, it looks less and less often. */
         pause_us = busy ? BUSY_US : qr_min(pause_us + pause_us / 4, IDLE_US);
