@@ -77,6 +77,7 @@ static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread)
         return;
     }
     qr_event_signal(&db->wake);
+    qr_thread_yield(); /* where writers fill all processors, the background thread would wait for its turn */
     if (limit == 0 || qr_epoch_queued_bytes(db->epoch) <= limit / 4) return;
     qr_counter_add(&thread->counters[QR_COUNTER_STALLS], 1);
     qr_counter_add(&thread->counters[QR_COUNTER_STALL_MS], 1);
@@ -202,16 +203,14 @@ static bool round_is_due(struct quire *db, uint64_t last_ns)
 #define PREPARE_FROM_BYTES ((uint64_t)64 << 20) /* small stores stay small */
 #define PREPARE_CHUNKS 4u
 
-/* Memory that writers are about to carve, if the store grows. Whether there was something to do. */
+/* Memory that writers are about to carve, if the store grows: one chunk, since it may take milliseconds, and what was
+ * retired must come back first. Whether there was something to do. */
 static bool prepare_memory(struct quire *db, uint64_t *last_bytes)
 {
     uint64_t bytes = qr_arena_total_bytes(db->arena);
     bool grows = bytes > *last_bytes;
-    bool prepared = false;
-    if (bytes >= PREPARE_FROM_BYTES && grows)
-        while (qr_arena_prepare(db->arena, PREPARE_CHUNKS)) prepared = true;
     *last_bytes = bytes;
-    return prepared;
+    return bytes >= PREPARE_FROM_BYTES && grows && qr_arena_prepare(db->arena, PREPARE_CHUNKS);
 }
 
 /* What a background thread remembers of writers. */

@@ -7,6 +7,7 @@
 
 #include <limits.h>
 #include <linux/futex.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -35,6 +36,11 @@ void qr_sleep_us(uint64_t microseconds)
     nanosleep(&nap, NULL);
 }
 
+void qr_thread_yield(void)
+{
+    sched_yield();
+}
+
 int qr_thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument)
 {
     sigset_t all;
@@ -49,20 +55,28 @@ int qr_thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *
 
 uint32_t qr_event_count(const struct qr_event *event)
 {
-    /* order: os.event.read pairs with os.event.signal: what was done before the signal */
+    /* order: os.event.read pairs with os.event.raise: what was done before the signal */
     return atomic_load_explicit(&event->count, memory_order_acquire);
 }
 
 void qr_event_wait(struct qr_event *event, uint32_t seen, uint64_t timeout_us)
 {
     struct timespec timeout = {(time_t)(timeout_us / 1000000), (long)(timeout_us % 1000000 * 1000)};
-    if (qr_event_count(event) == seen)
+    /* order: os.event.announce pairs with os.event.raise: of a waiter and a signaller at least one sees what the other
+     * has done first */
+    atomic_fetch_add_explicit(&event->waiters, 1, memory_order_seq_cst);
+    /* order: os.event.announce: as above; the kernel looks at the count once more */
+    if (atomic_load_explicit(&event->count, memory_order_seq_cst) == seen)
         syscall(SYS_futex, &event->count, FUTEX_WAIT_PRIVATE, seen, &timeout, NULL, 0);
+    /* relaxed: one waiter too many costs a system call */
+    atomic_fetch_sub_explicit(&event->waiters, 1, memory_order_relaxed);
 }
 
 void qr_event_signal(struct qr_event *event)
 {
-    /* order: os.event.signal pairs with os.event.read */
-    atomic_fetch_add_explicit(&event->count, 1, memory_order_release);
-    syscall(SYS_futex, &event->count, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+    /* order: os.event.raise pairs with os.event.read and os.event.announce */
+    atomic_fetch_add_explicit(&event->count, 1, memory_order_seq_cst);
+    /* order: os.event.raise: as above */
+    if (atomic_load_explicit(&event->waiters, memory_order_seq_cst) != 0)
+        syscall(SYS_futex, &event->count, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
 }

@@ -19,6 +19,9 @@ uint64_t qr_clock_coarse_ns(void);
 /* Sleeps in the calling thread. */
 void qr_sleep_us(uint64_t microseconds);
 
+/* Lets other threads that are ready to run go first. */
+void qr_thread_yield(void);
+
 /* Starts a joinable thread with all signals blocked, so that the host's handlers run elsewhere. name: at most 15 bytes.
  * 0 or an errno. */
 int qr_thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *), void *argument);
@@ -26,6 +29,7 @@ int qr_thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *
 /* A thing to wait for: a count of events. */
 struct qr_event {
     _Atomic uint32_t count;
+    _Atomic uint32_t waiters;
 };
 
 /* The count now: pass it to qr_event_wait, so that a signal in between is not missed. */
@@ -34,7 +38,7 @@ uint32_t qr_event_count(const struct qr_event *event);
 /* Waits until the count differs from `seen`, or for that long; may return early. */
 void qr_event_wait(struct qr_event *event, uint32_t seen, uint64_t timeout_us);
 
-/* Raises the count and wakes all who wait. */
+/* Raises the count and wakes all who wait. No system call if nobody does. */
 void qr_event_signal(struct qr_event *event);
 
 #endif

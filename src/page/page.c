@@ -46,6 +46,15 @@ void qr_page_set_bounds(struct qr_page *page, bool has_keys, struct quire_slice 
     qr_copy(page->prefix, prefix.data, inline_size);
 }
 
+void qr_page_copy_header(struct qr_page *to, const struct qr_page *from)
+{
+    const size_t before = offsetof(struct qr_page, area_used);
+    const size_t after = before + sizeof(to->area_used);
+    memcpy(to, from, before);
+    memset((uint8_t *)to + before, 0, sizeof(to->area_used));
+    memcpy((uint8_t *)to + after, (const uint8_t *)from + after, sizeof(*to) - after);
+}
+
 struct qr_page_identity qr_page_identity(const struct qr_page *page)
 {
     return (struct qr_page_identity){

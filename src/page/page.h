@@ -312,6 +312,9 @@ static inline uint64_t qr_view_max_version(const struct qr_leaf_view *view)
     return version > below ? version : below;
 }
 
+/* Copies the header of an installed leaf to that of a new one, whose area is untouched. */
+void qr_page_copy_header(struct qr_page *to, const struct qr_page *from);
+
 /* ---- Checking --------------------------------------------------------------------------------------------------- */
 
 /* Walks everything in a page that invariants say. NULL, or a static text that names what is wrong. */

@@ -150,6 +150,8 @@ SEARCH_TARGET static QR_ALWAYS_INLINE struct qr_inner_place SEARCH(inner_place)(
     const struct qr_inner_group *group = qr_inner_group(page, g);
     __builtin_prefetch(group->whereabouts);
     __builtin_prefetch(group->whereabouts + 8);
+    __builtin_prefetch(group->children);
+    __builtin_prefetch(group->children + 8);
     uint32_t inside = SEARCH(rank_16)(group->heads, head, &tied);
     if (QR_UNLIKELY(tied != 0))
         return qr_inner_place(page, qr_inner_find_tied(page, key, g * QR_GROUP + inside, head));

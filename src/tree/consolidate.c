@@ -19,6 +19,7 @@
  *
  * Caller versions: the bound is the tree's safe version, which the page then carries (rule R15).
  */
+#include "page/replace.h"
 #include "tree/internal.h"
 #include "tree/policy.h"
 
@@ -76,20 +77,33 @@ void qr_retire_page(struct qr_op *op, const struct qr_page *page)
     qr_epoch_retire(op->thread, QR_RETIRE_BLOCK, (void *)(uintptr_t)page, page->block_size);
 }
 
+/* A block for a leaf of `size` bytes with `count` records of record_bytes in all, and a delta area as qr_leaf_from_plan
+ * says. NULL: no memory. */
+static void *leaf_block(struct qr_op *op, uint64_t size, uint64_t record_bytes, uint32_t count, uint64_t area,
+                        size_t *ret_block_size)
+{
+    struct qr_arena *arena = op->tree->env->arena;
+    uint64_t full = qr_policy_area(op->tree, record_bytes, count);
+    uint64_t wanted = area == QR_AREA_NONE ? size : size + full;
+    if (area != QR_AREA_NONE && area != QR_AREA_FULL && area >= size + full / op->tree->settings.chain_limit)
+        wanted = qr_min(area, wanted);
+    if (wanted > LARGEST_BLOCK) return NULL;
+    void *block = qr_arena_alloc(arena, &op->thread->cache, wanted, op->use_reserve, ret_block_size);
+    if (block == NULL && wanted != size) /* without an area it may fit a block like the one that it replaces */
+        block = qr_arena_alloc(arena, &op->thread->cache, size, op->use_reserve, ret_block_size);
+    return block;
+}
+
 int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t from, uint32_t to,
-                      const struct qr_page_identity *identity, const struct qr_leaf_properties *properties, bool area,
-                      struct qr_fresh_leaf *ret_fresh)
+                      const struct qr_page_identity *identity, const struct qr_leaf_properties *properties,
+                      uint64_t area, struct qr_fresh_leaf *ret_fresh)
 {
     struct qr_leaf_measure measure;
     qr_plan_measure(plan, from, to, identity, &measure);
-    uint64_t room = area ? qr_policy_area(op->tree, measure.bytes, to - from) : 0;
-    if (measure.size + room > LARGEST_BLOCK) return QUIRE_ERR_TOO_LARGE;
+    if (measure.size > LARGEST_BLOCK) return QUIRE_ERR_TOO_LARGE;
 
     size_t block_size;
-    struct qr_arena *arena = op->tree->env->arena;
-    void *block = qr_arena_alloc(arena, &op->thread->cache, measure.size + room, op->use_reserve, &block_size);
-    if (block == NULL && room != 0) /* without an area it may fit a block like the one that it replaces */
-        block = qr_arena_alloc(arena, &op->thread->cache, measure.size, op->use_reserve, &block_size);
+    void *block = leaf_block(op, measure.size, measure.bytes, to - from, area, &block_size);
     if (block == NULL) return QUIRE_ERR_NO_MEMORY;
     ret_fresh->page = block;
     ret_fresh->dropped = plan->dropped;
@@ -111,6 +125,31 @@ static void prefetch_leaf(const struct qr_leaf_view *view)
     for (uint32_t at = view->page->heads_offset; at < end; at += 64) __builtin_prefetch(bytes + at);
 }
 
+/* The consolidation that only replaces records (page/replace.h). */
+static int replace(struct qr_op *op, const struct qr_leaf_view *view, const struct qr_replacement *replacement,
+                   const struct qr_record_spec *pending, uint64_t area, struct qr_fresh_leaf *ret_fresh)
+{
+    const struct qr_page *page = view->page;
+    size_t block_size;
+    void *block = leaf_block(op, page->content_bytes, (uint64_t)page->record_stride * page->count, page->count, area,
+                             &block_size);
+    if (block == NULL) return QUIRE_ERR_NO_MEMORY;
+    ret_fresh->page = block;
+    ret_fresh->dropped = replacement->dropped;
+    ret_fresh->pending = qr_leaf_replace(page, replacement, pending, qr_view_max_lsn(view), qr_view_max_version(view),
+                                         block, block_size);
+    return 0;
+}
+
+/* A planted bug. */
+static void break_max_lsn(int result, struct qr_page *page)
+{
+    if (result != 0 || !QR_BUG(recompute_max_lsn)) return;
+    page->max_lsn = 0;
+    for (uint32_t i = 0; i < page->count; i++)
+        page->max_lsn = qr_max(page->max_lsn, qr_record_lsn(qr_leaf_record(page, i)));
+}
+
 int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_view *view,
                          const struct qr_record_spec *pending, const struct qr_bounds *bounds,
                          struct qr_fresh_leaf *ret_fresh)
@@ -124,21 +163,24 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
         .first_lsn = page->first_lsn,
     };
     struct qr_plan plan;
+    struct qr_replacement replacement;
+    /* Without a writer it is maintenance: no more room than there was, so that memory is not used up by it. */
+    uint64_t area = pending != NULL ? QR_AREA_FULL : page->block_size;
     int result = QUIRE_ERR_NO_MEMORY;
 
     QR_ASSERT(pid == page->pid);
     (void)pid;
     prefetch_leaf(view);
+    if (qr_leaf_replaces(view, pending, &bounds->retention, &replacement)) {
+        result = replace(op, view, &replacement, pending, area, ret_fresh);
+        break_max_lsn(result, ret_fresh->page);
+        return result;
+    }
     identity.max_lsn = qr_view_max_lsn(view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     if (qr_plan_add_leaf(&plan, view, pending, &bounds->retention))
-        result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, ret_fresh);
-    if (result == 0 && QR_BUG(recompute_max_lsn)) {
-        ret_fresh->page->max_lsn = 0;
-        for (uint32_t i = 0; i < ret_fresh->page->count; i++)
-            ret_fresh->page->max_lsn =
-                qr_max(ret_fresh->page->max_lsn, qr_record_lsn(qr_leaf_record(ret_fresh->page, i)));
-    }
+        result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, area, ret_fresh);
+    break_max_lsn(result, ret_fresh->page);
     qr_plan_done(&plan);
     return result;
 }

@@ -87,7 +87,7 @@ static int leaf_image(struct qr_op *op, const struct qr_leaf_view *view, const s
     identity.max_lsn = qr_view_max_lsn(view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     int result = qr_plan_add_leaf(&plan, view, NULL, retention) ? 0 : QUIRE_ERR_NO_MEMORY;
-    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, false, &fresh);
+    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, QR_AREA_NONE, &fresh);
     qr_plan_done(&plan);
     if (result == 0) *ret_image = fresh.page;
     return result;
@@ -147,7 +147,7 @@ int qr_tree_evict_base(struct qr_op *op, struct qr_evict *evict, uint64_t addres
     identity.max_lsn = qr_view_max_lsn(&view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     int result = qr_plan_add_chain(&plan, &view, &all) ? 0 : QUIRE_ERR_NO_MEMORY;
-    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, &fresh);
+    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, QR_AREA_FULL, &fresh);
     qr_plan_done(&plan);
     if (result != 0) return result;
     if (!qr_map_cas(qr_op_map(op), evict->pid, &evict->word, qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0))) {

@@ -80,7 +80,9 @@ static QR_ALWAYS_INLINE qr_word qr_load_child(const struct qr_tree *tree, uint32
     const uint64_t where = qr_inner_place_whereabouts(place);
     const uint8_t *guess = tree->env->arena_start + qr_where_block_offset(where);
     qr_prefetch_block(guess);
-    if (delta_bytes == 0) { /* a reader */
+    if (delta_bytes != 0) { /* a writer */
+        __builtin_prefetch(guess + 64, 1);
+    } else {
         uint64_t record = qr_where_record_offset(where, place.distance);
         if (record != 0) {
             __builtin_prefetch(guess + record);
@@ -97,9 +99,12 @@ static QR_ALWAYS_INLINE qr_word qr_load_child(const struct qr_tree *tree, uint32
         qr_prefetch_block(block);
         qr_inner_place_moved(place, qr_where_block(tree->env->arena_start, block));
     }
-    /* A new delta will most likely lie behind the head, which is likely to be as large. */
-    if (delta_bytes != 0 && qr_word_chain(word) != 0)
-        for (uint32_t at = 0; at < delta_bytes; at += 64) __builtin_prefetch(qr_word_head(word) + delta_bytes + at, 1);
+    if (delta_bytes != 0 && qr_word_chain(word) != 0) {
+        /* The head tells the chain and its LSN. A new delta will most likely lie behind it, and be as large. */
+        const uint8_t *head = qr_word_head(word);
+        __builtin_prefetch(head + sizeof(struct qr_delta));
+        for (uint32_t at = 0; at < delta_bytes; at += 64) __builtin_prefetch(head + delta_bytes + at, 1);
+    }
     *ret_block = block;
     return word;
 }
@@ -163,9 +168,14 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
                          const struct qr_record_spec *pending, const struct qr_bounds *bounds,
                          struct qr_fresh_leaf *ret_fresh);
 
-/* Builds the leaf of plan records [from, to). area: whether it gets room for deltas. 0, NO_MEMORY. */
+/* Room for deltas: none, or that of a full chain; any other number: what is left in a block of so many bytes, if that is
+ * room for a delta, else that of a full chain. */
+#define QR_AREA_NONE 0u
+#define QR_AREA_FULL UINT64_MAX
+
+/* Builds the leaf of plan records [from, to). 0, NO_MEMORY. */
 int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t from, uint32_t to,
-                      const struct qr_page_identity *identity, const struct qr_leaf_properties *properties, bool area,
+                      const struct qr_page_identity *identity, const struct qr_leaf_properties *properties, uint64_t area,
                       struct qr_fresh_leaf *ret_fresh);
 
 /* Consolidates a leaf that has a chain or something to drop. 0: installed; QR_RETRY: lost; QUIRE_NOT_FOUND: nothing to

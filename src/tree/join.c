@@ -52,7 +52,7 @@ int qr_join(struct qr_op *op, struct qr_spot *spot)
     int result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &identity.right_pid);
     bool reserve = op->use_reserve;
     op->use_reserve = true; /* a read must not fail for want of a page's memory */
-    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, &fresh);
+    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, QR_AREA_FULL, &fresh);
     op->use_reserve = reserve;
     qr_plan_done(&plan);
     if (result != 0) return result;

@@ -61,7 +61,7 @@ static int absorb_leaf(struct qr_op *op, const struct qr_spot *left, qr_word sea
     int result = qr_plan_whole_leaf(op, &plan, &left_view, &bounds.retention, &unused);
     if (result == 0) result = qr_plan_whole_leaf(op, &plan, &right_view, &bounds.retention, &identity.right_pid);
     if (result == 0)
-        result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, &fresh);
+        result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, QR_AREA_FULL, &fresh);
     qr_plan_done(&plan);
     if (result == 0) *ret_page = fresh.page;
     return result;
@@ -189,7 +189,7 @@ static int collapse_once(struct qr_op *op, uint64_t pid, qr_word sealed)
         identity.max_lsn = qr_view_max_lsn(&view);
         qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
         result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &identity.right_pid);
-        if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, true, &leaf);
+        if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, QR_AREA_FULL, &leaf);
         qr_plan_done(&plan);
         fresh = leaf.page;
     } else {

@@ -104,11 +104,11 @@ static int build_leaf_halves(struct qr_op *op, const struct qr_spot *spot, bool 
     if (at == 0) goto done; /* one key: stays oversize */
     struct quire_slice separator = shortest_separator(qr_plan_key(&plan, at - 1), qr_plan_key(&plan, at));
     divide_identity(&whole, separator, h, &left, &right);
-    result = qr_leaf_from_plan(op, &plan, at, plan.count, &right, &properties, true, &fresh);
+    result = qr_leaf_from_plan(op, &plan, at, plan.count, &right, &properties, QR_AREA_FULL, &fresh);
     if (result != 0) goto done;
     h->right = fresh.page;
     /* At the growing end nobody is expected to write to the left half any more: no room for deltas. */
-    result = qr_leaf_from_plan(op, &plan, 0, at, &left, &properties, !near_end, &fresh);
+    result = qr_leaf_from_plan(op, &plan, 0, at, &left, &properties, near_end ? QR_AREA_NONE : QR_AREA_FULL, &fresh);
     if (result != 0) goto done;
     h->left = fresh.page;
 done:

@@ -26,7 +26,7 @@ int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t i
     identity.pid = ret_tree->root;
     qr_op_init(&op, ret_tree, thread);
     qr_plan_init(&plan, settings->caller_versions, settings->align_log2);
-    result = qr_leaf_from_plan(&op, &plan, 0, 0, &identity, &properties, true, &fresh);
+    result = qr_leaf_from_plan(&op, &plan, 0, 0, &identity, &properties, QR_AREA_FULL, &fresh);
     if (result != 0) {
         qr_map_free(env->map, ret_tree->root);
         return result;

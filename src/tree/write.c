@@ -255,7 +255,7 @@ static int write_blind(struct attempt *a)
         return QUIRE_ERR_LSN_TOO_OLD;
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     int result = qr_plan_add_record(&plan, &a->spec) ? 0 : QUIRE_ERR_NO_MEMORY;
-    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, 1, &identity, &properties, true, &fresh);
+    if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, 1, &identity, &properties, QR_AREA_FULL, &fresh);
     qr_plan_done(&plan);
     if (result != 0) return result;
 
@@ -335,11 +335,15 @@ static int write_once(struct attempt *a)
 
 int qr_tree_write(struct qr_op *op, struct qr_write *write)
 {
-    struct attempt a = {.op = op, .write = write};
-    a.frame = (struct qr_frame){.tree_id = op->tree->id,
-                                .key = write->key.data,
-                                .key_size = write->key.size,
-                                .version = write->version};
+    struct attempt a; /* the rest is set on the way */
+    a.op = op;
+    a.write = write;
+    a.disappointed = false;
+    a.frame.tree_id = op->tree->id;
+    a.frame.key = write->key.data;
+    a.frame.key_size = write->key.size;
+    a.frame.version = write->version;
+    a.frame.named_version = NO_VERSION;
     const uint8_t align_log2 = op->tree->settings.align_log2;
     uint64_t delta_bytes = qr_delta_size(
         qr_record_size_for(write->key.size, write->value_size, op->tree->settings.caller_versions, align_log2), align_log2);

@@ -1,5 +1,5 @@
 /*
- * Goal: inner pages hold their entries, find the child of a key and split where they may.
+ * Goal: inner pages hold their entries, find the child of a key, split where they may, and guess where records are.
  * Method: pages of 1 to 1,000 entries of every key shape, with marks at random, against the array they were built
  * from and linear search.
  */
@@ -204,4 +204,116 @@ Test(page_inner, heads_of_all_ones_are_not_taken_for_padding)
     expect_find(page, &e, (struct quire_slice){"\xff\xff\xff\xff\xff", 5});
     expect_find(page, &e, (struct quire_slice){"\xff\xff\xff\xfe", 4});
     qr_free_aligned(page);
+}
+
+/* ---- Whereabouts ------------------------------------------------------------------------------------------------ */
+
+/* A leaf of these keys with values of one size. */
+static struct leaf leaf_of(const struct key_pool *pool, uint32_t from, uint32_t to)
+{
+    struct record_list list = {0};
+    struct leaf_shape shape = {.high_infinite = true, .low = pool->keys[from]};
+    for (uint32_t i = from; i < to; i++) {
+        struct record record = {
+            .key = pool->keys[i], .value = value_of(i + 1, 100), .lsn = i + 1, .version = i + 1, .kind = QR_RECORD_PUT};
+        list_add(&list, &record);
+    }
+    struct leaf leaf = leaf_build(&list, &shape);
+    list_free(&list);
+    return leaf;
+}
+
+/* Evenly spaced numbers of 8 bytes. */
+static struct key_pool spaced_keys(uint32_t count, uint64_t first, uint64_t step)
+{
+    struct key_pool pool = {
+        .keys = calloc(count, sizeof(*pool.keys)), .count = count, .bytes = malloc((size_t)count * 8)};
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t number = __builtin_bswap64(first + i * step);
+        memcpy(pool.bytes + (size_t)i * 8, &number, 8);
+        pool.keys[i] = (struct quire_slice){pool.bytes + (size_t)i * 8, 8};
+    }
+    return pool;
+}
+
+/* How far from its place a key's record is expected, in bytes; -1: no guess. */
+static int64_t guess_error(const struct qr_page *page, uint64_t whereabouts, uint32_t i, const struct qr_page *leaf,
+                           uint32_t record)
+{
+    struct quire_slice key = qr_leaf_key(leaf, record);
+    uint32_t own = qr_inner_group(page, i / QR_GROUP)->heads[i % QR_GROUP];
+    uint32_t head = qr_head32(key.data, key.size, page->prefix_size);
+    uint64_t guess = qr_where_record_offset(whereabouts, head - own);
+    if (guess == 0)
+        return -1;
+    return llabs((int64_t)guess - (int64_t)qr_leaf_record_offset(leaf, record));
+}
+
+/* Leaves of 40 keys each under one inner page; all records are expected where they are, also after the page was built
+ * anew with fewer entries, and so with a longer prefix. */
+Test(page_inner, records_of_evenly_spaced_keys_are_expected_where_they_are)
+{
+    static const uint64_t steps[] = {1, 2, 7, 100, 4096, 1u << 20, 12345678901ull};
+    enum { LEAF = 40, LEAVES = 50 };
+    for (size_t s = 0; s < QR_ARRAY_COUNT(steps); s++) {
+        struct key_pool pool = spaced_keys(LEAF * LEAVES, 1000000007ull * 50, steps[s]);
+        struct qr_inner_entry items[LEAVES];
+        struct leaf leaves[LEAVES];
+        struct qr_page_identity identity = {.pid = 1, .level = 1, .high_infinite = true};
+        uint32_t guessed = 0;
+        for (uint32_t i = 0; i < LEAVES; i++) {
+            items[i] = (struct qr_inner_entry){.key = pool.keys[i * LEAF], .child = i + 1};
+            leaves[i] = leaf_of(&pool, i * LEAF, (i + 1) * LEAF);
+        }
+        struct qr_page *page = build(items, LEAVES, &identity);
+        for (uint32_t i = 1; i < LEAVES; i++)
+            qr_inner_moved(page, i, 7 | qr_inner_fit(page, i, leaves[i].page));
+        qr_inner_entries(page, items);
+        identity.low = items[LEAVES - 4].key;
+        struct qr_page *rest = build(items + LEAVES - 4, 4, &identity);
+        for (uint32_t i = 1; i < LEAVES; i++) {
+            for (uint32_t r = 0; r < LEAF; r++) {
+                int64_t error = guess_error(page, qr_inner_whereabouts(page, i), i, leaves[i].page, r);
+                cr_assert_leq(error, 64, "step %zu: off by %lld", s, (long long)error);
+                guessed += error >= 0;
+                if (i < LEAVES - 3)
+                    continue;
+                uint32_t at = i - (LEAVES - 4);
+                cr_assert_eq((uint32_t)qr_inner_whereabouts(rest, at), 7, "the block is forgotten");
+                error = guess_error(rest, qr_inner_whereabouts(rest, at), at, leaves[i].page, r);
+                cr_assert_leq(error, 128, "step %zu, prefix %u to %u: off by %lld", s, page->prefix_size,
+                              rest->prefix_size, (long long)error);
+            }
+        }
+        /* With the largest steps 4 bytes behind the prefix tell too few keys apart, or the slope is out of range. */
+        cr_assert(s >= 5 || guessed == (LEAVES - 1) * LEAF, "step %zu: %u guesses", s, guessed);
+        for (uint32_t i = 0; i < LEAVES; i++)
+            leaf_free(&leaves[i]);
+        qr_free_aligned(rest);
+        qr_free_aligned(page);
+        keys_free(&pool);
+    }
+}
+
+/* Uneven keys, records of several sizes and inner pages: no guess, or one that is right for a quarter of them. */
+Test(page_inner, no_guess_where_records_are_not_evenly_spaced)
+{
+    struct random_stream random;
+    random_seed(&random, 5);
+    for (unsigned round = 0; round < 500; round++) {
+        struct key_pool pool = keys_make((enum key_shape)(round % SHAPE_COUNT), 60, &random);
+        struct qr_inner_entry items[2] = {{.child = 1}, {.key = pool.keys[0], .child = 2}};
+        struct qr_page_identity identity = {.pid = 1, .level = 1, .high_infinite = true};
+        if (pool.keys[0].size != 0) {
+            struct qr_page *page = build(items, 2, &identity);
+            struct leaf leaf = leaf_of(&pool, 0, pool.count);
+            uint64_t fit = qr_inner_fit(page, 1, leaf.page);
+            for (uint32_t quarter = 0; fit != 0 && quarter <= 4; quarter++)
+                cr_assert_leq(guess_error(page, fit, 1, leaf.page, (leaf.page->count - 1) * quarter / 4), 64);
+            cr_assert_eq(qr_inner_fit(page, 1, page), 0);
+            leaf_free(&leaf);
+            qr_free_aligned(page);
+        }
+        keys_free(&pool);
+    }
 }
