@@ -1,0 +1,73 @@
+/*
+ * Goal: each workload does the operations that its name promises, as many as were asked for, and notices wrong answers.
+ * Method: the runner runs lists of workloads on an engine that records what is asked of it, and that can be made to
+ *         answer wrongly. `test_workload [seed]`; without one the seed is 1.
+ *
+ * Layer: bench. The runner starts threads.
+ */
+#include "check.h"
+#include "runner.h"
+#include "test_recorder.h"
+#include "workload.h"
+
+static struct bench_options some_options(void)
+{
+    const char *temporary = getenv("TMPDIR");
+
+    return (struct bench_options){.engine = &test_recorder,
+                                  .num = 100,
+                                  .ops = 10000,
+                                  .threads = 1,
+                                  .key_size = 16,
+                                  .value_size = 20,
+                                  .seed = check_seed,
+                                  .dir = temporary != NULL && *temporary != '\0' ? temporary : "/tmp"};
+}
+
+/* Runs fillrandom and this workload; what the runner answers. */
+static int run_after_fill(const char *workload, struct bench_options options, enum test_fault fault)
+{
+    options.workloads[0] = bench_workload_find("fillrandom");
+    options.workloads[1] = bench_workload_find(workload);
+    options.workload_count = 2;
+    if (options.workloads[1] == NULL)
+        return bench_fail("there is no workload \"%s\"", workload);
+    test_recorder_reset(fault);
+    return bench_run_all(&options);
+}
+
+static void mixed_work_has_its_share_of_gets(const char *workload, unsigned percent)
+{
+    const struct bench_options options = some_options();
+    struct test_session_record total;
+    uint64_t puts;
+
+    check(run_after_fill(workload, options, TEST_FAULT_NONE) == 0, "mixed work is done, percent", percent);
+    total = test_recorder_total();
+    puts = total.puts - options.num;
+    check(total.gets + puts == options.ops, "gets and puts of mixed work are its operations", total.gets + puts);
+    /* Four standard deviations of 10000 choices are 2 % at most. */
+    check(total.gets > options.ops * (percent - 2) / 100 && total.gets < options.ops * (percent + 2) / 100,
+          "share of gets in mixed work", total.gets);
+}
+
+/* Each refused answer prints its reason; that is part of what is tested. */
+static void a_wrong_answer_fails_the_run(void)
+{
+    static const char *const readers[] = {"readrandom", "readmany", "mixed"};
+    const struct bench_options options = some_options();
+
+    for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
+        check(run_after_fill(readers[i], options, TEST_FAULT_NONE) == 0, "right answers are accepted, workload", i);
+        check(run_after_fill(readers[i], options, TEST_FAULT_MISS) != 0, "a missing key is noticed, workload", i);
+        check(run_after_fill(readers[i], options, TEST_FAULT_VALUE) != 0, "a wrong value is noticed, workload", i);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    mixed_work_has_its_share_of_gets("mixed", 50);
+    a_wrong_answer_fails_the_run();
+    return check_end();
+}
