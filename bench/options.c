@@ -18,7 +18,7 @@ static const char help_text[] =
     "\n"
     "  --engine NAME         quire (default), lmdb, rocksdb; what was built: --list-engines\n"
     "  --workload A,B,..     fillseq, fillrandom, overwrite, readrandom, readmissing, readmany, scan, scan100, mixed,\n"
-    "                        delete, consolidate (default: fillrandom,readrandom,scan)\n"
+    "                        mixed8020, delete, consolidate (default: fillrandom,readrandom,scan)\n"
     "  --num N               keys (default 1000000)\n"
     "  --ops N               operations of a workload that neither fills nor scans (default: num; scan100: num / 10)\n"
     "  --threads T           threads (default 1)\n"

@@ -190,6 +190,7 @@ static void run_init(const struct runner *runner, const struct bench_workload *w
                                   .num = options->num,
                                   .stored = runner->stored,
                                   .threads = options->threads,
+                                  .get_percent = workload->get_percent,
                                   .verify_scan = options->verify_scan,
                                   .generation = (uint8_t)(position + 1),
                                   .zipf = options->zipf ? &runner->zipf : NULL};

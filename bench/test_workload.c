@@ -54,7 +54,7 @@ static void mixed_work_has_its_share_of_gets(const char *workload, unsigned perc
 /* Each refused answer prints its reason; that is part of what is tested. */
 static void a_wrong_answer_fails_the_run(void)
 {
-    static const char *const readers[] = {"readrandom", "readmany", "mixed"};
+    static const char *const readers[] = {"readrandom", "readmany", "mixed", "mixed8020"};
     const struct bench_options options = some_options();
 
     for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
@@ -68,6 +68,7 @@ int main(int argc, char **argv)
 {
     check_begin(argc, argv);
     mixed_work_has_its_share_of_gets("mixed", 50);
+    mixed_work_has_its_share_of_gets("mixed8020", 80);
     a_wrong_answer_fails_the_run();
     return check_end();
 }

@@ -112,9 +112,11 @@ static int read_at_random(struct bench_worker *worker)
 
 static int mixed(struct bench_worker *worker)
 {
+    const unsigned get_percent = worker->run->get_percent;
+
     for (uint64_t i = worker->begin; i < worker->end; i++) {
         uint64_t index = choose(worker);
-        bool reads = bench_rng_next(&worker->rng) & 1;
+        bool reads = bench_rng_below(&worker->rng, 100) < get_percent;
 
         if ((reads ? get_one(worker, index) : put_one(worker, index)) != 0)
             return -1;
@@ -261,7 +263,8 @@ const struct bench_workload bench_workloads[] = {
     {.name = "readmany", .work = read_many, .needs_all = true, .ops_share = 1},
     {.name = "scan", .work = scan_all, .ops_share = 1},
     {.name = "scan100", .work = scan_some, .needs_all = true, .ops_share = 10},
-    {.name = "mixed", .work = mixed, .writes = true, .needs_all = true, .ops_share = 1},
+    {.name = "mixed", .work = mixed, .get_percent = 50, .writes = true, .needs_all = true, .ops_share = 1},
+    {.name = "mixed8020", .work = mixed, .get_percent = 80, .writes = true, .needs_all = true, .ops_share = 1},
     {.name = "delete", .work = delete_at_random, .writes = true, .deletes = true, .needs_all = true, .ops_share = 1},
     {.name = "consolidate", .work = NULL, .ops_share = 1},
     {.name = NULL},

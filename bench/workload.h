@@ -24,6 +24,7 @@ struct bench_run {
     uint64_t ops;    /* of all threads together */
     unsigned threads;
     unsigned scan_passes;
+    unsigned get_percent; /* of the operations of a mixed workload */
     bool verify_scan;
     uint8_t generation;            /* of the values written */
     const struct bench_zipf *zipf; /* NULL = uniform */
@@ -49,8 +50,9 @@ struct bench_workload {
     bool appends; /* one thread of it writes in ascending order, if the keys' format allows */
     bool writes;
     bool deletes;
-    bool needs_all;     /* needs all keys of a fill, none deleted */
-    unsigned ops_share; /* default number of operations: num / ops_share */
+    bool needs_all;       /* needs all keys of a fill, none deleted */
+    unsigned get_percent; /* mixed workloads: how many of the operations are gets */
+    unsigned ops_share;   /* default number of operations: num / ops_share */
 };
 
 const struct bench_workload *bench_workload_find(const char *name);
