@@ -9,8 +9,8 @@ num=${2:-20000}
 passed=0
 failed=0
 workloads=fillseq,readrandom,fillrandom,readrandom,readmissing,readmany,scan,scan100,consolidate,scan,overwrite,mixed
-workloads=$workloads,readrandom,scan,mixed8020,delete,readmissing,consolidate,scan
-expected=19
+workloads=$workloads,readrandom,scan,mixed8020,updaterandom,delete,readmissing,consolidate,scan
+expected=20
 
 result() { # result 0|1 text
     if [ "$1" -eq 0 ]; then

@@ -18,7 +18,8 @@ struct bench_store {
 struct bench_session {
     struct bench_store *store;
     struct test_session_record record;
-    uint8_t *values; /* copies for BENCH_MANY answers */
+    uint64_t latest_get; /* the index of the key, if the latest call was a get that found one; else UINT64_MAX */
+    uint8_t *values;     /* copies for BENCH_MANY answers */
 };
 
 struct test_record test_record;
@@ -40,6 +41,7 @@ struct test_session_record test_recorder_total(void)
         total.puts += test_record.sessions[i].puts;
         total.dels += test_record.sessions[i].dels;
         total.scans += test_record.sessions[i].scans;
+        total.updates += test_record.sessions[i].updates;
     }
     return total;
 }
@@ -89,6 +91,7 @@ static int session_begin(struct bench_store *store, bool append, struct bench_se
     if (session == NULL)
         return bench_fail("out of memory");
     session->store = store;
+    session->latest_get = UINT64_MAX;
     session->values = calloc(BENCH_MANY, store->data->value_size);
     if (session->values == NULL) {
         free(session);
@@ -131,7 +134,12 @@ static int put(struct bench_session *session, const void *key, const void *value
 {
     struct bench_store *store = session->store;
     uint64_t index = number_of(session, key) / 2;
+    uint8_t got = bench_value_generation(store->data, session->values);
 
+    if (index == session->latest_get && bench_value_generation(store->data, value) == (uint8_t)(got + 1) &&
+        bench_value_is_of(store->data, index, value, store->data->value_size))
+        session->record.updates++;
+    session->latest_get = UINT64_MAX;
     pthread_mutex_lock(&lock);
     memcpy(value_at(store, index), value, store->data->value_size);
     store->present[index] = true;
@@ -161,6 +169,7 @@ static void get_at(struct bench_session *session, const void *key, unsigned plac
     uint8_t *copy = session->values + place * store->data->value_size;
 
     session->record.gets++;
+    session->latest_get = UINT64_MAX;
     *ret_value = (struct bench_slice){NULL, 0};
     if (number % 2 != 0 || (faulty && test_fault == TEST_FAULT_MISS))
         return;
@@ -168,6 +177,7 @@ static void get_at(struct bench_session *session, const void *key, unsigned plac
     if (store->present[index]) {
         memcpy(copy, value_at(store, faulty ? 0 : index), store->data->value_size);
         *ret_value = (struct bench_slice){copy, store->data->value_size};
+        session->latest_get = index;
     }
     pthread_mutex_unlock(&lock);
 }

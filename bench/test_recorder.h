@@ -17,6 +17,7 @@ struct test_session_record {
     uint64_t puts;
     uint64_t dels;
     uint64_t scans;
+    uint64_t updates; /* puts of the key that the call before got, with the generation after the one that was got */
     uint64_t choices; /* a hash of the keys that were read or written, in their order */
 };
 

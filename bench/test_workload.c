@@ -51,10 +51,23 @@ static void mixed_work_has_its_share_of_gets(const char *workload, unsigned perc
           "share of gets in mixed work", total.gets);
 }
 
+static void an_update_writes_the_next_generation_of_what_it_read(unsigned threads)
+{
+    struct bench_options options = some_options();
+    struct test_session_record total;
+
+    options.threads = threads;
+    check(run_after_fill("updaterandom", options, TEST_FAULT_NONE) == 0, "updates are done, threads", threads);
+    total = test_recorder_total();
+    check(total.gets == options.ops, "an update gets once", total.gets);
+    check(total.puts - options.num == options.ops, "an update puts once", total.puts);
+    check(total.updates == options.ops, "an update writes the next generation", total.updates);
+}
+
 /* Each refused answer prints its reason; that is part of what is tested. */
 static void a_wrong_answer_fails_the_run(void)
 {
-    static const char *const readers[] = {"readrandom", "readmany", "mixed", "mixed8020"};
+    static const char *const readers[] = {"readrandom", "readmany", "mixed", "mixed8020", "updaterandom"};
     const struct bench_options options = some_options();
 
     for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
@@ -69,6 +82,8 @@ int main(int argc, char **argv)
     check_begin(argc, argv);
     mixed_work_has_its_share_of_gets("mixed", 50);
     mixed_work_has_its_share_of_gets("mixed8020", 80);
+    an_update_writes_the_next_generation_of_what_it_read(1);
+    an_update_writes_the_next_generation_of_what_it_read(3);
     a_wrong_answer_fails_the_run();
     return check_end();
 }

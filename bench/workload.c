@@ -58,18 +58,47 @@ static int wrong_value(uint64_t index, const struct bench_slice *value)
     return bench_fail("key %llu has a wrong value of %zu bytes", (unsigned long long)index, value->size);
 }
 
+/* Gets the stored key with this index, which is in worker->keys, and verifies its value. */
+static inline int get_verified(struct bench_worker *worker, uint64_t index, struct bench_slice *ret_value)
+{
+    const struct bench_run *run = worker->run;
+
+    if (run->engine->get(worker->session, worker->keys, ret_value) != 0)
+        return -1;
+    if (ret_value->data == NULL || !bench_value_is_of(run->data, index, ret_value->data, ret_value->size))
+        return wrong_value(index, ret_value);
+    return 0;
+}
+
 static inline int get_one(struct bench_worker *worker, uint64_t index)
+{
+    struct bench_slice value;
+    uint64_t begin_ns;
+
+    bench_key(worker->run->data, bench_stored_number(index), worker->keys);
+    begin_ns = sample_begin(worker, 1);
+    if (get_verified(worker, index, &value) != 0)
+        return -1;
+    sample_end(worker, begin_ns);
+    return 0;
+}
+
+/* Reads a value and writes the next generation of it. No other thread is kept from writing the key in between. */
+static inline int update_one(struct bench_worker *worker, uint64_t index)
 {
     const struct bench_run *run = worker->run;
     struct bench_slice value;
     uint64_t begin_ns;
+    uint8_t generation;
 
     bench_key(run->data, bench_stored_number(index), worker->keys);
     begin_ns = sample_begin(worker, 1);
-    if (run->engine->get(worker->session, worker->keys, &value) != 0)
+    if (get_verified(worker, index, &value) != 0)
         return -1;
-    if (value.data == NULL || !bench_value_is_of(run->data, index, value.data, value.size))
-        return wrong_value(index, &value);
+    generation = (uint8_t)(bench_value_generation(run->data, value.data) + 1);
+    bench_value(run->data, index, generation, worker->value);
+    if (run->engine->put(worker->session, worker->keys, worker->value) != 0)
+        return -1;
     sample_end(worker, begin_ns);
     return 0;
 }
@@ -96,6 +125,15 @@ static int overwrite(struct bench_worker *worker)
 {
     for (uint64_t i = worker->begin; i < worker->end; i++)
         if (put_one(worker, choose(worker)) != 0)
+            return -1;
+    worker->done = worker->end - worker->begin;
+    return 0;
+}
+
+static int update_at_random(struct bench_worker *worker)
+{
+    for (uint64_t i = worker->begin; i < worker->end; i++)
+        if (update_one(worker, choose(worker)) != 0)
             return -1;
     worker->done = worker->end - worker->begin;
     return 0;
@@ -258,6 +296,7 @@ const struct bench_workload bench_workloads[] = {
     {.name = "fillseq", .work = fill_in_order, .fills = true, .appends = true, .writes = true, .ops_share = 1},
     {.name = "fillrandom", .work = fill_at_random, .fills = true, .writes = true, .ops_share = 1},
     {.name = "overwrite", .work = overwrite, .writes = true, .needs_all = true, .ops_share = 1},
+    {.name = "updaterandom", .work = update_at_random, .writes = true, .needs_all = true, .ops_share = 1},
     {.name = "readrandom", .work = read_at_random, .needs_all = true, .ops_share = 1},
     {.name = "readmissing", .work = read_missing, .ops_share = 1},
     {.name = "readmany", .work = read_many, .needs_all = true, .ops_share = 1},

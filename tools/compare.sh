@@ -194,7 +194,7 @@ report() {
         n = split(engines, engine, ",")
         consolidated = 0
         for (p = 0; p <= last; p++) {
-            if (workload[p] ~ /^(fill|overwrite|mixed|delete)/)
+            if (workload[p] ~ /^(fill|overwrite|update|mixed|delete)/)
                 consolidated = 0
             label[p] = workload[p] (consolidated && workload[p] != "consolidate" ? ", consolidated" : "")
             if (workload[p] == "consolidate")
