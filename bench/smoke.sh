@@ -9,8 +9,8 @@ num=${2:-20000}
 passed=0
 failed=0
 workloads=fillseq,readrandom,fillrandom,readrandom,readmissing,readmany,scan,scan100,consolidate,scan,overwrite,mixed
-workloads=$workloads,readrandom,scan,mixed8020,updaterandom,delete,readmissing,consolidate,scan
-expected=20
+workloads=$workloads,readrandom,scan,mixed8020,updaterandom,readwhilewriting,delete,readmissing,consolidate,scan
+expected=21
 
 result() { # result 0|1 text
     if [ "$1" -eq 0 ]; then
@@ -26,9 +26,13 @@ run() { # run text arguments: all workloads, each one line with its name
     shift
     if output=$("$bench" --num "$num" --workload "$workloads" --json "$@"); then
         lines=$(printf '%s\n' "$output" | grep -c '^{"engine":.*"ops_per_sec":.*"p999_ns":.*"max_rss_bytes":.*}$')
+        # Operations in the background: some in readwhilewriting, none elsewhere.
+        background=$(printf '%s\n' "$output" | grep -v '"background_ops":0,' | sed 's/.*"workload":"\([^"]*\)".*/\1/')
         reads=$(printf '%s\n' "$output" | grep '"workload":"readrandom"' | grep -c "\"ops\":$num,")
         [ "$lines" -eq "$expected" ] && [ "$reads" -eq 3 ]
         result $? "$text: $lines lines instead of $expected, $reads of 3 readrandom with $num operations"
+        [ "$background" = readwhilewriting ]
+        result $? "$text: operations in the background of: $background"
     else
         result 1 "$text: exit status $?"
     fi

@@ -7,24 +7,28 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 struct bench_store {
     const struct bench_data *data;
     uint64_t num;
     uint8_t *values; /* num of them */
     bool *present;
+    uint64_t puts;
 };
 
 struct bench_session {
     struct bench_store *store;
     struct test_session_record record;
     uint64_t latest_get; /* the index of the key, if the latest call was a get that found one; else UINT64_MAX */
+    uint64_t puts_seen;  /* by the latest get, of store->puts */
     uint8_t *values;     /* copies for BENCH_MANY answers */
 };
 
 struct test_record test_record;
 enum test_fault test_fault;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t put_was_made = PTHREAD_COND_INITIALIZER;
 
 void test_recorder_reset(enum test_fault fault)
 {
@@ -135,26 +139,32 @@ static int put(struct bench_session *session, const void *key, const void *value
     struct bench_store *store = session->store;
     uint64_t index = number_of(session, key) / 2;
     uint8_t got = bench_value_generation(store->data, session->values);
+    bool fails;
 
     if (index == session->latest_get && bench_value_generation(store->data, value) == (uint8_t)(got + 1) &&
         bench_value_is_of(store->data, index, value, store->data->value_size))
         session->record.updates++;
     session->latest_get = UINT64_MAX;
-    pthread_mutex_lock(&lock);
-    memcpy(value_at(store, index), value, store->data->value_size);
-    store->present[index] = true;
     session->record.puts++;
+    pthread_mutex_lock(&lock);
+    fails = test_fault == TEST_FAULT_PUT && store->puts == store->num;
+    if (!fails) {
+        memcpy(value_at(store, index), value, store->data->value_size);
+        store->present[index] = true;
+        store->puts++;
+        (void)pthread_cond_broadcast(&put_was_made);
+    }
     pthread_mutex_unlock(&lock);
-    return 0;
+    return fails ? bench_fail("this put was made to fail") : 0;
 }
 
 static int del(struct bench_session *session, const void *key)
 {
     uint64_t index = number_of(session, key) / 2;
 
+    session->record.dels++;
     pthread_mutex_lock(&lock);
     session->store->present[index] = false;
-    session->record.dels++;
     pthread_mutex_unlock(&lock);
     return 0;
 }
@@ -165,25 +175,44 @@ static void get_at(struct bench_session *session, const void *key, unsigned plac
     struct bench_store *store = session->store;
     uint64_t number = number_of(session, key);
     uint64_t index = number / 2;
-    bool faulty = index == store->num - 1 && test_fault != TEST_FAULT_NONE;
+    bool last = index == store->num - 1;
     uint8_t *copy = session->values + place * store->data->value_size;
 
     session->record.gets++;
     session->latest_get = UINT64_MAX;
     *ret_value = (struct bench_slice){NULL, 0};
-    if (number % 2 != 0 || (faulty && test_fault == TEST_FAULT_MISS))
+    if (number % 2 != 0 || (last && test_fault == TEST_FAULT_MISS))
         return;
     pthread_mutex_lock(&lock);
     if (store->present[index]) {
-        memcpy(copy, value_at(store, faulty ? 0 : index), store->data->value_size);
+        memcpy(copy, value_at(store, last && test_fault == TEST_FAULT_VALUE ? 0 : index), store->data->value_size);
         *ret_value = (struct bench_slice){copy, store->data->value_size};
         session->latest_get = index;
     }
     pthread_mutex_unlock(&lock);
 }
 
+/* TEST_FAULT_SLOW */
+static int wait_for_put(struct bench_session *session)
+{
+    struct bench_store *store = session->store;
+    struct timespec limit;
+    int result = 0;
+
+    (void)clock_gettime(CLOCK_REALTIME, &limit);
+    limit.tv_sec += 10;
+    pthread_mutex_lock(&lock);
+    while (result == 0 && store->puts == session->puts_seen)
+        result = pthread_cond_timedwait(&put_was_made, &lock, &limit);
+    session->puts_seen = store->puts;
+    pthread_mutex_unlock(&lock);
+    return result == 0 ? 0 : bench_fail("nobody has put anything for 10 s");
+}
+
 static int get(struct bench_session *session, const void *key, struct bench_slice *ret_value)
 {
+    if (test_fault == TEST_FAULT_SLOW && wait_for_put(session) != 0)
+        return -1;
     get_at(session, key, 0, ret_value);
     return 0;
 }

@@ -33,8 +33,10 @@ extern struct test_record test_record;
 
 enum test_fault {
     TEST_FAULT_NONE,
-    TEST_FAULT_MISS, /* the last key is not found */
-    TEST_FAULT_VALUE /* the last key's value is another key's */
+    TEST_FAULT_MISS,  /* the last key is not found */
+    TEST_FAULT_VALUE, /* the last key's value is another key's */
+    TEST_FAULT_PUT,   /* puts fail once as many were made as there are keys */
+    TEST_FAULT_SLOW   /* a get waits until somebody has put since the session's get before; it fails after 10 s */
 };
 
 extern enum test_fault test_fault;

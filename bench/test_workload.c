@@ -64,10 +64,40 @@ static void an_update_writes_the_next_generation_of_what_it_read(unsigned thread
     check(total.updates == options.ops, "an update writes the next generation", total.updates);
 }
 
+/* A slow engine's gets wait for puts, so they end only if somebody else puts without pause. */
+static void reads_run_beside_writes_until_they_are_done(unsigned threads)
+{
+    struct bench_options options = some_options();
+    const struct test_session_record *sessions = test_record.sessions;
+    const struct test_session_record *writer = &sessions[2 * threads];
+    uint64_t gets = 0;
+
+    options.threads = threads;
+    options.ops = 300;
+    check(run_after_fill("readwhilewriting", options, TEST_FAULT_SLOW) == 0, "reads beside writes, threads", threads);
+    check(test_record.session_count == 2 * threads + 1, "sessions that fill, that read, and one that writes", threads);
+    for (unsigned i = threads; i < 2 * threads; i++) {
+        check(sessions[i].gets > 0 && sessions[i].puts == 0, "a reader reads only", i);
+        gets += sessions[i].gets;
+    }
+    check(gets == options.ops, "all readers together do the operations", gets);
+    check(writer->gets == 0, "the writer writes only, and ends last", writer->gets);
+    check(writer->puts >= options.ops / threads - 1, "the writer goes on until the readers end", writer->puts);
+}
+
+static void a_failed_put_fails_the_run(void)
+{
+    static const char *const writers[] = {"overwrite", "mixed", "mixed8020", "updaterandom", "readwhilewriting"};
+
+    for (size_t i = 0; i < sizeof(writers) / sizeof(writers[0]); i++)
+        check(run_after_fill(writers[i], some_options(), TEST_FAULT_PUT) != 0, "a failed put is noticed, workload", i);
+}
+
 /* Each refused answer prints its reason; that is part of what is tested. */
 static void a_wrong_answer_fails_the_run(void)
 {
-    static const char *const readers[] = {"readrandom", "readmany", "mixed", "mixed8020", "updaterandom"};
+    static const char *const readers[] = {"readrandom", "readmany",     "mixed",
+                                          "mixed8020",  "updaterandom", "readwhilewriting"};
     const struct bench_options options = some_options();
 
     for (size_t i = 0; i < sizeof(readers) / sizeof(readers[0]); i++) {
@@ -84,6 +114,9 @@ int main(int argc, char **argv)
     mixed_work_has_its_share_of_gets("mixed8020", 80);
     an_update_writes_the_next_generation_of_what_it_read(1);
     an_update_writes_the_next_generation_of_what_it_read(3);
+    for (unsigned threads = 1; threads <= 3; threads++)
+        reads_run_beside_writes_until_they_are_done(threads);
+    a_failed_put_fails_the_run();
     a_wrong_answer_fails_the_run();
     return check_end();
 }

@@ -130,6 +130,21 @@ static int overwrite(struct bench_worker *worker)
     return 0;
 }
 
+/* The background of readwhilewriting. */
+static int overwrite_until_done(struct bench_worker *worker)
+{
+    bool done;
+
+    do {
+        if (put_one(worker, choose(worker)) != 0)
+            return -1;
+        worker->done++;
+        /* relaxed: a stale value costs another put; nothing is read that the measured threads wrote before */
+        done = atomic_load_explicit(worker->run->foreground_done, memory_order_relaxed);
+    } while (!done);
+    return 0;
+}
+
 static int update_at_random(struct bench_worker *worker)
 {
     for (uint64_t i = worker->begin; i < worker->end; i++)
@@ -298,6 +313,12 @@ const struct bench_workload bench_workloads[] = {
     {.name = "overwrite", .work = overwrite, .writes = true, .needs_all = true, .ops_share = 1},
     {.name = "updaterandom", .work = update_at_random, .writes = true, .needs_all = true, .ops_share = 1},
     {.name = "readrandom", .work = read_at_random, .needs_all = true, .ops_share = 1},
+    {.name = "readwhilewriting",
+     .work = read_at_random,
+     .background = overwrite_until_done,
+     .writes = true,
+     .needs_all = true,
+     .ops_share = 1},
     {.name = "readmissing", .work = read_missing, .ops_share = 1},
     {.name = "readmany", .work = read_many, .needs_all = true, .ops_share = 1},
     {.name = "scan", .work = scan_all, .ops_share = 1},

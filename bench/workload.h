@@ -6,12 +6,15 @@
  * WORKLOAD-1  Every read is verified; an unexpected miss, hit or value ends the run with a message.
  * WORKLOAD-2  Latency is taken of one operation in about BENCH_SAMPLE_INTERVAL, at random distances, so that the cost
  *             of the clock does not show in the throughput and no period of an engine is hit or missed systematically.
+ * WORKLOAD-3  Work in the background ends soon after *foreground_done is set, and does at least one operation.
  */
 #ifndef BENCH_WORKLOAD_H
 #define BENCH_WORKLOAD_H
 
 #include "engine.h"
 #include "histogram.h"
+
+#include <stdatomic.h>
 
 enum { BENCH_SAMPLE_INTERVAL = 16, BENCH_SCAN_LENGTH = 100 };
 
@@ -29,12 +32,13 @@ struct bench_run {
     uint8_t generation;            /* of the values written */
     const struct bench_zipf *zipf; /* NULL = uniform */
     struct bench_permutation permutation;
+    atomic_bool *foreground_done; /* becomes true when the measured threads have ended */
 };
 
 struct bench_worker {
     const struct bench_run *run;
     struct bench_session *session;
-    uint64_t begin, end; /* this thread's part of [0, run->ops) */
+    uint64_t begin, end; /* this thread's part of [0, run->ops); empty in the background */
     struct bench_rng rng;
     unsigned until_sample;
     uint64_t done; /* operations, or entries of a scan */
@@ -46,7 +50,8 @@ struct bench_worker {
 struct bench_workload {
     const char *name;
     int (*work)(struct bench_worker *worker); /* 0, or -1 after a message; NULL = consolidate, done by the engine */
-    bool fills;                               /* starts from an empty store, and fills it */
+    int (*background)(struct bench_worker *worker); /* done by one more thread, unmeasured; NULL = nothing */
+    bool fills;                                     /* starts from an empty store, and fills it */
     bool appends; /* one thread of it writes in ascending order, if the keys' format allows */
     bool writes;
     bool deletes;

@@ -178,12 +178,41 @@ report() {
             text = text "---:|"
         print text
     }
+    # A row of rates, with the ratios that are asked for.
+    function rates(text, list, p,    i, k, x, best, quire, lmdb, row) {
+        row[k = 1] = text
+        for (i = 1; i <= n; i++) {
+            x = median(list, engine[i] SUBSEP p)
+            row[++k] = rate(x)
+            if (engine[i] == "quire") quire = x
+            else if (x > best) best = x
+            if (engine[i] == "lmdb") lmdb = x
+        }
+        if (has_quire && n > 1)
+            row[++k] = ratio(quire, best)
+        if (has_quire && has_lmdb)
+            row[++k] = ratio(quire, lmdb)
+        line(k, row)
+    }
+    # A row of the times that consolidate took.
+    function times(text, p,    i, x, row) {
+        row[1] = text
+        for (i = 1; i <= n; i++) {
+            x = median(seconds, engine[i] SUBSEP p)
+            row[i + 1] = x > 0 ? sprintf("%.3f s", x) : "-"
+        }
+        while (i < columns)
+            row[++i] = "-"
+        line(columns, row)
+    }
     {
         position = field("position") + 0
         cell = field("engine") SUBSEP position
         i = ++count[cell]
         ops[cell, i] = field("ops_per_sec")
-        seconds[cell, i] = field("seconds")
+        time = field("seconds") + 0
+        seconds[cell, i] = time
+        beside[cell, i] = time > 0 ? field("background_ops") / time : 0
         p50[cell, i] = field("p50_ns"); p99[cell, i] = field("p99_ns"); p999[cell, i] = field("p999_ns")
         rss[cell, i] = field("rss_bytes"); peak[cell, i] = field("max_rss_bytes"); live[cell, i] = field("live_bytes")
         workload[position] = field("workload")
@@ -194,7 +223,7 @@ report() {
         n = split(engines, engine, ",")
         consolidated = 0
         for (p = 0; p <= last; p++) {
-            if (workload[p] ~ /^(fill|overwrite|update|mixed|delete)/)
+            if (workload[p] ~ /^(fill|overwrite|update|readwhilewriting|mixed|delete)/)
                 consolidated = 0
             label[p] = workload[p] (consolidated && workload[p] != "consolidate" ? ", consolidated" : "")
             if (workload[p] == "consolidate")
@@ -216,26 +245,12 @@ report() {
         line(columns, head)
         rule(columns)
         for (p = 0; p <= last; p++) {
-            k = 1
-            row[1] = label[p]
-            best = quire = lmdb = 0
-            for (i = 1; i <= n; i++) {
-                if (workload[p] == "consolidate") {
-                    x = median(seconds, engine[i] SUBSEP p)
-                    row[++k] = x > 0 ? sprintf("%.3f s", x) : "-"
-                    continue
-                }
-                x = median(ops, engine[i] SUBSEP p)
-                row[++k] = rate(x)
-                if (engine[i] == "quire") quire = x
-                else if (x > best) best = x
-                if (engine[i] == "lmdb") lmdb = x
-            }
-            if (has_quire && n > 1)
-                row[++k] = ratio(quire, best)
-            if (has_quire && has_lmdb)
-                row[++k] = ratio(quire, lmdb)
-            line(columns, row)
+            if (workload[p] == "consolidate")
+                times(label[p], p)
+            else
+                rates(label[p], ops, p)
+            if (workload[p] == "readwhilewriting")
+                rates(label[p] ": its writes", beside, p)
         }
         print "\nLatency p50 / p99 / p99.9 in ns (readmany: a batch of 16; scan: a pass)\n"
         line(n + 1, head)
