@@ -58,10 +58,10 @@ static void report_json(const struct bench_options *options, const struct bench_
     static const char *const formats[] = {
         [BENCH_KEY_BIG_ENDIAN] = "be", [BENCH_KEY_DECIMAL] = "decimal", [BENCH_KEY_HASH] = "hash"};
 
-    printf("{\"engine\":\"%s\",\"engine_version\":\"%s\",\"workload\":\"%s\",\"position\":%u,\"threads\":%u,",
-           options->engine->name, options->engine->version(), result->workload, result->position, options->threads);
-    printf("\"num\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"background_ops\":%" PRIu64 ",", options->num, result->ops,
-           result->background_ops);
+    printf("{\"engine\":\"%s\",\"engine_version\":\"%s\",\"workload\":\"%s\",\"position\":%u,\"repeat\":%u,",
+           options->engine->name, options->engine->version(), result->workload, result->position, result->repeat);
+    printf("\"threads\":%u,\"num\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"background_ops\":%" PRIu64 ",", options->threads,
+           options->num, result->ops, result->background_ops);
     printf("\"seconds\":%.6f,\"ops_per_sec\":%.1f,", result->seconds, per_second(result));
     printf("\"p50_ns\":%" PRIu64 ",\"p99_ns\":%" PRIu64 ",\"p999_ns\":%" PRIu64 ",", result->p50_ns, result->p99_ns,
            result->p999_ns);

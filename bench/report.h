@@ -11,6 +11,7 @@
 struct bench_result {
     const char *workload;
     unsigned position; /* in the list of workloads, from 0 */
+    unsigned repeat;   /* of the workload at this position, from 0 */
     uint64_t ops;
     uint64_t background_ops; /* done meanwhile by a thread that was not measured */
     double seconds;

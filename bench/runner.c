@@ -9,6 +9,7 @@
  * RUNNER-1  A store lives in a directory made for it alone, which is removed when the store is closed.
  * RUNNER-2  Before a workload that only reads follows one that writes, the engine's background work is waited for
  *           (settle) and all entries are read once, unmeasured: every engine is measured warm and quiet.
+ * RUNNER-3  Each run of a workload, measured or to warm up, makes its own random choices and writes its own generation.
  */
 #include "runner.h"
 
@@ -31,7 +32,8 @@ struct runner {
     char dir[4096];
     uint64_t stored; /* keys in the store */
     bool filled;
-    bool cold; /* written since the latest warm-up */
+    bool cold;     /* written since everything was read */
+    uint64_t runs; /* of workloads, those to warm up included */
     pthread_barrier_t barrier;
     atomic_bool foreground_done; /* of the workload that is running */
 };
@@ -118,7 +120,7 @@ static int thread_prepare(struct thread *thread, struct runner *runner, const st
     }
     worker->until_sample = 1;
     worker->value = malloc(run->data->value_size);
-    bench_rng_init(&worker->rng, runner->options->seed + ((uint64_t)run->generation << 32), number);
+    bench_rng_init(&worker->rng, runner->options->seed + (run->number << 32), number);
     thread->store = runner->store;
     thread->barrier = &runner->barrier;
     return worker->value != NULL ? 0 : bench_fail("out of memory");
@@ -198,13 +200,22 @@ static int run_threads(struct runner *runner, const struct bench_run *run, int (
     return failure;
 }
 
+/* The passes of a scan that read about this many entries, but one pass at least. */
+static uint64_t passes_of(const struct runner *runner, uint64_t entries)
+{
+    uint64_t passes = entries / runner->options->num;
+
+    return passes > 1 ? passes : 1;
+}
+
 /* Prepares what all threads of the workload at this position share. */
 static void run_init(struct runner *runner, const struct bench_workload *workload, unsigned position,
                      struct bench_run *ret_run)
 {
     const struct bench_options *options = runner->options;
-    uint64_t passes = SCAN_ENTRIES / options->num;
+    uint64_t passes = passes_of(runner, SCAN_ENTRIES);
 
+    runner->runs++;
     *ret_run = (struct bench_run){.engine = options->engine,
                                   .data = &runner->data,
                                   .num = options->num,
@@ -212,10 +223,11 @@ static void run_init(struct runner *runner, const struct bench_workload *workloa
                                   .threads = options->threads,
                                   .get_percent = workload->get_percent,
                                   .verify_scan = options->verify_scan,
-                                  .generation = (uint8_t)(position + 1),
+                                  .number = runner->runs,
+                                  .generation = (uint8_t)runner->runs,
                                   .zipf = options->zipf ? &runner->zipf : NULL,
                                   .foreground_done = &runner->foreground_done};
-    ret_run->scan_passes = passes < 1 ? 1 : passes > SCAN_PASSES_MAX ? SCAN_PASSES_MAX : (unsigned)passes;
+    ret_run->scan_passes = passes < SCAN_PASSES_MAX ? passes : SCAN_PASSES_MAX;
     ret_run->ops = options->num / workload->ops_share;
     if (options->ops != 0 && !workload->fills)
         ret_run->ops = options->ops;
@@ -238,17 +250,16 @@ static int check_order(const struct runner *runner, const struct bench_workload 
 }
 
 /* RUNNER-2 */
-static int warm_up(struct runner *runner, const struct bench_run *run)
+static int settle_and_read_all(struct runner *runner)
 {
-    const struct bench_engine *engine = runner->options->engine;
-    struct bench_run alone = *run;
+    const struct bench_options *options = runner->options;
+    struct bench_run run = {.engine = options->engine, .data = &runner->data, .stored = runner->stored, .threads = 1};
     struct bench_result ignored = {0};
 
-    if (engine->settle != NULL && engine->settle(runner->store) != 0)
+    if (options->engine->settle != NULL && options->engine->settle(runner->store) != 0)
         return -1;
-    alone.threads = 1;
     runner->cold = false;
-    return run_threads(runner, &alone, bench_warm_up, NULL, false, &ignored);
+    return run_threads(runner, &run, bench_read_all, NULL, false, &ignored);
 }
 
 static int consolidate(struct runner *runner, struct bench_result *result)
@@ -278,23 +289,35 @@ static void note_effect(struct runner *runner, const struct bench_workload *work
         runner->cold = true;
 }
 
-static int run_one(struct runner *runner, unsigned position)
+/* --warmup: a part of the workload, unmeasured. */
+static int warm_up(struct runner *runner, unsigned position)
 {
     const struct bench_options *options = runner->options;
     const struct bench_workload *workload = options->workloads[position];
-    struct bench_result result = {.workload = workload->name, .position = position};
+    struct bench_result ignored = {0};
+    struct bench_run run;
+
+    if (options->warmup == 0 || !bench_workload_is_repeatable(workload))
+        return 0;
+    run_init(runner, workload, position, &run);
+    run.ops = options->warmup;
+    run.scan_passes = passes_of(runner, options->warmup / options->threads);
+    return run_threads(runner, &run, workload->work, workload->background, false, &ignored);
+}
+
+static int measure(struct runner *runner, unsigned position, unsigned repeat)
+{
+    const struct bench_options *options = runner->options;
+    const struct bench_workload *workload = options->workloads[position];
+    struct bench_result result = {.workload = workload->name, .position = position, .repeat = repeat};
     bool append = workload->appends && options->key_format != BENCH_KEY_HASH;
     struct bench_run run;
 
-    if (check_order(runner, workload) != 0 || (workload->fills && store_open(runner) != 0))
-        return -1;
     run_init(runner, workload, position, &run);
-    if (!workload->writes && workload->work != NULL && runner->cold && warm_up(runner, &run) != 0)
-        return -1;
     bench_memory_reset_peak();
     if (workload->work == NULL ? consolidate(runner, &result) != 0
                                : run_threads(runner, &run, workload->work, workload->background, append, &result) != 0)
-        return bench_fail("%s: %s failed", options->engine->name, workload->name);
+        return -1;
     note_effect(runner, workload, &run);
     bench_memory_measure(&result);
     result.stored = runner->stored;
@@ -302,6 +325,25 @@ static int run_one(struct runner *runner, unsigned position)
     if (options->stats)
         options->engine->print_stats(runner->store, stderr);
     return 0;
+}
+
+/* Measures the workload at this position in the list, as often as --repeat says. */
+static int run_one(struct runner *runner, unsigned position)
+{
+    const struct bench_options *options = runner->options;
+    const struct bench_workload *workload = options->workloads[position];
+    unsigned repeats = bench_workload_is_repeatable(workload) ? options->repeats : 1;
+    int failure = 0;
+
+    if (check_order(runner, workload) != 0 || (workload->fills && store_open(runner) != 0))
+        return -1;
+    if (!workload->writes && workload->work != NULL && runner->cold)
+        failure = settle_and_read_all(runner);
+    if (failure == 0)
+        failure = warm_up(runner, position);
+    for (unsigned repeat = 0; failure == 0 && repeat < repeats; repeat++)
+        failure = measure(runner, position, repeat);
+    return failure == 0 ? 0 : bench_fail("%s: %s failed", options->engine->name, workload->name);
 }
 
 int bench_run_all(const struct bench_options *options)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Goal: every engine that was built does every workload, and wrong command lines are refused.
 # Method: smoke.sh QUIRE-BENCH [NUM] runs all workloads on NUM keys (default 20000) with 1 and 2 threads, uniform and
-#         zipf, in all key formats, and counts the lines of JSON that come out with operations in them.
+#         zipf, in all key formats, and counts the lines of JSON that come out with operations in them; a few
+#         workloads are warmed up and repeated.
 set -u
 
 bench=$1
@@ -38,6 +39,15 @@ run() { # run text arguments: all workloads, each one line with its name
     fi
 }
 
+repeat() { # repeat arguments: which workloads are measured how often, by the lines that say so
+    seen=$("$bench" --num 1000 --workload fillrandom,readrandom,readwhilewriting,scan,delete,consolidate --json \
+        --warmup 500 --repeat 3 "$@" | sed 's/.*"workload":"\([^"]*\)".*"repeat":\([0-9]*\),.*/\1 \2/' | tr '\n' ' ')
+    wanted="fillrandom 0 readrandom 0 readrandom 1 readrandom 2 readwhilewriting 0 readwhilewriting 1"
+    wanted="$wanted readwhilewriting 2 scan 0 scan 1 scan 2 delete 0 consolidate 0 "
+    [ "$seen" = "$wanted" ]
+    result $? "$*, repeats: $seen"
+}
+
 refuse() { # refuse status arguments
     status=$1
     shift
@@ -54,6 +64,7 @@ for engine in $engines; do
     run "$engine, 1 thread" --engine "$engine" --verify-scan
     run "$engine, 2 threads, zipf, decimal keys" --engine "$engine" --threads 2 --dist zipf --key-format decimal
     run "$engine, hashed keys, short values" --engine "$engine" --key-format hash --key-size 24 --value-size 12
+    repeat --engine "$engine" --threads 2
     refuse 1 --engine "$engine" --workload readrandom --num 10
     refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
 done
@@ -61,6 +72,8 @@ refuse 2 --workload nonsense
 refuse 2 --engine nonsense
 refuse 2 --num 0
 refuse 2 --num 12x
+refuse 2 --warmup -1
+refuse 2 --repeat 0
 refuse 2 --key-size 1 --num 1000
 refuse 2 --dist normal
 refuse 2 stray

@@ -17,6 +17,7 @@ static struct bench_options some_options(void)
     return (struct bench_options){.engine = &test_recorder,
                                   .num = 100,
                                   .ops = 10000,
+                                  .repeats = 1,
                                   .threads = 1,
                                   .key_size = 16,
                                   .value_size = 20,
@@ -93,6 +94,85 @@ static void a_failed_put_fails_the_run(void)
         check(run_after_fill(writers[i], some_options(), TEST_FAULT_PUT) != 0, "a failed put is noticed, workload", i);
 }
 
+/* What fillrandom and this workload ask of the engine, without and with a warm-up of 300 and three repeats. */
+static void counts_with_warm_up_and_repeats(const char *workload, uint64_t (*count)(void), uint64_t once,
+                                            uint64_t warm_and_thrice)
+{
+    struct bench_options options = some_options();
+
+    options.ops = 1000;
+    options.threads = 2;
+    check(run_after_fill(workload, options, TEST_FAULT_NONE) == 0, workload, 1);
+    check(count() == once, workload, count());
+    options.warmup = 300;
+    options.repeats = 3;
+    check(run_after_fill(workload, options, TEST_FAULT_NONE) == 0, workload, 3);
+    check(count() == warm_and_thrice, workload, count());
+}
+
+static uint64_t count_gets(void)
+{
+    return test_recorder_total().gets;
+}
+
+static uint64_t count_puts(void)
+{
+    return test_recorder_total().puts;
+}
+
+static uint64_t count_dels(void)
+{
+    return test_recorder_total().dels;
+}
+
+static uint64_t count_scans(void)
+{
+    return test_recorder_total().scans;
+}
+
+static uint64_t count_consolidations(void)
+{
+    return test_record.consolidations;
+}
+
+/* 100 keys are filled in by 100 puts, once; the first workload that only reads after that is preceded by a scan. */
+static void only_what_leaves_the_keys_is_warmed_up_and_repeated(void)
+{
+    counts_with_warm_up_and_repeats("readrandom", count_gets, 1000, 300 + 3 * 1000);
+    counts_with_warm_up_and_repeats("readmissing", count_gets, 1000, 300 + 3 * 1000);
+    counts_with_warm_up_and_repeats("readwhilewriting", count_gets, 1000, 300 + 3 * 1000);
+    counts_with_warm_up_and_repeats("updaterandom", count_gets, 1000, 300 + 3 * 1000);
+    counts_with_warm_up_and_repeats("updaterandom", count_puts, 100 + 1000, 100 + 300 + 3 * 1000);
+    counts_with_warm_up_and_repeats("overwrite", count_puts, 100 + 1000, 100 + 300 + 3 * 1000);
+    counts_with_warm_up_and_repeats("scan100", count_scans, 1 + 1000, 1 + 300 + 3 * 1000);
+    /* Each of two threads makes 10 passes; to warm up, 300 entries are one and a half passes of both: one. */
+    counts_with_warm_up_and_repeats("scan", count_scans, 1 + 2 * 10, 1 + 2 * 1 + 3 * 2 * 10);
+    counts_with_warm_up_and_repeats("fillrandom", count_puts, 2 * 100, 2 * 100);
+    counts_with_warm_up_and_repeats("delete", count_dels, 100, 100);
+    counts_with_warm_up_and_repeats("consolidate", count_consolidations, 1, 1);
+}
+
+/* The sessions of one run of each: fill, warm-up, repeats. */
+static void runs_differ_and_the_same_seed_repeats_them(void)
+{
+    struct bench_options options = some_options();
+    struct test_record first;
+
+    options.warmup = options.ops;
+    options.repeats = 4;
+    check(run_after_fill("overwrite", options, TEST_FAULT_NONE) == 0, "overwrite", 0);
+    first = test_record;
+    check(first.session_count == 1 + 1 + 4, "a session for each run", first.session_count);
+    for (unsigned i = 0; i < first.session_count; i++)
+        for (unsigned k = 0; k < i; k++)
+            check(first.sessions[i].choices != first.sessions[k].choices, "every run makes its own choices", i);
+    check(run_after_fill("overwrite", options, TEST_FAULT_NONE) == 0, "overwrite", 1);
+    check(memcmp(&first, &test_record, sizeof(first)) == 0, "the same seed makes the same choices", 0);
+    options.seed++;
+    check(run_after_fill("overwrite", options, TEST_FAULT_NONE) == 0, "overwrite", 2);
+    check(first.sessions[1].choices != test_record.sessions[1].choices, "another seed makes others", 0);
+}
+
 /* Each refused answer prints its reason; that is part of what is tested. */
 static void a_wrong_answer_fails_the_run(void)
 {
@@ -116,6 +196,8 @@ int main(int argc, char **argv)
     an_update_writes_the_next_generation_of_what_it_read(3);
     for (unsigned threads = 1; threads <= 3; threads++)
         reads_run_beside_writes_until_they_are_done(threads);
+    only_what_leaves_the_keys_is_warmed_up_and_repeated();
+    runs_differ_and_the_same_seed_repeats_them();
     a_failed_put_fails_the_run();
     a_wrong_answer_fails_the_run();
     return check_end();

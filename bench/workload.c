@@ -239,7 +239,7 @@ static int scan_all_once(struct bench_worker *worker, bool exact)
     return 0;
 }
 
-int bench_warm_up(struct bench_worker *worker)
+int bench_read_all(struct bench_worker *worker)
 {
     return scan_all_once(worker, false);
 }
@@ -247,7 +247,7 @@ int bench_warm_up(struct bench_worker *worker)
 /* Every thread reads everything; the number of operations counts entries, the latency is a whole pass's. */
 static int scan_all(struct bench_worker *worker)
 {
-    for (unsigned pass = 0; pass < worker->run->scan_passes; pass++) {
+    for (uint64_t pass = 0; pass < worker->run->scan_passes; pass++) {
         uint64_t begin_ns = bench_now_ns();
 
         if (scan_all_once(worker, worker->run->verify_scan) != 0)
@@ -336,4 +336,9 @@ const struct bench_workload *bench_workload_find(const char *name)
         if (strcmp(workload->name, name) == 0)
             return workload;
     return NULL;
+}
+
+bool bench_workload_is_repeatable(const struct bench_workload *workload)
+{
+    return workload->work != NULL && !workload->fills && !workload->deletes;
 }

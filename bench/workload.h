@@ -26,7 +26,8 @@ struct bench_run {
     uint64_t stored; /* keys that are there: num, less those deleted */
     uint64_t ops;    /* of all threads together */
     unsigned threads;
-    unsigned scan_passes;
+    uint64_t scan_passes;
+    uint64_t number;      /* of this run in the process, from 1: makes its random choices differ from other runs' */
     unsigned get_percent; /* of the operations of a mixed workload */
     bool verify_scan;
     uint8_t generation;            /* of the values written */
@@ -64,8 +65,12 @@ const struct bench_workload *bench_workload_find(const char *name);
 /* All workloads; the last has a name of NULL. */
 extern const struct bench_workload bench_workloads[];
 
+/* Whether it leaves the keys as they are, so that doing it again, or a part of it before, changes nothing but values.
+ */
+bool bench_workload_is_repeatable(const struct bench_workload *workload);
+
 /* Reads all entries once, without measuring: what is read afterwards is as warm as it gets. */
-int bench_warm_up(struct bench_worker *worker);
+int bench_read_all(struct bench_worker *worker);
 
 uint64_t bench_now_ns(void);
 

@@ -2,8 +2,9 @@
 # Measures Quire beside LMDB and RocksDB on this machine, and prints a Markdown table of throughput and ratios.
 #
 # Builds the benchmark in release mode, then runs the engines in turn, round after round, with the same parameters: each
-# figure is the median of the rounds, and what disturbs the machine disturbs all. One lock is held meanwhile, so two
-# comparisons do not measure each other. Exit status: 0 done, 1 a run failed or something is missing, 2 wrong arguments.
+# figure is the median of all repeats of all rounds, and what disturbs the machine disturbs all. One lock is held
+# meanwhile, so two comparisons do not measure each other. Exit status: 0 done, 1 a run failed or something is missing,
+# 2 wrong arguments.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,6 +15,7 @@ engines=quire,lmdb,rocksdb
 workloads=fillseq,fillrandom,readrandom,readmissing,readmany,scan,scan100,consolidate,readrandom,readmissing,scan
 workloads=$workloads,overwrite,mixed,delete,consolidate
 rounds=3
+repeats=1
 dist=uniform
 out=
 dir=
@@ -28,8 +30,10 @@ usage: tools/compare.sh [options]
   --workloads A,B   workloads in order; a fill comes first
                     (default $workloads)
   --rounds R        runs of each engine; the median counts (default $rounds)
+  --repeat N        measurements of a workload in each round, except of fills, delete and consolidate; the median of
+                    all of them counts (default $repeats)
   --dist D          uniform (default) or zipf
-  --key-size K, --value-size V, --key-format F, --ops N, --seed S, --lmdb-batch N, --rocksdb-wal 0|1
+  --key-size K, --value-size V, --key-format F, --ops N, --warmup N, --seed S, --lmdb-batch N, --rocksdb-wal 0|1
                     as for quire-bench (see bench/README.md)
   --dir D           where the peers' files go (default: /dev/shm if there is room, else \$TMPDIR or /tmp)
   --out FILE        write the table to FILE as well, and every single result to FILE.jsonl
@@ -48,8 +52,8 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    --num | --threads | --engines | --workloads | --rounds | --dist | --out | --dir | --key-size | --value-size | \
-        --key-format | --ops | --seed | --lmdb-batch | --rocksdb-wal)
+    --num | --threads | --engines | --workloads | --rounds | --repeat | --dist | --out | --dir | --key-size | \
+        --value-size | --key-format | --ops | --warmup | --seed | --lmdb-batch | --rocksdb-wal)
         [ $# -ge 2 ] || complain "$1 needs a value" 2
         case $1 in
         --num) num=$2 ;;
@@ -57,6 +61,7 @@ while [ $# -gt 0 ]; do
         --engines) engines=$2 ;;
         --workloads) workloads=$2 ;;
         --rounds) rounds=$2 ;;
+        --repeat) repeats=$2 ;;
         --dist) dist=$2 ;;
         --out) out=$2 ;;
         --dir) dir=$2 ;;
@@ -72,6 +77,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $num =~ ^[1-9][0-9]*$ ]] || complain "--num: \"$num\" is not a positive number" 2
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || complain "--rounds: \"$rounds\" is not a positive number" 2
+[[ $repeats =~ ^[1-9][0-9]*$ ]] || complain "--repeat: \"$repeats\" is not a positive number" 2
 
 for tool in meson ninja flock awk; do
     command -v "$tool" >/dev/null ||
@@ -130,15 +136,16 @@ for ((round = 1; round <= rounds; round++)); do
     for engine in "${engine_list[@]}"; do
         echo "round $round of $rounds: $engine" >&2
         "$bench" --engine "$engine" --workload "$workloads" --num "$num" --threads "$threads" --dist "$dist" \
-            --dir "$scratch" --json "${pass[@]}" >>"$results" 9>&- || complain "the run of $engine failed"
+            --repeat "$repeats" --dir "$scratch" --json "${pass[@]}" >>"$results" 9>&- ||
+            complain "the run of $engine failed"
     done
 done
 flock -u 9
 
 # ---- Report ---------------------------------------------------------------------------------------------------------
 report() {
-    echo "$num keys, $threads thread(s), $dist, $rounds round(s), median; files in $dir; $(nproc) cores," \
-        "$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
+    echo "$num keys, $threads thread(s), $dist, $rounds round(s) of $repeats repeat(s), median; files in $dir;" \
+        "$(nproc) cores, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
     echo
     awk -v engines="$engines" '
     function field(name,    rest) {
