@@ -94,7 +94,7 @@ bool bench_entry_is_exact(const struct bench_data *data, const void *key, const 
         return false;
     memcpy(&index, value, sizeof(index));
     bench_key(data, bench_stored_number(index), expected_key);
-    bench_value(data, index, data->value_size > 9 ? ((const uint8_t *)value)[8] : 0, expected_value);
+    bench_value(data, index, bench_value_generation(data, value), expected_value);
     exact = memcmp(expected_key, key, data->key_size) == 0;
     exact = exact && (data->value_size <= 9 || memcmp(expected_value, value, data->value_size) == 0);
     free(expected_value);

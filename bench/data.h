@@ -103,6 +103,12 @@ static inline void bench_value(const struct bench_data *data, uint64_t index, ui
     }
 }
 
+/* The generation that a verified value names; 0 if values are too small for that. */
+static inline uint8_t bench_value_generation(const struct bench_data *data, const void *value)
+{
+    return data->value_size > 9 ? ((const uint8_t *)value)[8] : 0;
+}
+
 /* Whether these bytes can be a value of the key with this index. */
 static inline bool bench_value_is_of(const struct bench_data *data, uint64_t index, const void *value, size_t size)
 {

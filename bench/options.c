@@ -17,11 +17,15 @@ static const char help_text[] =
     "Runs workloads in the given order on one store; a fill starts from an empty one. Every read is verified.\n"
     "\n"
     "  --engine NAME         quire (default), lmdb, rocksdb; what was built: --list-engines\n"
-    "  --workload A,B,..     fillseq, fillrandom, overwrite, readrandom, readmissing, readmany, scan, scan100, mixed,\n"
-    "                        delete, consolidate (default: fillrandom,readrandom,scan)\n"
+    "  --workload A,B,..     fillseq, fillrandom, overwrite, updaterandom, readrandom, readwhilewriting, readmissing,\n"
+    "                        readmany, scan, scan100, mixed, mixed8020, delete, consolidate\n"
+    "                        (default: fillrandom,readrandom,scan)\n"
     "  --num N               keys (default 1000000)\n"
     "  --ops N               operations of a workload that neither fills nor scans (default: num; scan100: num / 10)\n"
-    "  --threads T           threads (default 1)\n"
+    "  --warmup N            operations of a workload before the measured ones, unmeasured; not of fills, delete and\n"
+    "                        consolidate (default 0)\n"
+    "  --repeat N            how often a workload is measured; the same exceptions (default 1)\n"
+    "  --threads T           threads (default 1); readwhilewriting: readers, beside one that writes\n"
     "  --key-size K          bytes of a key (default 16)\n"
     "  --value-size V        bytes of a value (default 100)\n"
     "  --key-format F        be (default): number in 8 bytes, most significant first, then hash bytes;\n"
@@ -45,6 +49,8 @@ enum option_code {
     OPTION_WORKLOAD,
     OPTION_NUM,
     OPTION_OPS,
+    OPTION_WARMUP,
+    OPTION_REPEAT,
     OPTION_THREADS,
     OPTION_KEY_SIZE,
     OPTION_VALUE_SIZE,
@@ -66,6 +72,8 @@ static const struct option long_options[] = {
     {"workload", required_argument, NULL, OPTION_WORKLOAD},
     {"num", required_argument, NULL, OPTION_NUM},
     {"ops", required_argument, NULL, OPTION_OPS},
+    {"warmup", required_argument, NULL, OPTION_WARMUP},
+    {"repeat", required_argument, NULL, OPTION_REPEAT},
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"key-size", required_argument, NULL, OPTION_KEY_SIZE},
     {"value-size", required_argument, NULL, OPTION_VALUE_SIZE},
@@ -165,6 +173,12 @@ static bool parse_one(enum option_code code, struct bench_options *options)
         return parse_number("num", 1, UINT64_C(1) << 40, &options->num);
     case OPTION_OPS:
         return parse_number("ops", 1, UINT64_C(1) << 50, &options->ops);
+    case OPTION_WARMUP:
+        return parse_number("warmup", 0, UINT64_C(1) << 50, &options->warmup);
+    case OPTION_REPEAT:
+        good = parse_number("repeat", 1, 1000, &number);
+        options->repeats = (unsigned)number;
+        return good;
     case OPTION_THREADS:
         good = parse_number("threads", 1, BENCH_MAX_THREADS, &number);
         options->threads = (unsigned)number;
@@ -215,6 +229,7 @@ static void set_defaults(struct bench_options *options)
     const char *temporary = getenv("TMPDIR");
 
     *options = (struct bench_options){.num = 1000000, .threads = 1, .key_size = 16, .value_size = 100, .seed = 1};
+    options->repeats = 1;
     options->engine = bench_engines[0];
     options->dir = temporary != NULL && *temporary != '\0' ? temporary : "/tmp";
     options->lmdb_batch = 1000;

@@ -18,7 +18,9 @@ struct bench_options {
     const struct bench_workload *workloads[BENCH_MAX_WORKLOADS]; /* in the order given */
     size_t workload_count;
     uint64_t num;
-    uint64_t ops; /* 0 = each workload's default */
+    uint64_t ops;     /* 0 = each workload's default */
+    uint64_t warmup;  /* operations before the measured ones of a repeatable workload */
+    unsigned repeats; /* how often a repeatable workload is measured, at least 1 */
     unsigned threads;
     size_t key_size;
     size_t value_size;

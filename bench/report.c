@@ -44,8 +44,8 @@ void bench_report_begin(const struct bench_options *options)
     printf("%s %s, %" PRIu64 " keys, %u thread(s), keys of %zu bytes, values of %zu bytes, %s, seed %" PRIu64 "\n",
            options->engine->name, options->engine->version(), options->num, options->threads, options->key_size,
            options->value_size, options->zipf ? "zipf" : "uniform", options->seed);
-    printf("%-12s %12s %9s %12s %10s %10s %10s %9s %9s\n", "workload", "ops", "seconds", "ops/s", "p50 ns", "p99 ns",
-           "p99.9 ns", "RSS MiB", "peak MiB");
+    printf("%-16s %12s %9s %12s %10s %10s %10s %9s %9s %12s\n", "workload", "ops", "seconds", "ops/s", "p50 ns",
+           "p99 ns", "p99.9 ns", "RSS MiB", "peak MiB", "background");
 }
 
 static double per_second(const struct bench_result *result)
@@ -58,10 +58,11 @@ static void report_json(const struct bench_options *options, const struct bench_
     static const char *const formats[] = {
         [BENCH_KEY_BIG_ENDIAN] = "be", [BENCH_KEY_DECIMAL] = "decimal", [BENCH_KEY_HASH] = "hash"};
 
-    printf("{\"engine\":\"%s\",\"engine_version\":\"%s\",\"workload\":\"%s\",\"position\":%u,\"threads\":%u,",
-           options->engine->name, options->engine->version(), result->workload, result->position, options->threads);
-    printf("\"num\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"seconds\":%.6f,\"ops_per_sec\":%.1f,", options->num, result->ops,
-           result->seconds, per_second(result));
+    printf("{\"engine\":\"%s\",\"engine_version\":\"%s\",\"workload\":\"%s\",\"position\":%u,\"repeat\":%u,",
+           options->engine->name, options->engine->version(), result->workload, result->position, result->repeat);
+    printf("\"threads\":%u,\"num\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"background_ops\":%" PRIu64 ",", options->threads,
+           options->num, result->ops, result->background_ops);
+    printf("\"seconds\":%.6f,\"ops_per_sec\":%.1f,", result->seconds, per_second(result));
     printf("\"p50_ns\":%" PRIu64 ",\"p99_ns\":%" PRIu64 ",\"p999_ns\":%" PRIu64 ",", result->p50_ns, result->p99_ns,
            result->p999_ns);
     printf("\"max_rss_bytes\":%" PRIu64 ",\"rss_bytes\":%" PRIu64 ",\"live_bytes\":%" PRIu64 ",", result->max_rss_bytes,
@@ -76,8 +77,9 @@ void bench_report(const struct bench_options *options, const struct bench_result
     if (options->json)
         report_json(options, result);
     else
-        printf("%-12s %12" PRIu64 " %9.3f %12.0f %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %9.1f %9.1f\n",
+        printf("%-16s %12" PRIu64 " %9.3f %12.0f %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %9.1f %9.1f %12" PRIu64 "\n",
                result->workload, result->ops, result->seconds, per_second(result), result->p50_ns, result->p99_ns,
-               result->p999_ns, (double)result->rss_bytes / 1048576, (double)result->max_rss_bytes / 1048576);
+               result->p999_ns, (double)result->rss_bytes / 1048576, (double)result->max_rss_bytes / 1048576,
+               result->background_ops);
     (void)fflush(stdout);
 }

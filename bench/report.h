@@ -11,7 +11,9 @@
 struct bench_result {
     const char *workload;
     unsigned position; /* in the list of workloads, from 0 */
+    unsigned repeat;   /* of the workload at this position, from 0 */
     uint64_t ops;
+    uint64_t background_ops; /* done meanwhile by a thread that was not measured */
     double seconds;
     uint64_t p50_ns, p99_ns, p999_ns;
     uint64_t rss_bytes;     /* at the end of the workload */

@@ -3,11 +3,13 @@
  *
  * Layer: bench. The main thread owns everything; the workers of one workload start together at a barrier, each opens
  * its session before it and ends it inside the measured time (the end commits what LMDB still holds). The time of a
- * workload is that from the first start to the last end.
+ * workload is that from the first start to the last end. A thread in the background, where a workload has one, starts
+ * at the same barrier, goes on until the last of the others has ended, and is not part of that time.
  *
  * RUNNER-1  A store lives in a directory made for it alone, which is removed when the store is closed.
  * RUNNER-2  Before a workload that only reads follows one that writes, the engine's background work is waited for
  *           (settle) and all entries are read once, unmeasured: every engine is measured warm and quiet.
+ * RUNNER-3  Each run of a workload, measured or to warm up, makes its own random choices and writes its own generation.
  */
 #include "runner.h"
 
@@ -30,8 +32,10 @@ struct runner {
     char dir[4096];
     uint64_t stored; /* keys in the store */
     bool filled;
-    bool cold; /* written since the latest warm-up */
+    bool cold;     /* written since everything was read */
+    uint64_t runs; /* of workloads, those to warm up included */
     pthread_barrier_t barrier;
+    atomic_bool foreground_done; /* of the workload that is running */
 };
 
 struct thread {
@@ -104,23 +108,26 @@ static void *thread_main(void *argument)
     return NULL;
 }
 
+/* Numbers from run->threads on are of threads in the background. */
 static int thread_prepare(struct thread *thread, struct runner *runner, const struct bench_run *run, unsigned number)
 {
     struct bench_worker *worker = &thread->worker;
 
     worker->run = run;
-    worker->begin = (uint64_t)((bench_uint128)run->ops * number / run->threads);
-    worker->end = (uint64_t)((bench_uint128)run->ops * (number + 1) / run->threads);
+    if (number < run->threads) {
+        worker->begin = (uint64_t)((bench_uint128)run->ops * number / run->threads);
+        worker->end = (uint64_t)((bench_uint128)run->ops * (number + 1) / run->threads);
+    }
     worker->until_sample = 1;
     worker->value = malloc(run->data->value_size);
-    bench_rng_init(&worker->rng, runner->options->seed + ((uint64_t)run->generation << 32), number);
+    bench_rng_init(&worker->rng, runner->options->seed + (run->number << 32), number);
     thread->store = runner->store;
     thread->barrier = &runner->barrier;
     return worker->value != NULL ? 0 : bench_fail("out of memory");
 }
 
-/* Adds up what the threads measured. -1 if one of them failed. */
-static int threads_result(const struct thread *threads, unsigned count, struct bench_result *result)
+/* Adds up what the first count threads measured, and the others did. -1 if one of them all failed. */
+static int threads_result(const struct thread *threads, unsigned count, unsigned others, struct bench_result *result)
 {
     struct bench_histogram *latency = calloc(1, sizeof(*latency));
     uint64_t begin_ns = UINT64_MAX;
@@ -136,6 +143,10 @@ static int threads_result(const struct thread *threads, unsigned count, struct b
         result->ops += threads[i].worker.done;
         bench_histogram_merge(latency, &threads[i].worker.latency);
     }
+    for (unsigned i = count; i < count + others; i++) {
+        failure |= threads[i].result;
+        result->background_ops += threads[i].worker.done;
+    }
     result->seconds = (double)(end_ns - begin_ns) * 1e-9;
     result->p50_ns = bench_histogram_percentile(latency, 0.5);
     result->p99_ns = bench_histogram_percentile(latency, 0.99);
@@ -144,56 +155,79 @@ static int threads_result(const struct thread *threads, unsigned count, struct b
     return failure == 0 ? 0 : -1;
 }
 
-static int run_threads(struct runner *runner, const struct bench_run *run, int (*work)(struct bench_worker *worker),
-                       bool append, struct bench_result *result)
+/* Starts all threads, and waits until they have ended: those in the background are told when the others have. */
+static void threads_run(struct thread *threads, unsigned count, unsigned others, atomic_bool *foreground_done)
 {
-    struct thread *threads = calloc(run->threads, sizeof(*threads));
-    unsigned started = 0;
-    int failure = threads == NULL ? bench_fail("out of memory") : 0;
-
-    for (unsigned i = 0; failure == 0 && i < run->threads; i++) {
-        threads[i].work = work;
-        threads[i].append = append && run->threads == 1;
-        failure = thread_prepare(&threads[i], runner, run, i);
-    }
-    if (failure == 0 && pthread_barrier_init(&runner->barrier, NULL, run->threads) != 0)
-        failure = bench_fail("cannot make a barrier");
-    if (failure == 0) {
-        while (started < run->threads &&
-               pthread_create(&threads[started].id, NULL, thread_main, &threads[started]) == 0)
-            started++;
-        if (started < run->threads) {
+    for (unsigned i = 0; i < count + others; i++)
+        if (pthread_create(&threads[i].id, NULL, thread_main, &threads[i]) != 0) {
             /* The started ones wait at the barrier for ever: nothing can be saved but the message. */
-            (void)bench_fail("cannot start %u threads", run->threads);
+            (void)bench_fail("cannot start %u threads", count + others);
             exit(1);
         }
-        for (unsigned i = 0; i < run->threads; i++)
-            (void)pthread_join(threads[i].id, NULL);
-        (void)pthread_barrier_destroy(&runner->barrier);
-        failure = threads_result(threads, run->threads, result);
+    for (unsigned i = 0; i < count; i++)
+        (void)pthread_join(threads[i].id, NULL);
+    /* relaxed: the threads in the background read nothing else that was written before; they see it some time */
+    atomic_store_explicit(foreground_done, true, memory_order_relaxed);
+    for (unsigned i = count; i < count + others; i++)
+        (void)pthread_join(threads[i].id, NULL);
+}
+
+/* background: NULL = nothing. */
+static int run_threads(struct runner *runner, const struct bench_run *run, int (*work)(struct bench_worker *worker),
+                       int (*background)(struct bench_worker *worker), bool append, struct bench_result *result)
+{
+    const unsigned others = background != NULL ? 1 : 0;
+    const unsigned all = run->threads + others;
+    struct thread *threads = calloc(all, sizeof(*threads));
+    int failure = threads == NULL ? bench_fail("out of memory") : 0;
+
+    for (unsigned i = 0; failure == 0 && i < all; i++) {
+        threads[i].work = i < run->threads ? work : background;
+        threads[i].append = append && all == 1;
+        failure = thread_prepare(&threads[i], runner, run, i);
     }
-    for (unsigned i = 0; threads != NULL && i < run->threads; i++)
+    if (failure == 0 && pthread_barrier_init(&runner->barrier, NULL, all) != 0)
+        failure = bench_fail("cannot make a barrier");
+    if (failure == 0) {
+        atomic_init(&runner->foreground_done, false);
+        threads_run(threads, run->threads, others, &runner->foreground_done);
+        (void)pthread_barrier_destroy(&runner->barrier);
+        failure = threads_result(threads, run->threads, others, result);
+    }
+    for (unsigned i = 0; threads != NULL && i < all; i++)
         free(threads[i].worker.value);
     free(threads);
     return failure;
 }
 
+/* The passes of a scan that read about this many entries, but one pass at least. */
+static uint64_t passes_of(const struct runner *runner, uint64_t entries)
+{
+    uint64_t passes = entries / runner->options->num;
+
+    return passes > 1 ? passes : 1;
+}
+
 /* Prepares what all threads of the workload at this position share. */
-static void run_init(const struct runner *runner, const struct bench_workload *workload, unsigned position,
+static void run_init(struct runner *runner, const struct bench_workload *workload, unsigned position,
                      struct bench_run *ret_run)
 {
     const struct bench_options *options = runner->options;
-    uint64_t passes = SCAN_ENTRIES / options->num;
+    uint64_t passes = passes_of(runner, SCAN_ENTRIES);
 
+    runner->runs++;
     *ret_run = (struct bench_run){.engine = options->engine,
                                   .data = &runner->data,
                                   .num = options->num,
                                   .stored = runner->stored,
                                   .threads = options->threads,
+                                  .get_percent = workload->get_percent,
                                   .verify_scan = options->verify_scan,
-                                  .generation = (uint8_t)(position + 1),
-                                  .zipf = options->zipf ? &runner->zipf : NULL};
-    ret_run->scan_passes = passes < 1 ? 1 : passes > SCAN_PASSES_MAX ? SCAN_PASSES_MAX : (unsigned)passes;
+                                  .number = runner->runs,
+                                  .generation = (uint8_t)runner->runs,
+                                  .zipf = options->zipf ? &runner->zipf : NULL,
+                                  .foreground_done = &runner->foreground_done};
+    ret_run->scan_passes = passes < SCAN_PASSES_MAX ? passes : SCAN_PASSES_MAX;
     ret_run->ops = options->num / workload->ops_share;
     if (options->ops != 0 && !workload->fills)
         ret_run->ops = options->ops;
@@ -216,17 +250,16 @@ static int check_order(const struct runner *runner, const struct bench_workload 
 }
 
 /* RUNNER-2 */
-static int warm_up(struct runner *runner, const struct bench_run *run)
+static int settle_and_read_all(struct runner *runner)
 {
-    const struct bench_engine *engine = runner->options->engine;
-    struct bench_run alone = *run;
+    const struct bench_options *options = runner->options;
+    struct bench_run run = {.engine = options->engine, .data = &runner->data, .stored = runner->stored, .threads = 1};
     struct bench_result ignored = {0};
 
-    if (engine->settle != NULL && engine->settle(runner->store) != 0)
+    if (options->engine->settle != NULL && options->engine->settle(runner->store) != 0)
         return -1;
-    alone.threads = 1;
     runner->cold = false;
-    return run_threads(runner, &alone, bench_warm_up, false, &ignored);
+    return run_threads(runner, &run, bench_read_all, NULL, false, &ignored);
 }
 
 static int consolidate(struct runner *runner, struct bench_result *result)
@@ -256,23 +289,35 @@ static void note_effect(struct runner *runner, const struct bench_workload *work
         runner->cold = true;
 }
 
-static int run_one(struct runner *runner, unsigned position)
+/* --warmup: a part of the workload, unmeasured. */
+static int warm_up(struct runner *runner, unsigned position)
 {
     const struct bench_options *options = runner->options;
     const struct bench_workload *workload = options->workloads[position];
-    struct bench_result result = {.workload = workload->name, .position = position};
+    struct bench_result ignored = {0};
+    struct bench_run run;
+
+    if (options->warmup == 0 || !bench_workload_is_repeatable(workload))
+        return 0;
+    run_init(runner, workload, position, &run);
+    run.ops = options->warmup;
+    run.scan_passes = passes_of(runner, options->warmup / options->threads);
+    return run_threads(runner, &run, workload->work, workload->background, false, &ignored);
+}
+
+static int measure(struct runner *runner, unsigned position, unsigned repeat)
+{
+    const struct bench_options *options = runner->options;
+    const struct bench_workload *workload = options->workloads[position];
+    struct bench_result result = {.workload = workload->name, .position = position, .repeat = repeat};
     bool append = workload->appends && options->key_format != BENCH_KEY_HASH;
     struct bench_run run;
 
-    if (check_order(runner, workload) != 0 || (workload->fills && store_open(runner) != 0))
-        return -1;
     run_init(runner, workload, position, &run);
-    if (!workload->writes && workload->work != NULL && runner->cold && warm_up(runner, &run) != 0)
-        return -1;
     bench_memory_reset_peak();
     if (workload->work == NULL ? consolidate(runner, &result) != 0
-                               : run_threads(runner, &run, workload->work, append, &result) != 0)
-        return bench_fail("%s: %s failed", options->engine->name, workload->name);
+                               : run_threads(runner, &run, workload->work, workload->background, append, &result) != 0)
+        return -1;
     note_effect(runner, workload, &run);
     bench_memory_measure(&result);
     result.stored = runner->stored;
@@ -280,6 +325,25 @@ static int run_one(struct runner *runner, unsigned position)
     if (options->stats)
         options->engine->print_stats(runner->store, stderr);
     return 0;
+}
+
+/* Measures the workload at this position in the list, as often as --repeat says. */
+static int run_one(struct runner *runner, unsigned position)
+{
+    const struct bench_options *options = runner->options;
+    const struct bench_workload *workload = options->workloads[position];
+    unsigned repeats = bench_workload_is_repeatable(workload) ? options->repeats : 1;
+    int failure = 0;
+
+    if (check_order(runner, workload) != 0 || (workload->fills && store_open(runner) != 0))
+        return -1;
+    if (!workload->writes && workload->work != NULL && runner->cold)
+        failure = settle_and_read_all(runner);
+    if (failure == 0)
+        failure = warm_up(runner, position);
+    for (unsigned repeat = 0; failure == 0 && repeat < repeats; repeat++)
+        failure = measure(runner, position, repeat);
+    return failure == 0 ? 0 : bench_fail("%s: %s failed", options->engine->name, workload->name);
 }
 
 int bench_run_all(const struct bench_options *options)

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Goal: every engine that was built does every workload, and wrong command lines are refused.
 # Method: smoke.sh QUIRE-BENCH [NUM] runs all workloads on NUM keys (default 20000) with 1 and 2 threads, uniform and
-#         zipf, in all key formats, and counts the lines of JSON that come out with operations in them.
+#         zipf, in all key formats, and counts the lines of JSON that come out with operations in them; a few
+#         workloads are warmed up and repeated.
 set -u
 
 bench=$1
@@ -9,8 +10,8 @@ num=${2:-20000}
 passed=0
 failed=0
 workloads=fillseq,readrandom,fillrandom,readrandom,readmissing,readmany,scan,scan100,consolidate,scan,overwrite,mixed
-workloads=$workloads,readrandom,scan,delete,readmissing,consolidate,scan
-expected=18
+workloads=$workloads,readrandom,scan,mixed8020,updaterandom,readwhilewriting,delete,readmissing,consolidate,scan
+expected=21
 
 result() { # result 0|1 text
     if [ "$1" -eq 0 ]; then
@@ -26,12 +27,25 @@ run() { # run text arguments: all workloads, each one line with its name
     shift
     if output=$("$bench" --num "$num" --workload "$workloads" --json "$@"); then
         lines=$(printf '%s\n' "$output" | grep -c '^{"engine":.*"ops_per_sec":.*"p999_ns":.*"max_rss_bytes":.*}$')
+        # Operations in the background: some in readwhilewriting, none elsewhere.
+        background=$(printf '%s\n' "$output" | grep -v '"background_ops":0,' | sed 's/.*"workload":"\([^"]*\)".*/\1/')
         reads=$(printf '%s\n' "$output" | grep '"workload":"readrandom"' | grep -c "\"ops\":$num,")
         [ "$lines" -eq "$expected" ] && [ "$reads" -eq 3 ]
         result $? "$text: $lines lines instead of $expected, $reads of 3 readrandom with $num operations"
+        [ "$background" = readwhilewriting ]
+        result $? "$text: operations in the background of: $background"
     else
         result 1 "$text: exit status $?"
     fi
+}
+
+repeat() { # repeat arguments: which workloads are measured how often, by the lines that say so
+    seen=$("$bench" --num 1000 --workload fillrandom,readrandom,readwhilewriting,scan,delete,consolidate --json \
+        --warmup 500 --repeat 3 "$@" | sed 's/.*"workload":"\([^"]*\)".*"repeat":\([0-9]*\),.*/\1 \2/' | tr '\n' ' ')
+    wanted="fillrandom 0 readrandom 0 readrandom 1 readrandom 2 readwhilewriting 0 readwhilewriting 1"
+    wanted="$wanted readwhilewriting 2 scan 0 scan 1 scan 2 delete 0 consolidate 0 "
+    [ "$seen" = "$wanted" ]
+    result $? "$*, repeats: $seen"
 }
 
 refuse() { # refuse status arguments
@@ -50,6 +64,7 @@ for engine in $engines; do
     run "$engine, 1 thread" --engine "$engine" --verify-scan
     run "$engine, 2 threads, zipf, decimal keys" --engine "$engine" --threads 2 --dist zipf --key-format decimal
     run "$engine, hashed keys, short values" --engine "$engine" --key-format hash --key-size 24 --value-size 12
+    repeat --engine "$engine" --threads 2
     refuse 1 --engine "$engine" --workload readrandom --num 10
     refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
 done
@@ -57,6 +72,8 @@ refuse 2 --workload nonsense
 refuse 2 --engine nonsense
 refuse 2 --num 0
 refuse 2 --num 12x
+refuse 2 --warmup -1
+refuse 2 --repeat 0
 refuse 2 --key-size 1 --num 1000
 refuse 2 --dist normal
 refuse 2 stray

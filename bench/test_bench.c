@@ -5,25 +5,11 @@
  *
  * Layer: bench. One thread.
  */
+#include "check.h"
 #include "engine.h"
 #include "histogram.h"
 
-#include <inttypes.h>
 #include <math.h>
-#include <stdlib.h>
-
-static unsigned passed, failed;
-static uint64_t seed = 1;
-
-static void check(bool good, const char *what, uint64_t detail)
-{
-    if (good) {
-        passed++;
-        return;
-    }
-    failed++;
-    printf("FAILED: %s (%" PRIu64 "), seed %" PRIu64 "\n", what, detail, seed);
-}
 
 static bool is_bijective(uint64_t count, uint64_t permutation_seed)
 {
@@ -47,9 +33,9 @@ static void a_permutation_hits_every_number_once(void)
     static const uint64_t large[] = {65535, 65536, 65537, 99991, 1000000, 1048576, 1048577};
 
     for (uint64_t count = 1; count <= 300; count++)
-        check(is_bijective(count, seed) && is_bijective(count, seed + count), "small permutation", count);
+        check(is_bijective(count, check_seed) && is_bijective(count, check_seed + count), "small permutation", count);
     for (size_t i = 0; i < sizeof(large) / sizeof(large[0]); i++)
-        check(is_bijective(large[i], seed + i), "large permutation", large[i]);
+        check(is_bijective(large[i], check_seed + i), "large permutation", large[i]);
 }
 
 /* In a random order about half of the steps go up, and about 1 / n of the numbers stay in place. */
@@ -61,7 +47,7 @@ static void a_permutation_looks_random(void)
     uint64_t near = 0;
     uint64_t last = 0;
 
-    bench_permutation_init(&permutation, count, seed);
+    bench_permutation_init(&permutation, count, check_seed);
     for (uint64_t i = 0; i < count; i++) {
         uint64_t image = bench_permute(&permutation, i);
         ascents += image > last;
@@ -85,7 +71,7 @@ static void zipf_ranks_have_their_probability(void)
 
     if (hits == NULL)
         exit(1);
-    bench_rng_init(&rng, seed, 1);
+    bench_rng_init(&rng, check_seed, 1);
     bench_zipf_init(&zipf, count, 0.99);
     for (uint64_t i = 1; i <= count; i++)
         zeta += 1 / pow((double)i, 0.99);
@@ -114,7 +100,7 @@ static void zipf_spreads_its_ranks_over_all_keys(void)
     uint64_t popular = 0;
     uint64_t hits[1000] = {0};
 
-    bench_rng_init(&rng, seed, 2);
+    bench_rng_init(&rng, check_seed, 2);
     bench_zipf_init(&zipf, count, 0.99);
     for (uint64_t i = 0; i < 200000; i++) {
         uint64_t index = bench_zipf_next(&zipf, &rng);
@@ -156,7 +142,7 @@ static void percentiles_are_within_their_error(unsigned shift)
 
     if (values == NULL || parts == NULL)
         exit(1);
-    bench_rng_init(&rng, seed, shift);
+    bench_rng_init(&rng, check_seed, shift);
     for (unsigned i = 0; i < COUNT; i++) {
         values[i] = bench_rng_next(&rng) >> shift >> bench_rng_below(&rng, 64 - shift);
         bench_histogram_add(&parts[i & 1], values[i]);
@@ -290,9 +276,7 @@ int main(int argc, char **argv)
     static const size_t key_sizes[] = {8, 11, 16, 17, 40};
     static const size_t value_sizes[] = {8, 9, 10, 16, 100, 5000};
 
-    if (argc > 1)
-        seed = strtoull(argv[1], NULL, 10);
-    printf("seed %" PRIu64 "\n", seed);
+    check_begin(argc, argv);
     a_permutation_hits_every_number_once();
     a_permutation_looks_random();
     zipf_ranks_have_their_probability();
@@ -309,6 +293,5 @@ int main(int argc, char **argv)
     key_sizes_are_checked();
     for (unsigned i = 0; i < sizeof(value_sizes) / sizeof(value_sizes[0]); i++)
         values_verify_their_own_key_only(value_sizes[i]);
-    printf("%u passed, %u failed\n", passed, failed);
-    return failed == 0 ? 0 : 1;
+    return check_end();
 }

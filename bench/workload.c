@@ -58,18 +58,47 @@ static int wrong_value(uint64_t index, const struct bench_slice *value)
     return bench_fail("key %llu has a wrong value of %zu bytes", (unsigned long long)index, value->size);
 }
 
+/* Gets the stored key with this index, which is in worker->keys, and verifies its value. */
+static inline int get_verified(struct bench_worker *worker, uint64_t index, struct bench_slice *ret_value)
+{
+    const struct bench_run *run = worker->run;
+
+    if (run->engine->get(worker->session, worker->keys, ret_value) != 0)
+        return -1;
+    if (ret_value->data == NULL || !bench_value_is_of(run->data, index, ret_value->data, ret_value->size))
+        return wrong_value(index, ret_value);
+    return 0;
+}
+
 static inline int get_one(struct bench_worker *worker, uint64_t index)
+{
+    struct bench_slice value;
+    uint64_t begin_ns;
+
+    bench_key(worker->run->data, bench_stored_number(index), worker->keys);
+    begin_ns = sample_begin(worker, 1);
+    if (get_verified(worker, index, &value) != 0)
+        return -1;
+    sample_end(worker, begin_ns);
+    return 0;
+}
+
+/* Reads a value and writes the next generation of it. No other thread is kept from writing the key in between. */
+static inline int update_one(struct bench_worker *worker, uint64_t index)
 {
     const struct bench_run *run = worker->run;
     struct bench_slice value;
     uint64_t begin_ns;
+    uint8_t generation;
 
     bench_key(run->data, bench_stored_number(index), worker->keys);
     begin_ns = sample_begin(worker, 1);
-    if (run->engine->get(worker->session, worker->keys, &value) != 0)
+    if (get_verified(worker, index, &value) != 0)
         return -1;
-    if (value.data == NULL || !bench_value_is_of(run->data, index, value.data, value.size))
-        return wrong_value(index, &value);
+    generation = (uint8_t)(bench_value_generation(run->data, value.data) + 1);
+    bench_value(run->data, index, generation, worker->value);
+    if (run->engine->put(worker->session, worker->keys, worker->value) != 0)
+        return -1;
     sample_end(worker, begin_ns);
     return 0;
 }
@@ -101,6 +130,30 @@ static int overwrite(struct bench_worker *worker)
     return 0;
 }
 
+/* The background of readwhilewriting. */
+static int overwrite_until_done(struct bench_worker *worker)
+{
+    bool done;
+
+    do {
+        if (put_one(worker, choose(worker)) != 0)
+            return -1;
+        worker->done++;
+        /* relaxed: a stale value costs another put; nothing is read that the measured threads wrote before */
+        done = atomic_load_explicit(worker->run->foreground_done, memory_order_relaxed);
+    } while (!done);
+    return 0;
+}
+
+static int update_at_random(struct bench_worker *worker)
+{
+    for (uint64_t i = worker->begin; i < worker->end; i++)
+        if (update_one(worker, choose(worker)) != 0)
+            return -1;
+    worker->done = worker->end - worker->begin;
+    return 0;
+}
+
 static int read_at_random(struct bench_worker *worker)
 {
     for (uint64_t i = worker->begin; i < worker->end; i++)
@@ -112,9 +165,11 @@ static int read_at_random(struct bench_worker *worker)
 
 static int mixed(struct bench_worker *worker)
 {
+    const unsigned get_percent = worker->run->get_percent;
+
     for (uint64_t i = worker->begin; i < worker->end; i++) {
         uint64_t index = choose(worker);
-        bool reads = bench_rng_next(&worker->rng) & 1;
+        bool reads = bench_rng_below(&worker->rng, 100) < get_percent;
 
         if ((reads ? get_one(worker, index) : put_one(worker, index)) != 0)
             return -1;
@@ -184,7 +239,7 @@ static int scan_all_once(struct bench_worker *worker, bool exact)
     return 0;
 }
 
-int bench_warm_up(struct bench_worker *worker)
+int bench_read_all(struct bench_worker *worker)
 {
     return scan_all_once(worker, false);
 }
@@ -192,7 +247,7 @@ int bench_warm_up(struct bench_worker *worker)
 /* Every thread reads everything; the number of operations counts entries, the latency is a whole pass's. */
 static int scan_all(struct bench_worker *worker)
 {
-    for (unsigned pass = 0; pass < worker->run->scan_passes; pass++) {
+    for (uint64_t pass = 0; pass < worker->run->scan_passes; pass++) {
         uint64_t begin_ns = bench_now_ns();
 
         if (scan_all_once(worker, worker->run->verify_scan) != 0)
@@ -256,12 +311,20 @@ const struct bench_workload bench_workloads[] = {
     {.name = "fillseq", .work = fill_in_order, .fills = true, .appends = true, .writes = true, .ops_share = 1},
     {.name = "fillrandom", .work = fill_at_random, .fills = true, .writes = true, .ops_share = 1},
     {.name = "overwrite", .work = overwrite, .writes = true, .needs_all = true, .ops_share = 1},
+    {.name = "updaterandom", .work = update_at_random, .writes = true, .needs_all = true, .ops_share = 1},
     {.name = "readrandom", .work = read_at_random, .needs_all = true, .ops_share = 1},
+    {.name = "readwhilewriting",
+     .work = read_at_random,
+     .background = overwrite_until_done,
+     .writes = true,
+     .needs_all = true,
+     .ops_share = 1},
     {.name = "readmissing", .work = read_missing, .ops_share = 1},
     {.name = "readmany", .work = read_many, .needs_all = true, .ops_share = 1},
     {.name = "scan", .work = scan_all, .ops_share = 1},
     {.name = "scan100", .work = scan_some, .needs_all = true, .ops_share = 10},
-    {.name = "mixed", .work = mixed, .writes = true, .needs_all = true, .ops_share = 1},
+    {.name = "mixed", .work = mixed, .get_percent = 50, .writes = true, .needs_all = true, .ops_share = 1},
+    {.name = "mixed8020", .work = mixed, .get_percent = 80, .writes = true, .needs_all = true, .ops_share = 1},
     {.name = "delete", .work = delete_at_random, .writes = true, .deletes = true, .needs_all = true, .ops_share = 1},
     {.name = "consolidate", .work = NULL, .ops_share = 1},
     {.name = NULL},
@@ -273,4 +336,9 @@ const struct bench_workload *bench_workload_find(const char *name)
         if (strcmp(workload->name, name) == 0)
             return workload;
     return NULL;
+}
+
+bool bench_workload_is_repeatable(const struct bench_workload *workload)
+{
+    return workload->work != NULL && !workload->fills && !workload->deletes;
 }

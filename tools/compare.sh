@@ -2,8 +2,9 @@
 # Measures Quire beside LMDB and RocksDB on this machine, and prints a Markdown table of throughput and ratios.
 #
 # Builds the benchmark in release mode, then runs the engines in turn, round after round, with the same parameters: each
-# figure is the median of the rounds, and what disturbs the machine disturbs all. One lock is held meanwhile, so two
-# comparisons do not measure each other. Exit status: 0 done, 1 a run failed or something is missing, 2 wrong arguments.
+# figure is the median of all repeats of all rounds, and what disturbs the machine disturbs all. One lock is held
+# meanwhile, so two comparisons do not measure each other. Exit status: 0 done, 1 a run failed or something is missing,
+# 2 wrong arguments.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,6 +15,7 @@ engines=quire,lmdb,rocksdb
 workloads=fillseq,fillrandom,readrandom,readmissing,readmany,scan,scan100,consolidate,readrandom,readmissing,scan
 workloads=$workloads,overwrite,mixed,delete,consolidate
 rounds=3
+repeats=1
 dist=uniform
 out=
 dir=
@@ -28,8 +30,10 @@ usage: tools/compare.sh [options]
   --workloads A,B   workloads in order; a fill comes first
                     (default $workloads)
   --rounds R        runs of each engine; the median counts (default $rounds)
+  --repeat N        measurements of a workload in each round, except of fills, delete and consolidate; the median of
+                    all of them counts (default $repeats)
   --dist D          uniform (default) or zipf
-  --key-size K, --value-size V, --key-format F, --ops N, --seed S, --lmdb-batch N, --rocksdb-wal 0|1
+  --key-size K, --value-size V, --key-format F, --ops N, --warmup N, --seed S, --lmdb-batch N, --rocksdb-wal 0|1
                     as for quire-bench (see bench/README.md)
   --dir D           where the peers' files go (default: /dev/shm if there is room, else \$TMPDIR or /tmp)
   --out FILE        write the table to FILE as well, and every single result to FILE.jsonl
@@ -48,8 +52,8 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    --num | --threads | --engines | --workloads | --rounds | --dist | --out | --dir | --key-size | --value-size | \
-        --key-format | --ops | --seed | --lmdb-batch | --rocksdb-wal)
+    --num | --threads | --engines | --workloads | --rounds | --repeat | --dist | --out | --dir | --key-size | \
+        --value-size | --key-format | --ops | --warmup | --seed | --lmdb-batch | --rocksdb-wal)
         [ $# -ge 2 ] || complain "$1 needs a value" 2
         case $1 in
         --num) num=$2 ;;
@@ -57,6 +61,7 @@ while [ $# -gt 0 ]; do
         --engines) engines=$2 ;;
         --workloads) workloads=$2 ;;
         --rounds) rounds=$2 ;;
+        --repeat) repeats=$2 ;;
         --dist) dist=$2 ;;
         --out) out=$2 ;;
         --dir) dir=$2 ;;
@@ -72,6 +77,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $num =~ ^[1-9][0-9]*$ ]] || complain "--num: \"$num\" is not a positive number" 2
 [[ $rounds =~ ^[1-9][0-9]*$ ]] || complain "--rounds: \"$rounds\" is not a positive number" 2
+[[ $repeats =~ ^[1-9][0-9]*$ ]] || complain "--repeat: \"$repeats\" is not a positive number" 2
 
 for tool in meson ninja flock awk; do
     command -v "$tool" >/dev/null ||
@@ -130,15 +136,16 @@ for ((round = 1; round <= rounds; round++)); do
     for engine in "${engine_list[@]}"; do
         echo "round $round of $rounds: $engine" >&2
         "$bench" --engine "$engine" --workload "$workloads" --num "$num" --threads "$threads" --dist "$dist" \
-            --dir "$scratch" --json "${pass[@]}" >>"$results" 9>&- || complain "the run of $engine failed"
+            --repeat "$repeats" --dir "$scratch" --json "${pass[@]}" >>"$results" 9>&- ||
+            complain "the run of $engine failed"
     done
 done
 flock -u 9
 
 # ---- Report ---------------------------------------------------------------------------------------------------------
 report() {
-    echo "$num keys, $threads thread(s), $dist, $rounds round(s), median; files in $dir; $(nproc) cores," \
-        "$(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
+    echo "$num keys, $threads thread(s), $dist, $rounds round(s) of $repeats repeat(s), median; files in $dir;" \
+        "$(nproc) cores, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
     echo
     awk -v engines="$engines" '
     function field(name,    rest) {
@@ -178,12 +185,41 @@ report() {
             text = text "---:|"
         print text
     }
+    # A row of rates, with the ratios that are asked for.
+    function rates(text, list, p,    i, k, x, best, quire, lmdb, row) {
+        row[k = 1] = text
+        for (i = 1; i <= n; i++) {
+            x = median(list, engine[i] SUBSEP p)
+            row[++k] = rate(x)
+            if (engine[i] == "quire") quire = x
+            else if (x > best) best = x
+            if (engine[i] == "lmdb") lmdb = x
+        }
+        if (has_quire && n > 1)
+            row[++k] = ratio(quire, best)
+        if (has_quire && has_lmdb)
+            row[++k] = ratio(quire, lmdb)
+        line(k, row)
+    }
+    # A row of the times that consolidate took.
+    function times(text, p,    i, x, row) {
+        row[1] = text
+        for (i = 1; i <= n; i++) {
+            x = median(seconds, engine[i] SUBSEP p)
+            row[i + 1] = x > 0 ? sprintf("%.3f s", x) : "-"
+        }
+        while (i < columns)
+            row[++i] = "-"
+        line(columns, row)
+    }
     {
         position = field("position") + 0
         cell = field("engine") SUBSEP position
         i = ++count[cell]
         ops[cell, i] = field("ops_per_sec")
-        seconds[cell, i] = field("seconds")
+        time = field("seconds") + 0
+        seconds[cell, i] = time
+        beside[cell, i] = time > 0 ? field("background_ops") / time : 0
         p50[cell, i] = field("p50_ns"); p99[cell, i] = field("p99_ns"); p999[cell, i] = field("p999_ns")
         rss[cell, i] = field("rss_bytes"); peak[cell, i] = field("max_rss_bytes"); live[cell, i] = field("live_bytes")
         workload[position] = field("workload")
@@ -194,7 +230,7 @@ report() {
         n = split(engines, engine, ",")
         consolidated = 0
         for (p = 0; p <= last; p++) {
-            if (workload[p] ~ /^(fill|overwrite|mixed|delete)/)
+            if (workload[p] ~ /^(fill|overwrite|update|readwhilewriting|mixed|delete)/)
                 consolidated = 0
             label[p] = workload[p] (consolidated && workload[p] != "consolidate" ? ", consolidated" : "")
             if (workload[p] == "consolidate")
@@ -216,26 +252,12 @@ report() {
         line(columns, head)
         rule(columns)
         for (p = 0; p <= last; p++) {
-            k = 1
-            row[1] = label[p]
-            best = quire = lmdb = 0
-            for (i = 1; i <= n; i++) {
-                if (workload[p] == "consolidate") {
-                    x = median(seconds, engine[i] SUBSEP p)
-                    row[++k] = x > 0 ? sprintf("%.3f s", x) : "-"
-                    continue
-                }
-                x = median(ops, engine[i] SUBSEP p)
-                row[++k] = rate(x)
-                if (engine[i] == "quire") quire = x
-                else if (x > best) best = x
-                if (engine[i] == "lmdb") lmdb = x
-            }
-            if (has_quire && n > 1)
-                row[++k] = ratio(quire, best)
-            if (has_quire && has_lmdb)
-                row[++k] = ratio(quire, lmdb)
-            line(columns, row)
+            if (workload[p] == "consolidate")
+                times(label[p], p)
+            else
+                rates(label[p], ops, p)
+            if (workload[p] == "readwhilewriting")
+                rates(label[p] ": its writes", beside, p)
         }
         print "\nLatency p50 / p99 / p99.9 in ns (readmany: a batch of 16; scan: a pass)\n"
         line(n + 1, head)
