@@ -127,8 +127,10 @@ struct quire_options {
     uint64_t memory_limit_bytes;   /* 0 = no limit; else at least 4 MiB. Covers pages, deltas, the mapping table and
                                       memory that waits for reclamation. At the limit a write that needs new memory
                                       answers QUIRE_ERR_NO_MEMORY; reads and deletes go on. */
-    uint32_t background_threads;   /* 0 = default (1); QUIRE_NO_THREADS = none: the caller drives maintenance by
-                                      quire_maintain, and writers reclaim memory themselves; at most 16 */
+    uint32_t background_threads;   /* 0 = default (1): they reclaim memory, prepare it for a store that grows, and do
+                                      what quire_maintain does when nothing has been written for 20 ms.
+                                      QUIRE_NO_THREADS = none: the caller drives maintenance by quire_maintain, and
+                                      writers reclaim memory themselves; at most 16 */
     uint32_t stall_timeout_ms;     /* 0 = default (10000). How long a write waits for memory that a guard holds back
                                       before it answers QUIRE_ERR_STALLED; at most 3600000 */
     uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
@@ -244,7 +246,8 @@ struct quire_snapshot;
 /*
  * Reads answer the newest value, or with a snapshot the newest at the snapshot. snapshot: NULL = newest; it must be of
  * the tree's database (INVALID). Results: 0, QUIRE_NOT_FOUND; errors: INVALID, FORKED, and UNSUPPORTED for a tree with
- * caller versions.
+ * caller versions; NO_MEMORY or STALLED at the memory limit, if the read meets a structure change that another thread has
+ * left half done, and not even the reserve for such work has room to finish it (under a guard NO_MEMORY at once).
  */
 
 /*
