@@ -246,8 +246,7 @@ struct quire_snapshot;
 /*
  * Reads answer the newest value, or with a snapshot the newest at the snapshot. snapshot: NULL = newest; it must be of
  * the tree's database (INVALID). Results: 0, QUIRE_NOT_FOUND; errors: INVALID, FORKED, and UNSUPPORTED for a tree with
- * caller versions; NO_MEMORY or STALLED at the memory limit, if the read meets a structure change that another thread has
- * left half done, and not even the reserve for such work has room to finish it (under a guard NO_MEMORY at once).
+ * caller versions. A read needs no memory but what its comment names.
  */
 
 /*

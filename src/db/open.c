@@ -247,21 +247,13 @@ int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct q
                struct quire_value *ret_value)
 {
     struct qr_op op;
-    uint64_t deadline_ns = 0;
     qr_op_init(&op, &tree->tree, thread);
     int result = qr_tree_find(&op, key, version, ret_value);
-    while (QR_UNLIKELY(result == QR_FETCH || result == QUIRE_ERR_NO_MEMORY)) {
-        int got;
-        if (result == QR_FETCH) {
-            got = qr_db_fetch(tree->db, &op);
-        } else { /* it met a merge that was left half done */
-            qr_epoch_exit(thread);
-            got = qr_db_wait_memory(tree->db, thread, &deadline_ns);
-            qr_epoch_enter(thread);
-        }
-        result = got == 0 ? qr_tree_find(&op, key, version, ret_value) : got;
-        if (got != 0) break;
-    }
+    if (QR_LIKELY(result != QR_FETCH)) return result;
+    do {
+        result = qr_db_fetch(tree->db, &op);
+        if (result == 0) result = qr_tree_find(&op, key, version, ret_value);
+    } while (result == QR_FETCH);
     qr_op_done(&op);
     return result;
 }

@@ -172,12 +172,6 @@ static int find_leaf(struct quire_pages *pages, struct qr_op *op, struct qr_leaf
     return qr_tree_leaf_at(op, &key, true, ret_spot);
 }
 
-/* Asks for the memory of the leaf after this one, which is likely to be the next step. */
-static void prefetch_next(struct quire_pages *pages, struct qr_op *op, const struct qr_page *page)
-{
-    qr_tree_prefetch_leaf(op, pages->next_pid, page->area_offset);
-}
-
 static bool room_for(struct quire_pages *pages, const struct qr_leaf_view *view)
 {
     uint32_t needed = view->page->count + view->chain;
@@ -253,7 +247,7 @@ static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *
     if (!room_for(pages, &spot.view)) return QUIRE_ERR_NO_MEMORY;
     if (!pages->reverse) {
         pages->next_pid = page->right_pid;
-        prefetch_next(pages, op, page);
+        qr_tree_prefetch_leaf(op, pages->next_pid); /* likely to be the next step */
     }
     uint32_t count = qr_leaf_entries(&spot.view, pages->version, pages->entries);
     /* Looked at after the page: what was collected from it was collected for a safe version that is seen here. */

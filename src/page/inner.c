@@ -31,6 +31,7 @@ size_t qr_inner_size(const struct qr_inner_entry *entries, uint32_t count, const
 /* Whereabouts for heads that begin `to` bytes into a key instead of `from`: the head grows 256 times as fast for each. */
 static uint64_t where_shifted(uint64_t whereabouts, uint32_t from, uint32_t to)
 {
+    if (whereabouts == 0) return 0;
     int64_t exponent = (int64_t)(whereabouts >> QR_WHERE_EXPONENT_SHIFT) + 8 * ((int64_t)to - from);
     if (exponent < 0 || exponent > 31) return (uint32_t)whereabouts;
     return (whereabouts & (UINT64_MAX >> 5)) | (uint64_t)exponent << QR_WHERE_EXPONENT_SHIFT;

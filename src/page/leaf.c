@@ -50,6 +50,9 @@ static inline void set_entry(struct quire_entry *out, const uint8_t *record, boo
     out->version = qr_record_version(record, caller);
 }
 
+/* Records this far ahead are asked for while entries are made: about what a core can have under way. */
+#define READ_AHEAD_BYTES 1024
+
 /* No chain, one version a key, no deletions, nothing newer than the reader: entry by entry. */
 static uint32_t entries_plain(const struct qr_page *page, uint32_t from, uint32_t to, struct quire_entry *out)
 {
@@ -59,7 +62,11 @@ static uint32_t entries_plain(const struct qr_page *page, uint32_t from, uint32_
 
     if (stride != 0) {
         const uint8_t *record = qr_leaf_record(page, from);
-        for (uint32_t i = from; i < to; i++, record += stride) set_entry(out++, record, caller, align_log2);
+        for (uint32_t i = from; i < to; i++, record += stride) {
+            __builtin_prefetch(record + READ_AHEAD_BYTES);
+            __builtin_prefetch(record + READ_AHEAD_BYTES + 64);
+            set_entry(out++, record, caller, align_log2);
+        }
     } else {
         const uint32_t *slots = qr_page_slots(page);
         for (uint32_t i = from; i < to; i++) set_entry(out++, qr_page_bytes(page) + slots[i], caller, align_log2);

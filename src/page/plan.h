@@ -88,6 +88,12 @@ struct qr_leaf_measure {
 void qr_plan_measure(const struct qr_plan *plan, uint32_t from, uint32_t to, const struct qr_page_identity *identity,
                      struct qr_leaf_measure *ret_measure);
 
+/* Header, fingerprints and heads of a leaf of so many records of one size: what there is beside records and bounds. */
+static inline uint64_t qr_leaf_arrays_size(uint32_t count)
+{
+    return QR_PAGE_HEADER + qr_round_up(count, 64) + 4 * (uint64_t)count;
+}
+
 /* Properties of a leaf beside its identity. */
 struct qr_leaf_properties {
     uint8_t flags; /* QR_PAGE_STUB, QR_PAGE_COLLECTED */

@@ -151,7 +151,7 @@ static void break_max_lsn(int result, struct qr_page *page)
 }
 
 int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_view *view,
-                         const struct qr_record_spec *pending, const struct qr_bounds *bounds,
+                         const struct qr_record_spec *pending, const struct qr_bounds *bounds, bool may_be_large,
                          struct qr_fresh_leaf *ret_fresh)
 {
     const struct qr_page *page = view->page;
@@ -178,8 +178,12 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
     }
     identity.max_lsn = qr_view_max_lsn(view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
-    if (qr_plan_add_leaf(&plan, view, pending, &bounds->retention))
-        result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, area, ret_fresh);
+    if (qr_plan_add_leaf(&plan, view, pending, &bounds->retention)) {
+        bool large = plan.bytes + qr_leaf_arrays_size(plan.count) > op->tree->settings.leaf_page_size_bytes;
+        result = large && !may_be_large
+                     ? QR_LARGE
+                     : qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, area, ret_fresh);
+    }
     break_max_lsn(result, ret_fresh->page);
     qr_plan_done(&plan);
     return result;
@@ -208,7 +212,7 @@ int qr_consolidate(struct qr_op *op, struct qr_spot *spot)
     qr_bounds_load(op->tree, false, &bounds);
     if (!worth_it(op, &view, &bounds, &worth)) return QUIRE_ERR_NO_MEMORY;
     if (!worth) return QUIRE_NOT_FOUND;
-    int result = qr_consolidate_build(op, spot->pid, &view, NULL, &bounds, &fresh);
+    int result = qr_consolidate_build(op, spot->pid, &view, NULL, &bounds, true, &fresh);
     if (result != 0) return result;
     QR_STOP("consolidate.built");
     qr_word word = qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0);

@@ -138,7 +138,36 @@ struct descent {
     uint8_t level;
     bool below; /* to the page for the keys just below the key */
     bool blind; /* a leaf on disk will do */
+    bool read;  /* for a reader, who may read a sealed page, and does not depend on memory for helping */
 };
+
+/*
+ * For a reader: whether a sealed page may be read as it is. It may if it was reached by its left neighbour's link, or by
+ * entry 0: the page that is going to absorb it (the neighbour, or the root) was loaded without its content, and it is sealed
+ * now. So at the later of the two moments, sealing and that load, it was sealed and not absorbed, and what it holds was
+ * the state of its keys. (By another entry it may have been absorbed long ago: the separator goes last.)
+ */
+static bool may_read_sealed(const struct qr_spot *spot)
+{
+    if (!spot->by_sibling && spot->parent_index != 0) return false;
+    return (((const struct qr_page *)qr_word_block(spot->word))->flags & QR_PAGE_STUB) == 0;
+}
+
+/* For a reader: one step with a word that is not HEAD. True: the page can be used, or *spot is somewhere else now. *ret_use
+ * tells which. False: settle it. */
+static bool pass_for_reader(struct qr_op *op, struct qr_spot *spot, bool *ret_use)
+{
+    enum qr_word_tag tag = qr_word_tag(spot->word);
+    *ret_use = tag == QR_WORD_SEALED && may_read_sealed(spot);
+    if (*ret_use) return true;
+    if (tag != QR_WORD_SEALED && tag != QR_WORD_FORWARD) return false;
+    if (spot->by_sibling || spot->parent_pid == QR_PID_NONE || spot->parent_index == 0) return false;
+    /* An entry of a page that is being merged: its left neighbour has its keys, or leads to it. */
+    spot->parent_index--;
+    spot->pid = qr_inner_child(qr_word_block(spot->parent_word), spot->parent_index);
+    spot->word = qr_map_load(qr_op_map(op), spot->pid);
+    return true;
+}
 
 /* One try; QR_RETRY: start again at the root. */
 static int descend_once(struct qr_op *op, const struct qr_key *key, struct descent d, struct qr_spot *spot)
@@ -151,6 +180,11 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
         while (QR_UNLIKELY(qr_word_tag(spot->word) != QR_WORD_HEAD)) {
+            bool use = false;
+            if (d.read && pass_for_reader(op, spot, &use)) {
+                if (use) break;
+                continue;
+            }
             if (d.blind && qr_word_tag(spot->word) == QR_WORD_DISK && blind_allowed(op, spot)) {
                 spot->page = NULL;
                 return 0;
@@ -171,7 +205,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             uint64_t right = spot->page->right_pid;
             qr_word word = qr_map_load(map, right);
             result = help_right(op, right, &word);
-            if (result != 0) return result;
+            if (result != 0 && !(d.read && result == QUIRE_ERR_NO_MEMORY)) return result;
             spot->pid = right;
             spot->word = word;
             spot->by_sibling = true;
@@ -203,6 +237,16 @@ int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool b
     return result;
 }
 
+int qr_descend_read(struct qr_op *op, const struct qr_key *key, bool below, struct qr_spot *ret_spot)
+{
+    int result;
+    if (!below && qr_descend_plain(op, key, ret_spot)) return 0;
+    do {
+        result = descend_once(op, key, (struct descent){.below = below, .read = true}, ret_spot);
+    } while (result == QR_RETRY);
+    return result;
+}
+
 int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot)
 {
     int result;
@@ -218,7 +262,7 @@ int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, stru
     struct qr_spot spot;
     int result;
     do {
-        result = qr_descend(op, key, 0, below, &spot);
+        result = qr_descend_read(op, key, below, &spot);
         if (result == 0 && (spot.page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, &spot);
     } while (result == QR_RETRY);
     if (result != 0) return result;
@@ -234,7 +278,11 @@ static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
         int result = 0;
-        while (result == 0 && qr_word_tag(spot->word) != QR_WORD_HEAD) result = settle_spot(op, spot);
+        while (result == 0 && qr_word_tag(spot->word) != QR_WORD_HEAD) {
+            bool use = false;
+            if (!pass_for_reader(op, spot, &use)) result = settle_spot(op, spot);
+            if (use) break;
+        }
         if (result != 0) return result;
         spot->page = qr_word_block(spot->word);
         if (spot->page->kind == QR_PAGE_LEAF && (spot->page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, spot);
@@ -268,13 +316,15 @@ int qr_tree_last_leaf(struct qr_op *op, struct qr_leaf_spot *ret_spot)
     return 0;
 }
 
-void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid, uint32_t bytes)
+#define NEXT_LEAF_BYTES 1024u /* the rest follows while it is read; all at once would be in the way of what is read now */
+
+void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid)
 {
     if (pid == QR_PID_NONE || pid == QR_PID_UNKNOWN) return;
     qr_word word = qr_map_load(qr_op_map(op), pid);
     if (qr_word_tag(word) != QR_WORD_HEAD) return;
     const uint8_t *block = qr_word_block(word);
-    for (uint32_t at = 0; at < bytes; at += 64) __builtin_prefetch(block + at);
+    for (uint32_t at = 0; at < NEXT_LEAF_BYTES; at += 64) __builtin_prefetch(block + at);
 }
 
 bool qr_tree_leaf_if_low(struct qr_op *op, uint64_t pid, struct quire_slice low, struct qr_leaf_spot *ret_spot)

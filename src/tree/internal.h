@@ -63,7 +63,7 @@ static inline void qr_child_moved(const struct qr_op *op, const struct qr_page *
 static inline void qr_prefetch_block(const uint8_t *block)
 {
     __builtin_prefetch(block);
-    __builtin_prefetch(block + QR_PAGE_HEADER);
+    __builtin_prefetch((const void *)((uintptr_t)block + QR_PAGE_HEADER)); /* the block may be none */
 }
 
 /*
@@ -97,7 +97,8 @@ static QR_ALWAYS_INLINE qr_word qr_load_child(const struct qr_tree *tree, uint32
         block = guess;
     } else {
         qr_prefetch_block(block);
-        qr_inner_place_moved(place, qr_where_block(tree->env->arena_start, block));
+        if (qr_word_tag(word) == QR_WORD_HEAD)
+            qr_inner_place_moved(place, qr_where_block(tree->env->arena_start, block));
     }
     if (delta_bytes != 0 && qr_word_chain(word) != 0) {
         /* The head tells the chain and its LSN. A new delta will most likely lie behind it, and be as large. */
@@ -122,6 +123,10 @@ bool qr_descend_plain(const struct qr_op *op, const struct qr_key *key, struct q
  * it. The page is HEAD. 0, QR_FETCH, NO_MEMORY (helping needed memory); QUIRE_NOT_FOUND if the tree is not that high.
  */
 int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool below, struct qr_spot *ret_spot);
+
+/* As qr_descend to the leaf, for a reader: helping that fails for want of memory does not keep him from reading, and the
+ * word of the page may be SEALED. */
+int qr_descend_read(struct qr_op *op, const struct qr_key *key, bool below, struct qr_spot *ret_spot);
 
 /* As qr_descend to the leaf, but a leaf on disk whose bounds are sure from its parent is not fetched: then spot->word is
  * DISK, page is NULL, and parent_word and parent_index tell its bounds. */
@@ -162,10 +167,11 @@ struct qr_fresh_leaf {
 };
 
 /*
- * Builds the consolidation of a leaf, with a pending record or without. 0, NO_MEMORY.
+ * Builds the consolidation of a leaf, with a pending record or without. may_be_large: false = if the page would be larger
+ * than the tree's pages should be, nothing is built. 0, NO_MEMORY; QR_LARGE.
  */
 int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_view *view,
-                         const struct qr_record_spec *pending, const struct qr_bounds *bounds,
+                         const struct qr_record_spec *pending, const struct qr_bounds *bounds, bool may_be_large,
                          struct qr_fresh_leaf *ret_fresh);
 
 /* Room for deltas: none, or that of a full chain; any other number: what is left in a block of so many bytes, if that is
@@ -201,6 +207,9 @@ int qr_join(struct qr_op *op, struct qr_spot *spot);
 
 /* Splits the page of spot if it is above its size and can be. Done or not, only NO_MEMORY and QR_FETCH are failures. */
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end);
+
+/* Splits the leaf of spot as it is, one try. 0, QUIRE_NOT_FOUND: it cannot be divided; QR_RETRY, QR_FETCH, NO_MEMORY. */
+int qr_split_leaf(struct qr_op *op, const struct qr_spot *spot, bool near_end);
 
 /* Merges the page if it is underfull, and goes on upwards. As above. */
 int qr_merge_if_small(struct qr_op *op, const struct qr_spot *spot);

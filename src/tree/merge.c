@@ -229,6 +229,8 @@ static int finish(struct qr_op *op, uint64_t pid, qr_word sealed)
 
     if (low.size == 0) {
         do {
+            /* Once somebody has finished it the root may have grown again: it says nothing of this child any more. */
+            if (!qr_word_same(qr_map_load(qr_op_map(op), pid), sealed)) return 0;
             result = collapse_once(op, pid, sealed);
         } while (result == QR_RETRY);
         if (result != 0) return result;
@@ -304,16 +306,23 @@ static const struct qr_page *child_page(struct qr_op *op, const struct qr_page *
     return qr_word_tag(word) == QR_WORD_HEAD ? qr_word_block(word) : NULL;
 }
 
-/* Whether the pages of a merge can be had: a merge that is begun and not finished hampers others. What was asked for goes
+/* Whether the pages of a merge can be had: the joint page, and the parent twice (mark, removal). What was asked for goes
  * into the thread's own cache, from where the merge takes it. */
-static bool has_memory(struct qr_op *op, uint64_t size)
+static bool has_memory(struct qr_op *op, uint64_t joint_size, uint64_t parent_size)
 {
     struct qr_arena *arena = op->tree->env->arena;
-    size_t block_size;
-    void *block = qr_arena_alloc(arena, &op->thread->cache, size, true, &block_size);
-    if (block == NULL) return false;
-    qr_arena_free(arena, &op->thread->cache, block, block_size);
-    return true;
+    struct qr_arena_cache *cache = &op->thread->cache;
+    const uint64_t sizes[] = {joint_size, parent_size, parent_size};
+    void *blocks[QR_ARRAY_COUNT(sizes)];
+    size_t block_sizes[QR_ARRAY_COUNT(sizes)];
+    uint32_t count = 0;
+    while (count < QR_ARRAY_COUNT(sizes)) {
+        blocks[count] = qr_arena_alloc(arena, cache, sizes[count], op->use_reserve, &block_sizes[count]);
+        if (blocks[count] == NULL) break;
+        count++;
+    }
+    for (uint32_t i = 0; i < count; i++) qr_arena_free(arena, cache, blocks[i], block_sizes[i]);
+    return count == QR_ARRAY_COUNT(sizes);
 }
 
 /* Step 1, one try. QUIRE_NOT_FOUND: not to be merged now. */
@@ -329,7 +338,7 @@ static int mark_once(struct qr_op *op, const struct qr_spot *parent, uint32_t in
     const struct qr_page *right = child_page(op, page, index);
     if (left == NULL || right == NULL || !qr_policy_fit(op->tree, left, right)) return QUIRE_NOT_FOUND;
 
-    if (!has_memory(op, (uint64_t)left->block_size + right->block_size) || !has_memory(op, page->block_size * 2ull))
+    if (!has_memory(op, (uint64_t)left->block_size + right->block_size, (uint64_t)page->block_size + 64))
         return QUIRE_ERR_NO_MEMORY;
     struct qr_inner_entry *entries = qr_malloc(page->count * sizeof(*entries));
     if (entries == NULL) return QUIRE_ERR_NO_MEMORY;

@@ -193,6 +193,12 @@ static bool has_one_key(const struct qr_spot *spot)
     return qr_equal(first.data, first.size, last.data, last.size);
 }
 
+int qr_split_leaf(struct qr_op *op, const struct qr_spot *spot, bool near_end)
+{
+    struct qr_spot copy = *spot;
+    return has_one_key(spot) ? QUIRE_NOT_FOUND : split_once(op, &copy, near_end);
+}
+
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end)
 {
     for (;;) {

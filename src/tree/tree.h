@@ -36,6 +36,7 @@
 enum qr_tree_result {
     QR_FETCH = 1000, /* a page must be read: op->need_address */
     QR_RETRY = 1001, /* inside the tree only: somebody else was first, start again */
+    QR_LARGE = 1002, /* inside the tree only: the page would be large */
 };
 
 /* ---- Surroundings ----------------------------------------------------------------------------------------------- */
@@ -162,8 +163,8 @@ int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, stru
 /* The last leaf. As above. */
 int qr_tree_last_leaf(struct qr_op *op, struct qr_leaf_spot *ret_spot);
 
-/* Asks for the cache lines of the leaf `pid`, should it be one, up to `bytes` of it. */
-void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid, uint32_t bytes);
+/* Asks for the first cache lines of the leaf `pid`, should it be one. */
+void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid);
 
 /* Whether `pid` is at present a leaf of this tree with exactly this low key: then *ret_spot is set. A shortcut for
  * scans; any id that once was a page may be asked for. */

@@ -34,6 +34,7 @@ struct attempt {
     struct qr_frame frame;
     uint64_t frame_size;
     bool disappointed; /* a snapshot has begun while a page was built: next time keep what it may see */
+    bool split;        /* the leaf was split for this write once */
 };
 
 static struct qr_record_spec make_spec(const struct qr_write *write)
@@ -201,6 +202,19 @@ static bool is_last(const struct qr_page *page, const struct qr_key *key)
     return qr_compare(last.data, last.size, key->data, key->size) <= 0;
 }
 
+/* The leaf would become large: it is split as it is, without the record, which then finds room in one of the halves. So
+ * the large page need not be built. Once for a write: if it does not help, the page becomes large and is split after. */
+static int split_first(struct attempt *a)
+{
+    struct qr_op *op = a->op;
+    const bool reserve = op->use_reserve;
+    a->split = true;
+    op->use_reserve = true;
+    int result = qr_split_leaf(op, &a->spot, is_last(a->view.page, &a->write->key));
+    op->use_reserve = reserve;
+    return result == QR_FETCH ? QR_FETCH : QR_RETRY;
+}
+
 static int write_consolidated(struct attempt *a)
 {
     struct qr_op *op = a->op;
@@ -208,7 +222,8 @@ static int write_consolidated(struct attempt *a)
     struct qr_fresh_leaf fresh;
 
     qr_bounds_load(op->tree, !a->disappointed, &bounds);
-    int result = qr_consolidate_build(op, a->spot.pid, &a->view, &a->spec, &bounds, &fresh);
+    int result = qr_consolidate_build(op, a->spot.pid, &a->view, &a->spec, &bounds, a->split, &fresh);
+    if (result == QR_LARGE) return split_first(a);
     if (result != 0) return result;
     bool large = qr_policy_large(op->tree, fresh.page);
     bool small = fresh.dropped != 0 && qr_policy_small(op->tree, fresh.page);
@@ -339,6 +354,7 @@ int qr_tree_write(struct qr_op *op, struct qr_write *write)
     a.op = op;
     a.write = write;
     a.disappointed = false;
+    a.split = false;
     a.frame.tree_id = op->tree->id;
     a.frame.key = write->key.data;
     a.frame.key_size = write->key.size;
