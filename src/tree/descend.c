@@ -145,7 +145,8 @@ struct descent {
  * For a reader: whether a sealed page may be read as it is. It may if it was reached by its left neighbour's link, or by
  * entry 0: the page that is going to absorb it (the neighbour, or the root) was loaded without its content, and it is sealed
  * now. So at the later of the two moments, sealing and that load, it was sealed and not absorbed, and what it holds was
- * the state of its keys. (By another entry it may have been absorbed long ago: the separator goes last.)
+ * the state of its keys. By another entry it may
+ * have been absorbed long ago, and its keys written by somebody who came by a parent from before it was split off.
  */
 static bool may_read_sealed(const struct qr_spot *spot)
 {

@@ -30,6 +30,16 @@ static void delete_after_focus(struct actor *actor)
     }
 }
 
+/* Deletes all but a few keys and maintains, once: the root is left with one child. */
+static void delete_all_and_maintain(struct actor *actor)
+{
+    int result = QUIRE_MORE;
+    for (uint32_t i = 4; i < actor->world->key_count; i++)
+        actor_delete(actor, (actor->focus + i) % actor->world->key_count);
+    for (unsigned i = 0; i < 1000 && result == QUIRE_MORE; i++)
+        result = quire_maintain(actor->world->db);
+}
+
 static void put_odd(struct actor *actor)
 {
     for (uint32_t round = 0; round < 2; round++) {
@@ -85,13 +95,61 @@ static void absorbed_then_split_at_the_same_key(void)
     prepare_neighbours(&world, &left, &right);
     struct actor a = {
         .world = &world, .body = delete_after_focus, .focus = right, .count = 20, .stop = "merge.absorbed"};
-    struct actor b = {.world = &world, .body = read_focus, .focus = right, .stop = "merge.absorb_built"};
+    struct actor b = {.world = &world, .body = put_focus, .focus = right, .stop = "merge.absorb_built"};
     CHECK(actor_start(&a), "A does not come to merge.absorbed");
     world_put_sized(&world, left, 900);
     actor_start(&b);
     actor_finish(&a);
     world_put(&world, right);
     actor_finish(&b);
+    world_check_all(&world);
+    world_close(&world);
+}
+
+/*
+ *   A has absorbed R into X and not forwarded R. Others write keys of R: they go to X.
+ *
+ *        P: [ X | R* ]            X [a, b), newer                 R SEALED, with the old content
+ *
+ *   Readers that P leads to R may not take what it holds.
+ */
+static void sealed_page_that_was_absorbed(void)
+{
+    struct world world;
+    uint32_t left, right;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+        return;
+    prepare_neighbours(&world, &left, &right);
+    struct actor a = {
+        .world = &world, .body = delete_after_focus, .focus = right, .count = 20, .stop = "merge.absorbed"};
+    CHECK(actor_start(&a), "A does not come to merge.absorbed");
+    world_put_sized(&world, left + 1, 60); /* X itself changes, so that it is not R that a write finishes first */
+    world_check_all(&world);
+    world_put(&world, right);
+    world_check_all(&world);
+    actor_finish(&a);
+    world_check_all(&world);
+    world_close(&world);
+}
+
+/*
+ *   A has sealed the root's only child. Others finish that, and the tree grows to its old height:
+ *
+ *        root: [ C ]   C SEALED        root: [ D | E ]   C FORWARD
+ *
+ *   A finds nothing left to do.
+ */
+static void collapsed_and_grown_again(void)
+{
+    struct world world;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1}))
+        return;
+    struct actor a = {.world = &world, .body = delete_all_and_maintain, .focus = 0, .stop = "merge.child_sealed"};
+    CHECK(actor_start(&a), "A does not come to merge.child_sealed");
+    for (uint32_t i = 0; i < world.key_count; i++)
+        world_put_sized(&world, i, 100);
+    world_check_all(&world);
+    actor_finish(&a);
     world_check_all(&world);
     world_close(&world);
 }
@@ -281,5 +339,7 @@ const struct interleave_case structure_cases[] = {
     {"every separator is posted", separators_are_posted},
     {"a forwarding word whose page went away is not followed", forwarded_to_a_page_that_went_away},
     {"a page absorbed, then split at the same key, is not absorbed again", absorbed_then_split_at_the_same_key},
+    {"a sealed page that was absorbed is not read", sealed_page_that_was_absorbed},
+    {"a collapse that others finished is over, though the tree grew again", collapsed_and_grown_again},
     {NULL, NULL},
 };
