@@ -114,6 +114,9 @@ bool qr_arena_over(const struct qr_arena *arena, unsigned percent);
  */
 bool qr_arena_prepare(struct qr_arena *arena, unsigned enough);
 
+/* About what lies prepared: part of the total. */
+uint64_t qr_arena_prepared_bytes(const struct qr_arena *arena);
+
 /*
  * Returns chunks of which every block is in the depot to the operating system; gives the number of bytes. Blocks in the
  * caches of other threads are not seen. Costs a visit to every free block; one trim at a time, a second caller gets

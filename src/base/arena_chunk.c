@@ -239,6 +239,12 @@ bool qr_arena_prepare(struct qr_arena *arena, unsigned enough)
 #endif
 }
 
+uint64_t qr_arena_prepared_bytes(const struct qr_arena *arena)
+{
+    /* relaxed: a gauge; chunks with little room count like whole ones */
+    return (uint64_t)atomic_load_explicit(&arena->partial_count, memory_order_relaxed) * arena->chunk_bytes;
+}
+
 void qr_arena_chunk_return(struct qr_arena *arena, uint32_t number)
 {
     (void)madvise(chunk_memory(arena, number), arena->chunk_bytes, MADV_DONTNEED);

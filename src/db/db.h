@@ -70,6 +70,7 @@ struct quire {
     uint32_t handle_capacity;
 
     _Atomic uint32_t snapshots_open, iterators_open;
+    _Atomic uint32_t snapshots_done; /* released after something had been written: there may be versions to collect */
 
     /* Background. */
     pthread_t *threads;

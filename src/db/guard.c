@@ -79,6 +79,8 @@ int quire_snapshot_release(struct quire_snapshot *snapshot)
     if (snapshot == NULL) return 0;
     int result = qr_db_begin(snapshot->db, &thread);
     if (result != 0) return result;
+    if (snapshot->place->lsn + 1 < qr_log_tail(&snapshot->db->log))
+        qr_db_open_count_add(&snapshot->db->snapshots_done, 1);
     qr_snapshot_drop(snapshot->place);
     qr_db_open_count_add(&snapshot->db->snapshots_open, UINT32_MAX);
     qr_free(snapshot);

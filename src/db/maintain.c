@@ -55,7 +55,7 @@ int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, uint64_t *dead
     if (now >= *deadline_ns) return QUIRE_ERR_STALLED;
     if (!has_threads(db)) {
         /* Rounds wait for guards: only when there is none can this thread do one without being held by it. */
-        if (qr_epoch_guards_open(db->epoch) == 0)
+        if (!qr_epoch_process_guarded())
             reclaim(db, thread);
         else
             qr_sleep_us(BUSY_US);
@@ -73,7 +73,7 @@ static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread)
 {
     uint64_t limit = db->options.memory_limit_bytes;
     if (!has_threads(db)) {
-        if (qr_epoch_guards_open(db->epoch) == 0) reclaim(db, thread);
+        if (!qr_epoch_process_guarded()) reclaim(db, thread);
         return;
     }
     qr_event_signal(&db->wake);
@@ -106,17 +106,21 @@ void qr_db_maintain_done(struct quire *db)
     pthread_mutex_destroy(&db->maintain.mutex);
 }
 
-/* A number that changes whenever something was written, or a snapshot was taken or released. */
+/* What maintenance depends on, as one number: two states have the same only by chance. */
+static uint64_t mark_of(struct quire *db, uint64_t snapshots_begun)
+{
+    uint64_t parts[4] = {qr_log_tail(&db->log), snapshots_begun, qr_db_open_count(&db->snapshots_done), 0};
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
+    for (uint32_t i = 0; i < count; i++) parts[3] += qr_tree_safe_version(&handles[i]->tree);
+    return qr_hash(parts, sizeof(parts));
+}
+
+/* It changes whenever something was written, a snapshot was taken or released, or a safe version was raised. */
 static uint64_t work_mark(struct quire *db)
 {
     /* order: txn.generation.read pairs with txn.generation.raise */
-    uint64_t snapshots = atomic_load_explicit(&db->snapshots.generation, memory_order_seq_cst);
-    uint64_t open = qr_db_open_count(&db->snapshots_open); /* changes when one is released */
-    uint64_t safe = 0;
-    uint32_t count;
-    struct quire_tree **handles = qr_db_handles(db, &count);
-    for (uint32_t i = 0; i < count; i++) safe += qr_tree_safe_version(&handles[i]->tree);
-    return qr_log_tail(&db->log) * 31 + snapshots * 7 + open + safe * 13;
+    return mark_of(db, atomic_load_explicit(&db->snapshots.generation, memory_order_seq_cst));
 }
 
 /* Some leaves of the tree in hand. 0: go on; QUIRE_END: a pass over all trees has ended. */
@@ -145,17 +149,15 @@ static int walk_some(struct quire *db, struct qr_thread *thread, bool use_reserv
     return 0;
 }
 
-/* Under the mutex. use_reserve: at the memory limit too, for what it brings; then the reserve is not there for deletions
- * meanwhile. */
+/*
+ * Under the mutex; waits for no grace period there. use_reserve: at the memory limit too, for what it brings; then the
+ * reserve is not there for deletions meanwhile. 0: nothing is left to do; QUIRE_MORE; NO_MEMORY: a round may help.
+ */
 static int slice(struct quire *db, struct qr_thread *thread, bool use_reserve)
 {
     struct qr_maintain_state *m = &db->maintain;
     uint64_t end_ns = qr_clock_ns() + SLICE_NS;
-    if (!m->in_pass && m->clean_mark == work_mark(db)) {
-        if (qr_epoch_guards_open(db->epoch) == 0 && reclaim(db, thread)) return QUIRE_MORE;
-        qr_arena_trim(db->arena);
-        return 0;
-    }
+    if (!m->in_pass && m->clean_mark == work_mark(db)) return 0;
     do {
         if (!m->in_pass) {
             m->in_pass = true;
@@ -169,11 +171,8 @@ static int slice(struct quire *db, struct qr_thread *thread, bool use_reserve)
             if (m->changes == 0) m->clean_mark = m->pass_mark;
             return QUIRE_MORE;
         }
-        if (result == QUIRE_ERR_NO_MEMORY && qr_epoch_guards_open(db->epoch) == 0 && reclaim(db, thread))
-            return QUIRE_MORE; /* the same leaves again, with what has come back */
         if (result != 0) return result;
     } while (qr_clock_ns() < end_ns);
-    if (!has_threads(db) && qr_epoch_guards_open(db->epoch) == 0) reclaim(db, thread);
     return QUIRE_MORE;
 }
 
@@ -186,6 +185,13 @@ int quire_maintain(struct quire *db)
     pthread_mutex_lock(&db->maintain.mutex);
     result = slice(db, thread, true);
     pthread_mutex_unlock(&db->maintain.mutex);
+    /* A round waits for guards of the whole process: not for one that the caller, or anybody, may keep. */
+    bool round = result != QUIRE_MORE || !has_threads(db);
+    bool reclaimed = round && !qr_epoch_process_guarded() && reclaim(db, thread);
+    if (result == 0 || result == QUIRE_ERR_NO_MEMORY) {
+        if (reclaimed) return QUIRE_MORE; /* once more, with what has come back */
+        if (result == 0) qr_arena_trim(db->arena);
+    }
     return result >= 0 ? result : qr_db_fail(thread, result, "%s", quire_strerror(result));
 }
 
@@ -202,39 +208,58 @@ static bool round_is_due(struct quire *db, uint64_t last_ns)
 
 #define PREPARE_FROM_BYTES ((uint64_t)64 << 20) /* small stores stay small */
 #define PREPARE_CHUNKS 4u
+#define PASS_PAUSES 20u
 
-/* Memory that writers are about to carve, if the store grows: one chunk, since it may take milliseconds, and what was
- * retired must come back first. Whether there was something to do. */
+/* Memory that writers are about to carve, if they have carved since the last look: one chunk, since it may take
+ * milliseconds, and what was retired must come back first. Whether there was something to do. */
 static bool prepare_memory(struct quire *db, uint64_t *last_bytes)
 {
-    uint64_t bytes = qr_arena_total_bytes(db->arena);
+    uint64_t bytes = qr_arena_total_bytes(db->arena) - qr_arena_prepared_bytes(db->arena);
     bool grows = bytes > *last_bytes;
     *last_bytes = bytes;
-    return bytes >= PREPARE_FROM_BYTES && grows && qr_arena_prepare(db->arena, PREPARE_CHUNKS);
+    return bytes >= PREPARE_FROM_BYTES && grows && !qr_arena_over(db->arena, 90) &&
+           qr_arena_prepare(db->arena, PREPARE_CHUNKS);
 }
 
-/* What a background thread remembers of writers. */
+/* What a background thread remembers of writers and of its own work. */
 struct rest {
     uint64_t tail;         /* of the log, when it was seen to have moved last */
     uint64_t since_ns;     /* when that was */
     uint64_t settled_mark; /* of a time when nothing was left to do */
+    uint64_t pass_ns;      /* what the present pass has taken so far */
+    uint64_t next_ns;      /* no pass begins before */
 };
 
-/* A slice of maintenance, if writers rest. Whether there is more to do. */
+/*
+ * A slice of maintenance, if writers rest. Whether to look again soon. A pass looks at every leaf, however little was
+ * written: so after it follows a pause of PASS_PAUSES times as long. A snapshot that is taken gives nothing to do.
+ */
 static bool maintain_at_rest(struct quire *db, struct qr_thread *thread, struct rest *rest)
 {
+    struct qr_maintain_state *m = &db->maintain;
     uint64_t tail = qr_log_tail(&db->log);
     uint64_t now = qr_clock_ns();
     if (tail != rest->tail) {
         rest->tail = tail;
         rest->since_ns = now;
     }
-    uint64_t mark = work_mark(db);
-    if (now - rest->since_ns < REST_NS || mark == rest->settled_mark) return false;
-    if (pthread_mutex_trylock(&db->maintain.mutex) != 0) return false; /* a caller of quire_maintain does it */
+    uint64_t mark = mark_of(db, 0);
+    if (now - rest->since_ns < REST_NS || now < rest->next_ns || mark == rest->settled_mark) return false;
+    if (pthread_mutex_trylock(&m->mutex) != 0) return false; /* a caller of quire_maintain does it */
     int result = slice(db, thread, false);
-    pthread_mutex_unlock(&db->maintain.mutex);
-    if (result != QUIRE_MORE) rest->settled_mark = mark;
+    bool ended = !m->in_pass;
+    pthread_mutex_unlock(&m->mutex);
+    uint64_t end = qr_clock_ns();
+    rest->pass_ns += end - now;
+    if (ended) {
+        rest->next_ns = end + rest->pass_ns * PASS_PAUSES;
+        rest->pass_ns = 0;
+    }
+    if (result != QUIRE_MORE) {
+        rest->settled_mark = mark;
+        qr_arena_cache_flush(db->arena, &thread->cache);
+        qr_arena_trim(db->arena);
+    }
     return result == QUIRE_MORE;
 }
 

@@ -33,6 +33,7 @@ int qr_epoch_create(struct qr_arena *arena, const struct qr_epoch_ops *ops, void
         return QUIRE_ERR_NO_MEMORY;
     *epoch = (struct qr_epoch){
         .serial = qr_registry_serial(), .arena = arena, .ops = ops, .context = context, .held_complete = true};
+    qr_registry_attach(epoch);
     *ret_epoch = epoch;
     return 0;
 }

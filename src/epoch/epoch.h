@@ -119,6 +119,7 @@ struct qr_epoch {
     struct qr_arena *arena;
     const struct qr_epoch_ops *ops;
     void *context;
+    struct qr_epoch *next_in_process; /* under the registry mutex */
     _Atomic(struct qr_thread *) threads;
     _Atomic(struct qr_hold *) holds;
     QR_CACHE_ALIGNED _Atomic(struct qr_retire_batch *) queue; /* batches handed over, newest first */
@@ -159,6 +160,12 @@ static QR_ALWAYS_INLINE bool qr_epoch_forked(const struct qr_epoch *epoch)
     /* relaxed: the word changes in fork only, which the child sees as a whole */
     return QR_UNLIKELY(atomic_load_explicit(qr_epoch_fork_word, memory_order_relaxed) == 0);
 }
+
+/*
+ * Whether some thread has a guard open, on any database of the process: a round would wait for it. An answer for a moment:
+ * a guard may be pinned right after. Takes the process-wide mutex.
+ */
+bool qr_epoch_process_guarded(void);
 
 /* ---- Threads ---------------------------------------------------------------------------------------------------- */
 

@@ -38,6 +38,8 @@ int qr_registry_start(void);
 /* Never 0, never the same twice. */
 uint64_t qr_registry_serial(void);
 /* Takes all records away from their threads: no thread that ends touches them from now on. */
+/* Makes an epoch known, and forgets it. */
+void qr_registry_attach(struct qr_epoch *epoch);
 void qr_registry_detach(struct qr_epoch *epoch);
 
 /* ---- hold.c ----------------------------------------------------------------------------------------------------- */

@@ -36,6 +36,7 @@ _Thread_local struct qr_thread_recent qr_thread_recent[QR_THREAD_RECENT_COUNT];
 static _Thread_local struct qr_thread_anchor *anchor_of_self;
 
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct qr_epoch *registry_epochs;
 static pthread_once_t registry_once = PTHREAD_ONCE_INIT;
 static pthread_key_t registry_key;
 static bool registry_ready;
@@ -220,9 +221,31 @@ QR_COLD struct qr_thread *qr_thread_self_slow(struct qr_epoch *epoch)
 
 /* ---- The end of a database -------------------------------------------------------------------------------------- */
 
-void qr_registry_detach(struct qr_epoch *epoch)
+void qr_registry_attach(struct qr_epoch *epoch)
 {
     pthread_mutex_lock(&registry_mutex);
+    epoch->next_in_process = registry_epochs;
+    registry_epochs = epoch;
+    pthread_mutex_unlock(&registry_mutex);
+}
+
+bool qr_epoch_process_guarded(void)
+{
+    bool found = false;
+    pthread_mutex_lock(&registry_mutex);
+    for (struct qr_epoch *epoch = registry_epochs; epoch != NULL && !found; epoch = epoch->next_in_process)
+        found = qr_epoch_guards_open(epoch) != 0;
+    pthread_mutex_unlock(&registry_mutex);
+    return found;
+}
+
+void qr_registry_detach(struct qr_epoch *epoch)
+{
+    struct qr_epoch **place = &registry_epochs;
+    pthread_mutex_lock(&registry_mutex);
+    while (*place != epoch)
+        place = &(*place)->next_in_process;
+    *place = epoch->next_in_process;
     for (struct qr_thread *thread = qr_thread_first(epoch); thread != NULL; thread = qr_thread_next(thread)) {
         if (thread->anchor == NULL)
             continue;
