@@ -7,6 +7,10 @@
  * Why it is safe to go on from any word loaded: everything met is alive until the section ends, a page that was split
  * or merged meanwhile leads by its sibling link or forwarding word to where its keys are, and a sealed page is not
  * passed: its merge is finished first (its content may name pages that are gone).
+ *
+ * Without memory nothing can be finished. A missing separator does no harm. A page whose merge is not finished is gone
+ * round (go_left); a writer whose key lies in a sealed page has to give up, a reader may go by that page if it is sure not
+ * to have been absorbed (may_read_sealed).
  */
 #include "tree/internal.h"
 
@@ -80,7 +84,8 @@ static bool beyond_below(const struct qr_page *page, const struct qr_key *key)
     return qr_compare(high.data, high.size, key->data, key->size) < 0;
 }
 
-/* The page's right sibling was reached by its link: its separator may be missing above. */
+/* The page's right sibling was reached by its link: its separator may be missing above. Without memory it stays so: the
+ * link leads there all the same, and a later walker has another try. */
 static int help_right(struct qr_op *op, uint64_t pid, qr_word *word)
 {
     while (qr_word_tag(*word) != QR_WORD_HEAD) {
@@ -89,7 +94,8 @@ static int help_right(struct qr_op *op, uint64_t pid, qr_word *word)
     }
     if (QR_BUG(post_separator_late)) return 0;
     qr_count(op, QR_COUNTER_HELPS);
-    return qr_post_separator(op, qr_word_block(*word));
+    int result = qr_post_separator(op, qr_word_block(*word));
+    return result == QUIRE_ERR_NO_MEMORY ? 0 : result;
 }
 
 /* Whether a leaf on disk may be written without reading it: its bounds are those of its entry in the parent, which is
@@ -129,7 +135,10 @@ static int settle_spot(struct qr_op *op, struct qr_spot *spot)
     bool by_entry = spot->parent_pid != QR_PID_NONE && !spot->by_sibling && spot->parent_index != 0;
     if (qr_word_tag(spot->word) == QR_WORD_FORWARD && by_entry) return help_forwarded(op, spot);
     int result = qr_settle_word(op, &spot->pid, &spot->word);
-    if (spot->pid != pid) spot->by_sibling = true;
+    if (spot->pid != pid) {
+        spot->by_sibling = true;
+        spot->by_link = false;
+    }
     return result;
 }
 
@@ -138,7 +147,45 @@ struct descent {
     uint8_t level;
     bool below; /* to the page for the keys just below the key */
     bool blind; /* a leaf on disk will do */
+    bool read;  /* so will a sealed page, if there is no memory to finish its merge */
 };
+
+/*
+ * There is no memory to finish the merge of a page that an entry led to: goes to the entry before it. Sibling links lead on
+ * from there, past a page that was absorbed, or to one that was not.
+ */
+static bool go_left(struct qr_op *op, struct qr_spot *spot)
+{
+    if (spot->parent_pid == QR_PID_NONE || spot->by_sibling || spot->parent_index == 0) return false;
+    if (QR_BUG(read_absorbed)) return false;
+    spot->pid = qr_inner_child(qr_word_block(spot->parent_word), --spot->parent_index);
+    spot->word = qr_map_load(qr_op_map(op), spot->pid);
+    return true;
+}
+
+/*
+ * Whether a reader without memory may go by what a sealed page says (MERGE-2): it was not absorbed yet when the page was
+ * loaded that led to it. That is so if that was its left neighbour, by its link, or the parent of the only page of its
+ * level. If not, the way here is out of date.
+ */
+static bool may_read_sealed(const struct qr_spot *spot)
+{
+    if (QR_BUG(read_absorbed)) return true;
+    return spot->by_sibling ? spot->by_link : qr_page_low(qr_word_block(spot->word)).size == 0;
+}
+
+/* Goes on until the spot's word is HEAD, or what else the descent is content with: DISK, SEALED. As qr_settle_word. */
+static int settle(struct qr_op *op, struct qr_spot *spot, struct descent d)
+{
+    while (qr_word_tag(spot->word) != QR_WORD_HEAD) {
+        if (d.blind && qr_word_tag(spot->word) == QR_WORD_DISK && blind_allowed(op, spot)) return 0;
+        int result = settle_spot(op, spot);
+        if (result == QUIRE_ERR_NO_MEMORY && go_left(op, spot)) continue;
+        if (result == QUIRE_ERR_NO_MEMORY && d.read) return may_read_sealed(spot) ? 0 : QR_RETRY;
+        if (result != 0) return result;
+    }
+    return 0;
+}
 
 /* One try; QR_RETRY: start again at the root. */
 static int descend_once(struct qr_op *op, const struct qr_key *key, struct descent d, struct qr_spot *spot)
@@ -150,13 +197,13 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
     *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
-        while (QR_UNLIKELY(qr_word_tag(spot->word) != QR_WORD_HEAD)) {
-            if (d.blind && qr_word_tag(spot->word) == QR_WORD_DISK && blind_allowed(op, spot)) {
+        if (QR_UNLIKELY(qr_word_tag(spot->word) != QR_WORD_HEAD)) {
+            int result = settle(op, spot, d);
+            if (result != 0) return result;
+            if (qr_word_tag(spot->word) == QR_WORD_DISK) {
                 spot->page = NULL;
                 return 0;
             }
-            int result = settle_spot(op, spot);
-            if (result != 0) return result;
         }
         const struct qr_page *page = qr_word_block(spot->word);
         if (page == child) {
@@ -175,6 +222,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             spot->pid = right;
             spot->word = word;
             spot->by_sibling = true;
+            spot->by_link = true;
             continue;
         }
         spot->page = page;
@@ -211,12 +259,21 @@ int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot 
     return result;
 }
 
+int qr_descend_read(struct qr_op *op, const struct qr_key *key, bool below, struct qr_spot *ret_spot)
+{
+    int result;
+    do {
+        result = descend_once(op, key, (struct descent){.below = below, .read = true}, ret_spot);
+    } while (result == QR_RETRY);
+    return result;
+}
+
 int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, struct qr_leaf_spot *ret_spot)
 {
     struct qr_spot spot;
     int result;
     do {
-        result = qr_descend(op, key, 0, below, &spot);
+        result = qr_descend_read(op, key, below, &spot);
         if (result == 0 && (spot.page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, &spot);
     } while (result == QR_RETRY);
     if (result != 0) return result;
@@ -231,8 +288,7 @@ static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
     *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
-        int result = 0;
-        while (result == 0 && qr_word_tag(spot->word) != QR_WORD_HEAD) result = settle_spot(op, spot);
+        int result = settle(op, spot, (struct descent){.read = true});
         if (result != 0) return result;
         spot->page = qr_word_block(spot->word);
         if (spot->page->kind == QR_PAGE_LEAF && (spot->page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, spot);
@@ -241,6 +297,7 @@ static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
         if ((page->flags & QR_PAGE_HIGH_INFINITE) == 0) {
             spot->pid = page->right_pid;
             spot->by_sibling = true;
+            spot->by_link = true;
         } else if (page->kind == QR_PAGE_LEAF) {
             return 0;
         } else {

@@ -21,6 +21,7 @@ struct qr_spot {
     qr_word parent_word;
     uint32_t parent_index; /* of the entry that led here */
     bool by_sibling;       /* reached by a sibling link or a forwarding word */
+    bool by_link;          /* if so: by a link of the page before it */
 };
 
 static inline void qr_count(struct qr_op *op, enum qr_counter counter)
@@ -92,6 +93,9 @@ static QR_ALWAYS_INLINE qr_word qr_load_child(const struct qr_op *op, const stru
  */
 int qr_descend(struct qr_op *op, const struct qr_key *key, uint8_t level, bool below, struct qr_spot *ret_spot);
 
+/* As qr_descend to the leaf, for a reader: if there is no memory to finish merges on the way, the page may be SEALED. */
+int qr_descend_read(struct qr_op *op, const struct qr_key *key, bool below, struct qr_spot *ret_spot);
+
 /* As qr_descend to the leaf, but a leaf on disk whose bounds are sure from its parent is not fetched: then spot->word is
  * DISK, page is NULL, and parent_word and parent_index tell its bounds. */
 int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot);
@@ -158,7 +162,8 @@ void qr_retire_page(struct qr_op *op, const struct qr_page *page);
 int qr_plan_whole_leaf(struct qr_op *op, struct qr_plan *plan, const struct qr_leaf_view *view,
                        const struct qr_retention *retention, uint64_t *ret_right_pid);
 
-/* Makes a stub whole and installs it. 0: spot shows the whole leaf; QR_FETCH, NO_MEMORY, QR_RETRY: it has changed. */
+/* Makes a stub whole and installs it. 0: spot shows the whole leaf; QR_FETCH, NO_MEMORY (also if it is sealed: there was no
+ * memory to finish its merge), QR_RETRY: it has changed. */
 int qr_join(struct qr_op *op, struct qr_spot *spot);
 
 /* ---- Structure changes ------------------------------------------------------------------------------------------ */

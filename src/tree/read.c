@@ -53,7 +53,7 @@ static QR_NOINLINE int find_slow(struct qr_op *op, const struct qr_key *key, uin
     struct qr_spot spot;
     int result;
     do {
-        result = qr_descend(op, key, 0, false, &spot);
+        result = qr_descend_read(op, key, false, &spot);
         if (result == 0 && (spot.page->flags & QR_PAGE_STUB) != 0 && !stub_decides(op, spot.word, key, version))
             result = qr_join(op, &spot);
     } while (result == QR_RETRY);
