@@ -256,8 +256,9 @@ static int finish(struct qr_op *op, uint64_t pid, qr_word sealed)
 int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed)
 {
     bool reserve = op->use_reserve;
+    int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
     op->use_reserve = true; /* a read that meets a sealed page must not fail for want of memory that comes back */
-    int result = finish(op, pid, sealed);
+    if (result == 0) result = finish(op, pid, sealed);
     op->use_reserve = reserve;
     return result;
 }
