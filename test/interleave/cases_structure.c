@@ -250,8 +250,8 @@ static void id_kept_while_a_reader_has_it(void)
 }
 
 /*
- *   W is on its way down to k and has chosen X in P; then X is split, and R with k's place is merged into it again. A has
- * absorbed R and not forwarded it. W finds X and writes k there, without a look at R:
+ *   W is on its way down to k and has chosen X in P. Then X is split, and R with k's place is merged into it
+ * again: A has absorbed R and not forwarded it. W finds X and writes k there, without a look at R:
  *
  *        P: [ X | R* ]            X [a, b) with k          R SEALED, with the old content
  *
