@@ -22,7 +22,9 @@
 
 #include <stdbool.h>
 
+/* What outputs hold before a call. */
 #define UNTOUCHED UINT64_C(0x5a5a5a5a5a5a5a5a)
+#define UNTOUCHED_POINTER ((void *)(uintptr_t)UNTOUCHED)
 
 struct world {
     struct quire *db;
@@ -184,7 +186,7 @@ HELPER bool read_did(struct world *w, int result, const char *call, bool allocat
 HELPER void compare_get(struct world *w, const struct view *view, uint64_t number)
 {
     static struct value out;
-    void *copy = NULL;
+    void *copy = UNTOUCHED_POINTER;
     char key[16];
     size_t key_size = numbered(number, key);
     int result;
@@ -203,9 +205,10 @@ HELPER void compare_get(struct world *w, const struct view *view, uint64_t numbe
     result = quire_get_copy(view->tree, view->snapshot, key, key_size, &copy, &out.size);
     if (read_did(w, result, "get_copy", true))
         expect_value(view, result, key, key_size, copy, out.size);
+    if (result == 0)
+        quire_free(copy);
     else
-        cr_assert_null(copy);
-    quire_free(copy);
+        cr_assert(copy == UNTOUCHED_POINTER);
 }
 
 /* All keys under a guard: at once, and some of them singly. */
@@ -250,7 +253,7 @@ HELPER void expect_entry(const struct quire_entry *entry, const struct oracle_it
 HELPER void compare_pages(struct world *w, const struct view *view, bool reverse)
 {
     struct quire_pages_options options;
-    struct quire_pages *pages = NULL;
+    struct quire_pages *pages = UNTOUCHED_POINTER;
     struct quire_page page = {0};
     struct oracle_walk walk;
     struct oracle_item item;
@@ -261,7 +264,7 @@ HELPER void compare_pages(struct world *w, const struct view *view, bool reverse
     options.reverse = reverse;
     oracle_walk_start(&walk, view->oracle, (struct oracle_range){0}, view->version, reverse);
     if (!DID(w, quire_pages_open(view->tree, &options, &pages))) {
-        cr_assert_null(pages);
+        cr_assert(pages == UNTOUCHED_POINTER);
         return;
     }
     while ((result = quire_pages_next(pages, &page)) == 0) {

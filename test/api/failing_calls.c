@@ -27,20 +27,20 @@ static uint64_t splits(struct world *w)
 static void open_another(struct world *w, uint32_t threads, uint64_t limit)
 {
     struct quire_options options;
-    struct quire *db = NULL;
-    struct quire_tree *tree = NULL;
+    struct quire *db = UNTOUCHED_POINTER;
+    struct quire_tree *tree = UNTOUCHED_POINTER;
     quire_options_init(&options);
     options.background_threads = threads;
     options.memory_limit_bytes = limit;
     options.stall_timeout_ms = 1;
     if (!DID(w, quire_open(NULL, &options, &db))) {
-        cr_assert_null(db);
+        cr_assert(db == UNTOUCHED_POINTER);
         return;
     }
     if (DID(w, quire_tree_open(db, "other", NULL, &tree)))
         DID(w, quire_put(tree, TEXT("key"), TEXT("value"), 0, NULL));
     else
-        cr_assert_null(tree);
+        cr_assert(tree == UNTOUCHED_POINTER);
     OK(quire_close(db));
 }
 
@@ -94,7 +94,7 @@ static char *tree_name(uint64_t number, size_t size)
 /* What was made once is found from then on. */
 static void open_tree_named(struct world *w, uint64_t number, size_t name_size)
 {
-    struct quire_tree *tree = NULL, *again = NULL;
+    struct quire_tree *tree = UNTOUCHED_POINTER, *again = UNTOUCHED_POINTER;
     struct quire_tree_options options;
     quire_tree_options_init(&options);
     options.must_exist = 1;
@@ -102,7 +102,7 @@ static void open_tree_named(struct world *w, uint64_t number, size_t name_size)
     uint32_t before, after;
     qr_db_handles(w->db, &before);
     bool made = DID(w, quire_tree_open(w->db, name, NULL, &tree));
-    cr_assert(made == (tree != NULL));
+    cr_assert(made == (tree != UNTOUCHED_POINTER));
     int result = quire_tree_open(w->db, name, &options, &again);
     if (DID(w, result)) {
         cr_assert_eq(result, made ? 0 : QUIRE_NOT_FOUND);
@@ -143,16 +143,17 @@ Test(failing_calls, making_a_tree_that_splits_the_catalogue)
 
 static void list_trees(struct world *w, uint64_t step)
 {
-    char **names = NULL;
-    size_t count = 77;
+    char **names = UNTOUCHED_POINTER;
+    size_t count = UNTOUCHED;
     struct quire_tree *tree = NULL;
     struct quire_tree_options options;
     (void)step;
-    if (DID(w, quire_tree_list(w->db, &names, &count)))
+    if (DID(w, quire_tree_list(w->db, &names, &count))) {
         cr_assert(count == 2 && strcmp(names[0], "caller") == 0 && strcmp(names[1], "tree") == 0);
-    else
-        cr_assert(names == NULL && count == 77);
-    quire_free(names);
+        quire_free(names);
+    } else {
+        cr_assert(names == UNTOUCHED_POINTER && count == UNTOUCHED);
+    }
     OK(quire_tree_open(w->db, "tree", NULL, &tree));
     cr_assert(tree == w->tree);
     quire_tree_options_init(&options);
@@ -171,7 +172,7 @@ Test(failing_calls, listing_and_finding_trees)
 static void walk(struct world *w, uint64_t from, uint64_t to, bool reverse)
 {
     struct quire_pages_options options;
-    struct quire_pages *pages = NULL;
+    struct quire_pages *pages = UNTOUCHED_POINTER;
     struct quire_page page;
     struct oracle_walk right;
     struct oracle_item item;
@@ -184,7 +185,7 @@ static void walk(struct world *w, uint64_t from, uint64_t to, bool reverse)
     options.reverse = reverse;
     options.snapshot = w->snapshot;
     if (!DID(w, quire_pages_open(w->tree, &options, &pages))) {
-        cr_assert_null(pages);
+        cr_assert(pages == UNTOUCHED_POINTER);
         return;
     }
     oracle_walk_start(&right, w->says, (struct oracle_range){start, options.start.size, end, options.end.size},
@@ -270,10 +271,13 @@ Test(failing_calls, gets_of_all_kinds)
 
 static void take_snapshots(struct world *w, uint64_t step)
 {
-    struct quire_snapshot *snapshots[3] = {NULL};
+    struct quire_snapshot *snapshots[3];
     for (unsigned i = 0; i < 3; i++) {
-        if (!DID(w, quire_snapshot(w->db, "test", &snapshots[i])))
-            cr_assert_null(snapshots[i]);
+        snapshots[i] = UNTOUCHED_POINTER;
+        if (!DID(w, quire_snapshot(w->db, "test", &snapshots[i]))) {
+            cr_assert(snapshots[i] == UNTOUCHED_POINTER);
+            snapshots[i] = NULL;
+        }
         world_put(w, step % 50, 16);
     }
     for (unsigned i = 0; i < 3; i++)
