@@ -53,6 +53,7 @@ rule_of() {
     collect_above_safe) echo "PLAN-2" ;;
     keep_stale_summary) echo "chain summary" ;;
     absorb_twice) echo "MERGE-5" ;;
+    read_absorbed) echo "MERGE-2" ;;
     post_to_dead_child) echo "PARENT-1" ;;
     area_overlap) echo "delta area" ;;
     stale_condition) echo "WRITE-3" ;;

@@ -24,7 +24,9 @@
  *
  * THREADS. A database handle, a tree handle and a snapshot may be used by any number of threads at once without outer
  * locking; exceptions (close, guards, pages iterators) are stated where they are declared. Threads need no registration
- * and may end at any time outside a call. get, put, delete and page reads of resident pages wait for nobody.
+ * and may end at any time outside a call. A thread's first call on a database takes some memory, and answers
+ * QUIRE_ERR_NO_MEMORY if there is none; calls that close or release something take none. get, put, delete and page
+ * reads of resident pages wait for nobody.
  *
  * FORK. A child made by fork() may not use a handle that it inherited: every call answers QUIRE_ERR_FORKED there,
  * except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until the child ends or
@@ -73,7 +75,8 @@ enum quire_result {
     QUIRE_ERR_BUSY = -5,             /* close or drop while guards, iterators, snapshots or trees are open */
     QUIRE_ERR_FORKED = -6,           /* the handle belongs to the parent process */
     QUIRE_ERR_LSN_TOO_OLD = -7,      /* version at or below (write) or below (read) the tree's safe version */
-    QUIRE_ERR_STALLED = -8,          /* memory held by a guard kept the write waiting for stall_timeout_ms */
+    QUIRE_ERR_STALLED = -8,          /* memory held by a guard or an iterator kept the write waiting for
+                                        stall_timeout_ms */
     QUIRE_ERR_OVERFLOW = -9,         /* quire_add: the sum leaves the range of int64_t */
     QUIRE_ERR_WRONG_TYPE = -10,      /* quire_add: the present value is not 8 bytes */
     QUIRE_ERR_UNSUPPORTED = -11,     /* not for this kind of tree, or not in this version */

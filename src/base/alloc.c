@@ -2,7 +2,7 @@
  * The general allocator: jemalloc's extended interface (QR_JEMALLOC) or the C library's functions.
  *
  * Layer 0 (base). Any thread; waits for nothing but the allocator below. The testing library counts allocations down to
- * a planned failure.
+ * a planned failure, and the blocks that are in use.
  */
 #include "base/alloc.h"
 
@@ -21,13 +21,30 @@
 
 #include <stdatomic.h>
 
-/* Allocations until the one that fails, that one included; at or below 0 = none planned. */
+/* Allocations until the one that fails, that one included; at or below 0 = none to come. */
 static _Atomic int64_t fail_countdown = -1;
+static _Atomic bool fail_for_good; /* the plan: it and all after it */
+static _Atomic bool failing;       /* such a plan has come to its failure */
+static _Atomic int64_t live_count;
+
+static void plan(int64_t n, bool for_good)
+{
+    /* relaxed: a plan concerns allocations that the caller has ordered after this call */
+    atomic_store_explicit(&failing, false, memory_order_relaxed);
+    /* relaxed: as above */
+    atomic_store_explicit(&fail_for_good, for_good, memory_order_relaxed);
+    /* relaxed: as above */
+    atomic_store_explicit(&fail_countdown, n, memory_order_relaxed);
+}
 
 void qr_alloc_fail_after(int64_t n)
 {
-    /* relaxed: a plan concerns allocations that the caller has ordered after this call */
-    atomic_store_explicit(&fail_countdown, n, memory_order_relaxed);
+    plan(n, false);
+}
+
+void qr_alloc_fail_from(int64_t n)
+{
+    plan(n, true);
 }
 
 int64_t qr_alloc_fail_pending(void)
@@ -37,23 +54,48 @@ int64_t qr_alloc_fail_pending(void)
     return pending > 0 ? pending : 0;
 }
 
-static int must_fail(void)
+bool qr_alloc_must_fail(void)
 {
     /* relaxed: whether a plan exists; threads that race with its end count below 0, which is none planned */
     if (QR_LIKELY(atomic_load_explicit(&fail_countdown, memory_order_relaxed) <= 0))
-        return 0;
+        /* relaxed: the flag alone; a thread that races with the failure may be a little late */
+        return atomic_load_explicit(&failing, memory_order_relaxed);
     /* relaxed: the subtraction is atomic, so exactly one thread takes the last count */
-    return atomic_fetch_sub_explicit(&fail_countdown, 1, memory_order_relaxed) == 1;
+    if (atomic_fetch_sub_explicit(&fail_countdown, 1, memory_order_relaxed) != 1)
+        return false;
+    /* relaxed: as above */
+    atomic_store_explicit(&failing, atomic_load_explicit(&fail_for_good, memory_order_relaxed), memory_order_relaxed);
+    return true;
+}
+
+int64_t qr_alloc_live_count(void)
+{
+    /* relaxed: a sum */
+    return atomic_load_explicit(&live_count, memory_order_relaxed);
+}
+
+static void count_live(int64_t delta)
+{
+    /* relaxed: a sum */
+    atomic_fetch_add_explicit(&live_count, delta, memory_order_relaxed);
 }
 
 #else
 
-static inline int must_fail(void)
+static inline void count_live(int64_t delta)
 {
-    return 0;
+    (void)delta;
 }
 
 #endif
+
+/* Counts a block that is there. */
+static inline void *counted(void *memory)
+{
+    if (memory != NULL)
+        count_live(1);
+    return memory;
+}
 
 /* ---- jemalloc --------------------------------------------------------------------------------------------------- */
 
@@ -126,34 +168,38 @@ static void release(void *memory)
 
 void *qr_malloc(size_t size)
 {
-    return must_fail() ? NULL : allocate(size, 0);
+    return qr_alloc_must_fail() ? NULL : counted(allocate(size, 0));
 }
 
 void *qr_calloc(size_t count, size_t size)
 {
     size_t total;
-    if (must_fail() || __builtin_mul_overflow(count, size, &total))
+    if (qr_alloc_must_fail() || __builtin_mul_overflow(count, size, &total))
         return NULL;
-    return allocate_zeroed(total);
+    return counted(allocate_zeroed(total));
 }
 
 void *qr_realloc(void *memory, size_t size)
 {
-    return must_fail() ? NULL : reallocate(memory, size);
+    if (qr_alloc_must_fail())
+        return NULL;
+    return memory == NULL ? counted(reallocate(NULL, size)) : reallocate(memory, size);
 }
 
 void qr_free(void *memory)
 {
+    if (memory != NULL)
+        count_live(-1);
     release(memory);
 }
 
 void *qr_malloc_aligned(size_t alignment, size_t size)
 {
     QR_ASSERT(alignment != 0 && (alignment & (alignment - 1)) == 0);
-    return must_fail() ? NULL : allocate_aligned(alignment, size);
+    return qr_alloc_must_fail() ? NULL : counted(allocate_aligned(alignment, size));
 }
 
 void qr_free_aligned(void *memory)
 {
-    release(memory);
+    qr_free(memory);
 }

@@ -10,6 +10,7 @@
 #ifndef QR_BASE_ALLOC_H
 #define QR_BASE_ALLOC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -30,15 +31,32 @@ void *qr_malloc_aligned(size_t alignment, size_t size);
 /* NULL is fine. */
 void qr_free_aligned(void *memory);
 
+/* ---- Planned failures, in the testing library ------------------------------------------------------------------- */
+
 #ifdef QR_TESTING
 /*
  * Lets the n-th allocation from now on fail (1 = the next one), once, whichever thread makes it; -1 = none. Every
- * function above that can return NULL counts.
+ * function above that can return NULL counts, and whatever else asks qr_alloc_must_fail: the arena for its addresses,
+ * chunks, magazines and blocks, the mapping table for its words and for each id, the start of a thread.
  */
 void qr_alloc_fail_after(int64_t n);
 
+/* The same for the n-th and all that come after it, until the next plan. */
+void qr_alloc_fail_from(int64_t n);
+
 /* Allocations still to come until the planned failure, that one included; 0 = it has happened or none is planned. */
 int64_t qr_alloc_fail_pending(void);
+
+/* Counts one allocation of whoever does not call the functions above for it. True: it must fail. */
+bool qr_alloc_must_fail(void);
+
+/* Blocks of the functions above that were handed out and not freed. Exact when nobody allocates or frees meanwhile. */
+int64_t qr_alloc_live_count(void);
+#else
+static inline bool qr_alloc_must_fail(void)
+{
+    return false;
+}
 #endif
 
 #endif

@@ -42,7 +42,7 @@ int qr_arena_create(uint64_t limit_bytes, struct qr_arena **ret_arena)
         return QUIRE_ERR_NO_MEMORY;
 
     *arena = (struct qr_arena){0};
-    int result = qr_arena_reserve(arena, chunk_bytes_for(limit_bytes));
+    int result = qr_alloc_must_fail() ? QUIRE_ERR_NO_MEMORY : qr_arena_reserve(arena, chunk_bytes_for(limit_bytes));
     if (result != 0) {
         qr_free_aligned(arena);
         return result;
@@ -241,7 +241,7 @@ static bool carve_next_chunk(struct qr_arena *arena, struct qr_arena_cache *cach
     char *chunk = qr_arena_partial_take(arena, &end);
 
     if (chunk == NULL) {
-        chunk = qr_arena_chunk_take(arena, use_reserve);
+        chunk = qr_alloc_must_fail() ? NULL : qr_arena_chunk_take(arena, use_reserve);
         if (chunk == NULL)
             return false;
         end = chunk + arena->chunk_bytes;
@@ -297,6 +297,8 @@ static QR_NOINLINE void *alloc_slow(struct qr_arena *arena, struct qr_arena_cach
 void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,
                      size_t *ret_usable_size)
 {
+    if (qr_alloc_must_fail())
+        return NULL;
     if (QR_UNLIKELY(size > arena->class_max_bytes))
         return qr_arena_large_alloc(arena, size, use_reserve, ret_usable_size);
 

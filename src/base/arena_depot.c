@@ -14,6 +14,8 @@
 
 #include <sys/mman.h>
 
+#include "base/alloc.h"
+
 enum { MAGAZINE_STEP_COUNT = 256 }; /* 64 KiB made writable at a time */
 
 /* ---- Stacks ----------------------------------------------------------------------------------------------------- */
@@ -125,6 +127,8 @@ static struct qr_arena_magazine *magazine_make(struct qr_arena *arena)
 
 struct qr_arena_magazine *qr_arena_magazine_take(struct qr_arena *arena, unsigned class_index)
 {
+    if (qr_alloc_must_fail())
+        return NULL;
     uint32_t number = qr_arena_stack_pop(&arena->empty_magazines, arena->magazines, sizeof(struct qr_arena_magazine));
     struct qr_arena_magazine *magazine = number != 0 ? qr_arena_magazine_at(arena, number) : magazine_make(arena);
 

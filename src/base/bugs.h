@@ -25,6 +25,7 @@
     X(collect_above_safe)       /* versions above the safe version are collected */                                    \
     X(keep_stale_summary)       /* a delta keeps the chain summary of the delta below it */                            \
     X(absorb_twice)             /* a merge does not look whether the left page has absorbed already */                 \
+    X(read_absorbed)            /* a reader without memory goes by a sealed page that may have been absorbed */        \
     X(post_to_dead_child)       /* a separator is posted without a look whether its page is live */                    \
     X(evict_unposted)           /* a page leaves memory before its right sibling's separator is posted */              \
     X(area_overlap)             /* two writers get the same part of a delta area */                                    \

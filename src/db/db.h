@@ -4,7 +4,8 @@
  * Layer 6. open.c makes and ends a database, trees.c its catalogue, read.c and write.c the operations, pages.c the
  * iterator, guard.c guards and snapshots, maintain.c the background, stats.c statistics.
  *
- * DB-1  Every public call first refuses a child of fork, then finds the calling thread's record.
+ * DB-1  Every public call first refuses a child of fork, then finds the calling thread's record. The second needs memory
+ *       at a thread's first call; what closes or releases something does without.
  * DB-2  A call that waits (for memory, for a page) does so outside epoch sections and with its slot closed.
  */
 #ifndef QR_DB_DB_H
@@ -94,12 +95,19 @@ struct quire_snapshot {
 /* Records the failure in the detail and the statistics. thread may be NULL. */
 int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...) QR_PRINTF(3, 4);
 
+/* The first half of DB-1, all of it for calls that only give something back: those need no memory. */
+static inline int qr_db_refuse_child(struct quire *db)
+{
+    if (QR_LIKELY(!qr_epoch_forked(db->epoch))) return 0;
+    return qr_db_fail(NULL, QUIRE_ERR_FORKED, "the handle was opened before fork");
+}
+
 /* DB-1. *ret_thread on 0. */
 static inline int qr_db_begin(struct quire *db, struct qr_thread **ret_thread)
 {
     if (QR_UNLIKELY(db == NULL)) return qr_db_fail(NULL, QUIRE_ERR_INVALID, "database handle is NULL");
-    if (QR_UNLIKELY(qr_epoch_forked(db->epoch)))
-        return qr_db_fail(NULL, QUIRE_ERR_FORKED, "the handle was opened before fork");
+    int result = qr_db_refuse_child(db);
+    if (QR_UNLIKELY(result != 0)) return result;
     struct qr_thread *thread = qr_thread_self(db->epoch);
     if (QR_UNLIKELY(thread == NULL))
         return qr_db_fail(NULL, QUIRE_ERR_NO_MEMORY, "no memory for the thread's record");

@@ -75,9 +75,8 @@ uint64_t quire_snapshot_lsn(const struct quire_snapshot *snapshot)
 
 int quire_snapshot_release(struct quire_snapshot *snapshot)
 {
-    struct qr_thread *thread = NULL;
     if (snapshot == NULL) return 0;
-    int result = qr_db_begin(snapshot->db, &thread);
+    int result = qr_db_refuse_child(snapshot->db);
     if (result != 0) return result;
     if (snapshot->place->lsn + 1 < qr_log_tail(&snapshot->db->log))
         qr_db_open_count_add(&snapshot->db->snapshots_done, 1);

@@ -54,11 +54,9 @@ int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, uint64_t *dead
     }
     if (now >= *deadline_ns) return QUIRE_ERR_STALLED;
     if (!has_threads(db)) {
-        /* Rounds wait for guards: only when there is none can this thread do one without being held by it. */
-        if (!qr_epoch_process_guarded())
-            reclaim(db, thread);
-        else
-            qr_sleep_us(BUSY_US);
+        /* Rounds wait for guards: only when there is none can this thread do one without being held by it. One that brings
+         * nothing leaves what iterators hold: they may let it go. */
+        if (qr_epoch_process_guarded() || !reclaim(db, thread)) qr_sleep_us(BUSY_US);
     } else {
         uint32_t seen = qr_event_count(&db->reclaimed);
         qr_event_signal(&db->wake);

@@ -148,9 +148,8 @@ int quire_pages_open(struct quire_tree *tree, const struct quire_pages_options *
 
 int quire_pages_close(struct quire_pages *pages)
 {
-    struct qr_thread *thread = NULL;
     if (pages == NULL) return 0;
-    int result = qr_db_begin_tree(pages->tree, &thread);
+    int result = qr_db_refuse_child(pages->tree->db);
     if (result != 0) return result;
     qr_db_open_count_add(&pages->tree->db->iterators_open, UINT32_MAX);
     free_pages(pages);

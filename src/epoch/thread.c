@@ -37,9 +37,8 @@ static _Thread_local struct qr_thread_anchor *anchor_of_self;
 
 static pthread_mutex_t registry_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct qr_epoch *registry_epochs;
-static pthread_once_t registry_once = PTHREAD_ONCE_INIT;
 static pthread_key_t registry_key;
-static bool registry_ready;
+static _Atomic bool registry_ready; /* constant once it is true */
 
 /* ---- Fork ------------------------------------------------------------------------------------------------------- */
 
@@ -53,11 +52,21 @@ static void wipe_in_child(void)
     atomic_store_explicit(qr_epoch_fork_word, 0, memory_order_relaxed);
 }
 
+static bool process_forked(void)
+{
+    return qr_epoch_forked(NULL);
+}
+
 static bool fork_word_start(void)
 {
     const size_t page_bytes = 4096;
-    void *page = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *page;
 
+    if (!process_forked())
+        return true; /* an earlier try came as far as this */
+    if (qr_alloc_must_fail())
+        return false;
+    page = mmap(NULL, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         return false;
     if (madvise(page, page_bytes, MADV_WIPEONFORK) == 0)
@@ -67,11 +76,6 @@ static bool fork_word_start(void)
     /* relaxed: the thread that hands the epoch to others orders this */
     atomic_store_explicit(qr_epoch_fork_word, 1, memory_order_relaxed);
     return true;
-}
-
-static bool process_forked(void)
-{
-    return qr_epoch_forked(NULL);
 }
 
 /* ---- The end of a thread ---------------------------------------------------------------------------------------- */
@@ -117,14 +121,27 @@ static void thread_ends(void *value)
 
 /* ---- Start ------------------------------------------------------------------------------------------------------ */
 
-static void registry_start(void)
+/* What could not be had is tried again by the next who comes. */
+static bool registry_try(void)
 {
-    registry_ready = fork_word_start() && pthread_key_create(&registry_key, thread_ends) == 0;
+    bool ready;
+
+    pthread_mutex_lock(&registry_mutex);
+    /* relaxed: under the mutex */
+    ready = atomic_load_explicit(&registry_ready, memory_order_relaxed);
+    if (!ready) {
+        ready = fork_word_start() && !qr_alloc_must_fail() && pthread_key_create(&registry_key, thread_ends) == 0;
+        /* order: epoch.registry_start publishes the key and the word, pairs with epoch.registry_started */
+        atomic_store_explicit(&registry_ready, ready, memory_order_release);
+    }
+    pthread_mutex_unlock(&registry_mutex);
+    return ready;
 }
 
 int qr_registry_start(void)
 {
-    if (pthread_once(&registry_once, registry_start) != 0 || !registry_ready)
+    /* order: epoch.registry_started pairs with epoch.registry_start; without the mutex, which a child may find locked */
+    if (!atomic_load_explicit(&registry_ready, memory_order_acquire) && !registry_try())
         return QUIRE_ERR_NO_MEMORY;
     return process_forked() ? QUIRE_ERR_FORKED : 0;
 }

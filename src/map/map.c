@@ -29,18 +29,26 @@ static uint64_t list_head(uint64_t old_head, uint64_t pid)
     return ((old_head >> LIST_ID_BITS) + !QR_BUG(free_list_untagged)) << LIST_ID_BITS | pid;
 }
 
+/* Addresses for the words of so many ids, or of fewer: halves *capacity until the system has them. MAP_FAILED. */
+static void *map_words(uint64_t *capacity)
+{
+    void *words = MAP_FAILED;
+    if (qr_alloc_must_fail()) return MAP_FAILED;
+    for (; *capacity >= 2; *capacity /= 2) {
+        words = mmap(NULL, *capacity * sizeof(uint64_t), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (words != MAP_FAILED || *capacity <= SMALLEST_CAPACITY) break;
+    }
+    return words;
+}
+
 int qr_map_create(struct qr_arena *arena, uint64_t capacity, struct qr_map **ret_map)
 {
     struct qr_map *map = qr_malloc_aligned(64, sizeof(*map));
     if (map == NULL) return QUIRE_ERR_NO_MEMORY;
     if (capacity == 0) capacity = DEFAULT_CAPACITY;
 
-    void *words = MAP_FAILED;
-    for (; words == MAP_FAILED && capacity >= 2; capacity /= 2) {
-        words = mmap(NULL, capacity * sizeof(uint64_t), PROT_READ | PROT_WRITE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (words != MAP_FAILED || capacity <= SMALLEST_CAPACITY) break;
-    }
+    void *words = map_words(&capacity);
     if (words == MAP_FAILED) {
         qr_free_aligned(map);
         return QUIRE_ERR_NO_MEMORY;
@@ -103,6 +111,7 @@ static uint64_t pop(struct qr_map *map)
 
 int qr_map_alloc(struct qr_map *map, qr_word word, bool use_reserve, uint64_t *ret_pid)
 {
+    if (qr_alloc_must_fail()) return QUIRE_ERR_NO_MEMORY;
     uint64_t pid = pop(map);
     if (pid != QR_PID_NONE) {
         /* relaxed: a gauge */

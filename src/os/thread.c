@@ -5,6 +5,7 @@
  */
 #include "os/thread.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
@@ -12,6 +13,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/alloc.h"
 
 static uint64_t read_clock(clockid_t clock)
 {
@@ -45,6 +48,7 @@ int qr_thread_start(pthread_t *ret_thread, const char *name, void *(*run)(void *
 {
     sigset_t all;
     sigset_t before;
+    if (qr_alloc_must_fail()) return EAGAIN;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(ret_thread, NULL, run, argument);

@@ -7,6 +7,10 @@
  * Why it is safe to go on from any word loaded: everything met is alive until the section ends, a page that was split
  * or merged meanwhile leads by its sibling link or forwarding word to where its keys are, and a sealed page is not
  * passed: its merge is finished first (its content may name pages that are gone).
+ *
+ * Without memory nothing can be finished. A missing separator does no harm. A page whose merge is not finished is gone
+ * round (go_left); a writer whose key lies in a sealed page has to give up, a reader may go by that page if it is sure not
+ * to have been absorbed (may_read_sealed).
  */
 #include "tree/internal.h"
 
@@ -80,7 +84,8 @@ static bool beyond_below(const struct qr_page *page, const struct qr_key *key)
     return qr_compare(high.data, high.size, key->data, key->size) < 0;
 }
 
-/* The page's right sibling was reached by its link: its separator may be missing above. */
+/* The page's right sibling was reached by its link: its separator may be missing above. Without memory it stays so: the
+ * link leads there all the same, and a later walker has another try. */
 static int help_right(struct qr_op *op, uint64_t pid, qr_word *word)
 {
     while (qr_word_tag(*word) != QR_WORD_HEAD) {
@@ -89,7 +94,8 @@ static int help_right(struct qr_op *op, uint64_t pid, qr_word *word)
     }
     if (QR_BUG(post_separator_late)) return 0;
     qr_count(op, QR_COUNTER_HELPS);
-    return qr_post_separator(op, qr_word_block(*word));
+    int result = qr_post_separator(op, qr_word_block(*word));
+    return result == QUIRE_ERR_NO_MEMORY ? 0 : result;
 }
 
 /* Whether a leaf on disk may be written without reading it: its bounds are those of its entry in the parent, which is
@@ -129,7 +135,10 @@ static int settle_spot(struct qr_op *op, struct qr_spot *spot)
     bool by_entry = spot->parent_pid != QR_PID_NONE && !spot->by_sibling && spot->parent_index != 0;
     if (qr_word_tag(spot->word) == QR_WORD_FORWARD && by_entry) return help_forwarded(op, spot);
     int result = qr_settle_word(op, &spot->pid, &spot->word);
-    if (spot->pid != pid) spot->by_sibling = true;
+    if (spot->pid != pid) {
+        spot->by_sibling = true;
+        spot->by_link = false;
+    }
     return result;
 }
 
@@ -138,36 +147,49 @@ struct descent {
     uint8_t level;
     bool below; /* to the page for the keys just below the key */
     bool blind; /* a leaf on disk will do */
-    bool read;  /* for a reader, who may read a sealed page, and does not depend on memory for helping */
+    bool read;  /* for a reader: so will a sealed page that was not absorbed; help does not depend on memory */
 };
 
 /*
- * For a reader: whether a sealed page may be read as it is. It may if it was reached by its left neighbour's link, or by
- * entry 0: the page that is going to absorb it (the neighbour, or the root) was loaded without its content, and it is sealed
- * now. So at the later of the two moments, sealing and that load, it was sealed and not absorbed, and what it holds was
- * the state of its keys. By another entry it may
- * have been absorbed long ago, and its keys written by somebody who came by a parent from before it was split off.
+ * Goes from an entry of a page that is being merged, or was, to the entry before it. Sibling links lead on from there, past
+ * a page that was absorbed, or to one that was not. For readers, and where there is no memory to finish the merge.
+ */
+static bool go_left(struct qr_op *op, struct qr_spot *spot)
+{
+    if (spot->parent_pid == QR_PID_NONE || spot->by_sibling || spot->parent_index == 0) return false;
+    if (QR_BUG(read_absorbed)) return false;
+    spot->pid = qr_inner_child(qr_word_block(spot->parent_word), --spot->parent_index);
+    spot->word = qr_map_load(qr_op_map(op), spot->pid);
+    return true;
+}
+
+/*
+ * Whether a reader may go by what a sealed page says (MERGE-2): it was not absorbed yet when the page was loaded that led to
+ * it. That is so if that was its left neighbour, by its link, or the parent of the left-most page of its level, which is
+ * sealed by a collapse only. So at the later of the two moments, that load and the sealing, it held the state of its keys.
+ * (An entry says nothing of the kind: it goes last.) A stub would have to be installed whole.
  */
 static bool may_read_sealed(const struct qr_spot *spot)
 {
-    if (!spot->by_sibling && spot->parent_index != 0) return false;
-    return (((const struct qr_page *)qr_word_block(spot->word))->flags & QR_PAGE_STUB) == 0;
+    const struct qr_page *page = qr_word_block(spot->word);
+    if (QR_BUG(read_absorbed)) return true;
+    if ((page->flags & QR_PAGE_STUB) != 0) return false;
+    return spot->by_sibling ? spot->by_link : qr_page_low(page).size == 0;
 }
 
-/* For a reader: one step with a word that is not HEAD. True: the page can be used, or *spot is somewhere else now. *ret_use
- * tells which. False: settle it. */
-static bool pass_for_reader(struct qr_op *op, struct qr_spot *spot, bool *ret_use)
+/* Goes on until the spot's word is HEAD, or what else the descent is content with: DISK, SEALED. As qr_settle_word. */
+static int settle(struct qr_op *op, struct qr_spot *spot, struct descent d)
 {
-    enum qr_word_tag tag = qr_word_tag(spot->word);
-    *ret_use = tag == QR_WORD_SEALED && may_read_sealed(spot);
-    if (*ret_use) return true;
-    if (tag != QR_WORD_SEALED && tag != QR_WORD_FORWARD) return false;
-    if (spot->by_sibling || spot->parent_pid == QR_PID_NONE || spot->parent_index == 0) return false;
-    /* An entry of a page that is being merged: its left neighbour has its keys, or leads to it. */
-    spot->parent_index--;
-    spot->pid = qr_inner_child(qr_word_block(spot->parent_word), spot->parent_index);
-    spot->word = qr_map_load(qr_op_map(op), spot->pid);
-    return true;
+    enum qr_word_tag tag;
+    while ((tag = qr_word_tag(spot->word)) != QR_WORD_HEAD) {
+        if (d.blind && tag == QR_WORD_DISK && blind_allowed(op, spot)) return 0;
+        if (d.read && tag == QR_WORD_SEALED && may_read_sealed(spot)) return 0;
+        if (d.read && (tag == QR_WORD_SEALED || tag == QR_WORD_FORWARD) && go_left(op, spot)) continue;
+        int result = settle_spot(op, spot);
+        if (result == QUIRE_ERR_NO_MEMORY && go_left(op, spot)) continue;
+        if (result != 0) return result;
+    }
+    return 0;
 }
 
 /* One try; QR_RETRY: start again at the root. */
@@ -180,18 +202,13 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
     *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
-        while (QR_UNLIKELY(qr_word_tag(spot->word) != QR_WORD_HEAD)) {
-            bool use = false;
-            if (d.read && pass_for_reader(op, spot, &use)) {
-                if (use) break;
-                continue;
-            }
-            if (d.blind && qr_word_tag(spot->word) == QR_WORD_DISK && blind_allowed(op, spot)) {
+        if (QR_UNLIKELY(qr_word_tag(spot->word) != QR_WORD_HEAD)) {
+            int result = settle(op, spot, d);
+            if (result != 0) return result;
+            if (qr_word_tag(spot->word) == QR_WORD_DISK) {
                 spot->page = NULL;
                 return 0;
             }
-            int result = settle_spot(op, spot);
-            if (result != 0) return result;
         }
         const struct qr_page *page = qr_word_block(spot->word);
         if (page == child) {
@@ -206,10 +223,11 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             uint64_t right = spot->page->right_pid;
             qr_word word = qr_map_load(map, right);
             result = help_right(op, right, &word);
-            if (result != 0 && !(d.read && result == QUIRE_ERR_NO_MEMORY)) return result;
+            if (result != 0) return result;
             spot->pid = right;
             spot->word = word;
             spot->by_sibling = true;
+            spot->by_link = true;
             continue;
         }
         spot->page = page;
@@ -278,12 +296,7 @@ static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
     *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
-        int result = 0;
-        while (result == 0 && qr_word_tag(spot->word) != QR_WORD_HEAD) {
-            bool use = false;
-            if (!pass_for_reader(op, spot, &use)) result = settle_spot(op, spot);
-            if (use) break;
-        }
+        int result = settle(op, spot, (struct descent){.read = true});
         if (result != 0) return result;
         spot->page = qr_word_block(spot->word);
         if (spot->page->kind == QR_PAGE_LEAF && (spot->page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, spot);
@@ -292,6 +305,7 @@ static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
         if ((page->flags & QR_PAGE_HIGH_INFINITE) == 0) {
             spot->pid = page->right_pid;
             spot->by_sibling = true;
+            spot->by_link = true;
         } else if (page->kind == QR_PAGE_LEAF) {
             return 0;
         } else {

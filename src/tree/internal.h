@@ -21,6 +21,7 @@ struct qr_spot {
     qr_word parent_word;
     uint32_t parent_index; /* of the entry that led here */
     bool by_sibling;       /* reached by a sibling link or a forwarding word */
+    bool by_link;          /* if so: by a link of the page before it */
 };
 
 static inline void qr_count(struct qr_op *op, enum qr_counter counter)
@@ -200,7 +201,8 @@ void qr_retire_page(struct qr_op *op, const struct qr_page *page);
 int qr_plan_whole_leaf(struct qr_op *op, struct qr_plan *plan, const struct qr_leaf_view *view,
                        const struct qr_retention *retention, uint64_t *ret_right_pid);
 
-/* Makes a stub whole and installs it. 0: spot shows the whole leaf; QR_FETCH, NO_MEMORY, QR_RETRY: it has changed. */
+/* Makes a stub whole and installs it. 0: spot shows the whole leaf; QR_FETCH, NO_MEMORY (also if it is sealed: there was no
+ * memory to finish its merge), QR_RETRY: it has changed. */
 int qr_join(struct qr_op *op, struct qr_spot *spot);
 
 /* ---- Structure changes ------------------------------------------------------------------------------------------ */

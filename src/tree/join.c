@@ -42,6 +42,7 @@ int qr_join(struct qr_op *op, struct qr_spot *spot)
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
 
+    if (qr_word_tag(spot->word) != QR_WORD_HEAD || qr_epoch_prepare(op->thread) != 0) return QUIRE_ERR_NO_MEMORY;
     qr_bounds_load(op->tree, false, &bounds);
     struct qr_leaf_properties properties = {.flags = stub->flags & QR_PAGE_COLLECTED,
                                             .safe_version = qr_max(stub->safe_version, bounds.safe_version),

@@ -20,8 +20,11 @@
  *
  * MERGE-1 Only a page whose separator is in the parent is marked, so a sealed page (but a root's only child) has a
  *         left neighbour on its level, reached by going down to the keys just below R's low key.
- * MERGE-2 Between 2 and 3 R's content is what it was when it was sealed; from 3 on X answers for its keys. Nobody reads
- *         a sealed page, since he could not know which of the two it is (architecture.md, Rejected alternatives).
+ * MERGE-2 Between 2 and 3 R's content is what it was when it was sealed; from 3 on X answers for its keys. From R alone
+ *         nobody can know which of the two it is, so whoever meets it finishes the merge first. Only a reader who has no
+ *         memory for that goes by R's content, if he came by the link of X: before 3 it leads to R, after 3 it does not.
+ *         (Or by the entry of the root, for a root's only child.) So R was not absorbed when X was loaded, and its
+ *         content is that of this moment, or of the seal, if that was later.
  * MERGE-3 The absorbed page has the maximum of both max_lsn and both safe versions.
  * MERGE-4 Step 5 follows 4 in every thread that does it, so no separator is removed while its page can be reached
  *         unforwarded.
@@ -255,8 +258,9 @@ static int finish(struct qr_op *op, uint64_t pid, qr_word sealed)
 int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed)
 {
     bool reserve = op->use_reserve;
+    int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
     op->use_reserve = true; /* a read that meets a sealed page must not fail for want of memory that comes back */
-    int result = finish(op, pid, sealed);
+    if (result == 0) result = finish(op, pid, sealed);
     op->use_reserve = reserve;
     return result;
 }

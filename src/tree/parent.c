@@ -102,7 +102,8 @@ int qr_post_separator(struct qr_op *op, const struct qr_page *right)
     struct qr_key key = qr_key_make(low.data, low.size);
     struct qr_spot parent;
     bool at_end = false;
-    int result;
+    int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
+    if (result != 0) return result;
     do {
         result = post_once(op, &key, right, &parent, &at_end);
     } while (result == QR_RETRY);
@@ -137,7 +138,8 @@ int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low,
 {
     struct qr_key key = qr_key_make(low.data, low.size);
     struct qr_spot parent;
-    int result;
+    int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
+    if (result != 0) return result;
     do {
         result = remove_once(op, &key, level, pid, &parent);
     } while (result == QR_RETRY);

@@ -6,6 +6,7 @@
  */
 #include "interleave.h"
 
+#include "base/alloc.h"
 #include "db/db.h"
 
 #include <stddef.h>
@@ -311,6 +312,46 @@ static void id_kept_while_a_reader_has_it(void)
 }
 
 /*
+ *   W is on its way down to k and has chosen X in P. Then X is split, and R with k's place is merged into it
+ * again: A has absorbed R and not forwarded it. W finds X and writes k there, without a look at R:
+ *
+ *        P: [ X | R* ]            X [a, b) with k          R SEALED, with the old content
+ *
+ *   A reader has no memory to finish R's merge. It may not go by R's content: the way round leads to X.
+ */
+static void absorbed_then_read_without_memory(void)
+{
+    struct world world;
+    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+        return;
+    uint32_t first = next_leaf(&world, world.key_count / 2);
+    uint32_t beyond = next_leaf(&world, first);
+    struct actor w = {
+        .world = &world, .body = put_focus, .focus = beyond - 1, .stop = "find.parent_loaded", .nth = 2};
+    CHECK(actor_start(&w), "W does not come to find.parent_loaded");
+    for (uint32_t i = first + 1; i < w.focus; i += 2)
+        world_put(&world, i);
+    world_put_sized(&world, first, 200);
+    uint32_t right = world_leaf_first(&world, w.focus - 1);
+    CHECK(right > first + 1 && right < w.focus, "X is not split");
+    for (uint32_t i = first + 1; i < right; i++)
+        world_delete(&world, i);
+    struct actor a = {.world = &world,
+                      .body = delete_after_focus,
+                      .focus = right,
+                      .count = beyond - right - 1,
+                      .stop = "merge.absorbed"};
+    CHECK(actor_start(&a), "A does not come to merge.absorbed");
+    actor_finish(&w);
+    qr_alloc_fail_from(1);
+    world_check_get(&world, w.focus);
+    qr_alloc_fail_after(-1);
+    actor_finish(&a);
+    world_check_all(&world);
+    world_close(&world);
+}
+
+/*
  * Every split of a quiet tree has posted its separator: the leaves that the parents know are all there are.
  */
 static void separators_are_posted(void)
@@ -341,5 +382,6 @@ const struct interleave_case structure_cases[] = {
     {"a page absorbed, then split at the same key, is not absorbed again", absorbed_then_split_at_the_same_key},
     {"a sealed page that was absorbed is not read", sealed_page_that_was_absorbed},
     {"a collapse that others finished is over, though the tree grew again", collapsed_and_grown_again},
+    {"a sealed page that was absorbed is not read for want of memory", absorbed_then_read_without_memory},
     {NULL, NULL},
 };

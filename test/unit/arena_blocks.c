@@ -346,8 +346,57 @@ Test(arena, creation_reports_missing_memory)
 {
     struct qr_arena *arena = NULL;
 
-    qr_alloc_fail_after(1);
-    cr_assert_lt(qr_arena_create(0, &arena), 0);
-    cr_assert_null(arena);
+    for (int64_t n = 1; n <= 2; n++) { /* the arena itself, its addresses */
+        qr_alloc_fail_after(n);
+        cr_assert_lt(qr_arena_create(0, &arena), 0);
+        cr_assert_eq(qr_alloc_fail_pending(), 0);
+        cr_assert_null(arena);
+    }
     qr_arena_destroy(NULL);
+}
+
+/* A block that cannot be had leaves the arena as it was; a magazine that cannot be had loses none of the free blocks.
+ */
+Test(arena, failures_in_between_lose_no_block)
+{
+    enum { BLOCKS = 200, ROUNDS = 20000 };
+    static struct block blocks[BLOCKS];
+    struct qr_arena *arena = make_arena(0);
+    struct qr_arena_cache cache;
+    struct qr_arena_stats stats;
+    uint64_t random = 88172645463325252;
+    unsigned refused = 0;
+
+    qr_arena_cache_init(arena, &cache);
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        struct block *block = &blocks[next_random(&random) % BLOCKS];
+        size_t size = (size_t)next_random(&random) % ((size_t)1 << (6 + next_random(&random) % 12));
+        if (round % 7 == 0)
+            qr_alloc_fail_after(1 + (int64_t)(next_random(&random) % 4));
+        if (block->data != NULL) {
+            give(arena, &cache, block);
+        } else if ((block->data = qr_arena_alloc(arena, &cache, size, false, &block->size)) != NULL) {
+            block->fill = (uint8_t)round;
+            memset(block->data, block->fill, block->size);
+        } else {
+            refused++;
+        }
+    }
+    qr_alloc_fail_after(-1);
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        if (blocks[i].data != NULL)
+            give(arena, &cache, &blocks[i]);
+    }
+    cr_assert_gt(refused, 100);
+    qr_arena_stats(arena, &stats);
+    cr_assert_eq(stats.in_use_bytes, 0);
+    cr_assert_eq(stats.free_bytes, qr_arena_total_bytes(arena));
+    for (unsigned i = 0; i < BLOCKS; i++) /* more than there are of one class: those without a magazine are collected */
+        take(arena, &cache, &blocks[i], 120 << 10, (uint8_t)i);
+    for (unsigned i = 0; i < BLOCKS; i++)
+        give(arena, &cache, &blocks[i]);
+    qr_arena_cache_flush(arena, &cache);
+    (void)qr_arena_trim(arena);
+    cr_assert_eq(qr_arena_total_bytes(arena), 0, "some bytes are in no free block");
+    qr_arena_destroy(arena);
 }

@@ -1,5 +1,5 @@
 /*
- * Goal: blocks are usable, aligned and zeroed as promised; planned failures hit exactly one allocation.
+ * Goal: blocks are usable, aligned and zeroed as promised; planned failures hit one allocation, or all from it on.
  * Method: sizes and alignments in a sweep; the countdown against every function, alone and from four threads.
  */
 #include "base/alloc.h"
@@ -103,6 +103,47 @@ Test(alloc, the_nth_allocation_fails_and_no_other)
             cr_assert_eq(allocate_once(i % 4), i != n, "plan %d, allocation %d", n, i);
         }
     }
+}
+
+Test(alloc, from_the_nth_on_all_fail_until_the_next_plan)
+{
+    for (int n = 1; n <= 9; n++) {
+        qr_alloc_fail_from(n);
+        for (int i = 1; i <= 12; i++) {
+            cr_assert_eq(qr_alloc_fail_pending(), i <= n ? n - i + 1 : 0);
+            cr_assert_eq(allocate_once(i % 4), i < n, "plan %d, allocation %d", n, i);
+        }
+        qr_alloc_fail_after(n % 2 == 0 ? -1 : 1);
+        cr_assert_eq(allocate_once(n % 4), n % 2 == 0);
+        cr_assert(allocate_once(n % 4));
+    }
+}
+
+Test(alloc, another_allocator_that_asks_is_counted_like_the_functions)
+{
+    qr_alloc_fail_after(3);
+    cr_assert_not(qr_alloc_must_fail());
+    cr_assert(allocate_once(0));
+    cr_assert(qr_alloc_must_fail());
+    cr_assert_not(qr_alloc_must_fail());
+}
+
+Test(alloc, the_blocks_in_use_are_counted)
+{
+    int64_t before = qr_alloc_live_count();
+    void *blocks[4] = {qr_malloc(10), qr_calloc(1, 10), qr_malloc_aligned(64, 10), qr_realloc(NULL, 10)};
+    cr_assert_eq(qr_alloc_live_count(), before + 4);
+    void *grown = qr_realloc(blocks[3], 1000);
+    cr_assert_not_null(grown);
+    qr_alloc_fail_after(1);
+    cr_assert_null(qr_malloc(10));
+    cr_assert_eq(qr_alloc_live_count(), before + 4);
+    qr_free(grown);
+    qr_free_aligned(blocks[2]);
+    qr_free(blocks[1]);
+    qr_free(blocks[0]);
+    qr_free(NULL);
+    cr_assert_eq(qr_alloc_live_count(), before);
 }
 
 Test(alloc, a_failed_realloc_leaves_the_block_alone)

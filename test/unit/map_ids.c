@@ -13,6 +13,7 @@
 
 #include <quire/quire.h>
 
+#include "base/alloc.h"
 #include "base/stop.h"
 
 enum { IDS = 8, THREADS = 16, ROUNDS = 20000 };
@@ -38,6 +39,25 @@ TestSuite(map_ids, .init = open_map, .fini = close_map, .timeout = 120);
 static qr_word some_word(uint64_t number)
 {
     return qr_word_number(QR_WORD_DISK, number);
+}
+
+/* Neither the table nor an id without memory; the next try gets what the failed one would have got. */
+Test(map_ids, missing_memory_is_reported_and_takes_no_id)
+{
+    struct qr_map *other = NULL;
+    uint64_t pid = 77;
+    for (int64_t n = 1; n <= 2; n++) { /* the handle, the words */
+        qr_alloc_fail_after(n);
+        cr_assert_eq(qr_map_create(arena, IDS, &other), QUIRE_ERR_NO_MEMORY);
+        cr_assert_eq(qr_alloc_fail_pending(), 0);
+        cr_assert_null(other);
+    }
+    qr_alloc_fail_after(1);
+    cr_assert_eq(qr_map_alloc(map, some_word(1), true, &pid), QUIRE_ERR_NO_MEMORY);
+    cr_assert_eq(pid, 77);
+    cr_assert_eq(qr_map_ids_in_use(map), 0);
+    cr_assert_eq(qr_map_alloc(map, some_word(1), true, &pid), 0);
+    cr_assert_eq(pid, 1);
 }
 
 /* M04: all ids are handed out, each once; then there is no more */
