@@ -275,8 +275,14 @@ QUIRE_API int quire_count(struct quire_tree *tree, struct quire_snapshot *snapsh
 /*
  * A guard keeps every page alive that its thread can reach: pointers handed out under it stay valid and unchanged
  * until it is unpinned or repinned, whatever writers do meanwhile. Pinning is cheap (no lock, no allocation, no wait)
- * and nests: a thread may hold many guards. The struct belongs to the caller and is used by the pinning thread
- * only (WRONG_THREAD). While a guard is open, memory that writers replace cannot be reclaimed: keep it short.
+ * and nests: a thread may hold many guards, and end them in any order. The struct belongs to the caller and is used by
+ * the pinning thread only (WRONG_THREAD). While a guard is open, memory that writers replace cannot be reclaimed: keep
+ * it short.
+ *
+ * A guard that is open when its thread ends, ends with it; what was read under it is invalid. Later calls with it answer
+ * INVALID or WRONG_THREAD, in whatever thread. Do not copy the struct: a copy is the same guard, and once it was
+ * unpinned through one of them, calls with the others answer INVALID. (If a thread holds more than 32 guards of a
+ * database, such a copy may be taken for another one of those above 32.)
  */
 struct quire_guard {
     struct quire *db; /* the fields are private */
@@ -291,7 +297,7 @@ QUIRE_API int quire_pin(struct quire *db, const char *tag, struct quire_guard *r
  * any database, memory stays held until that one is unpinned as well. */
 QUIRE_API int quire_repin(struct quire_guard *guard);
 
-/* Ends the guard. Errors: INVALID (not pinned), WRONG_THREAD, FORKED. */
+/* Ends the guard. Errors: INVALID (not pinned, or ended), WRONG_THREAD, FORKED. */
 QUIRE_API int quire_unpin(struct quire_guard *guard);
 
 /* A value inside a page. lsn orders the write; version is the LSN, or the caller's version. */

@@ -122,6 +122,8 @@ static inline int qr_db_check_key(struct qr_thread *thread, const void *key, siz
     return 0;
 }
 
+#define QR_DB_GUARD_ENDED "the guard has ended: it was unpinned through a copy, or its thread has ended"
+
 int qr_db_check_snapshot(struct qr_thread *thread, const struct quire_tree *tree,
                          const struct quire_snapshot *snapshot);
 

@@ -168,6 +168,8 @@ static int check_guard(const struct quire_guard *guard, const struct quire_tree 
     if (QR_UNLIKELY(guard->db != tree->db)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "guard of another database");
     if (QR_UNLIKELY(guard->thread != thread))
         return qr_db_fail(thread, QUIRE_ERR_WRONG_THREAD, "the guard was pinned by another thread");
+    if (QR_UNLIKELY(!qr_epoch_pinned(thread, guard->state[0])))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, QR_DB_GUARD_ENDED);
     return 0;
 }
 
@@ -190,6 +192,7 @@ static QR_ALWAYS_INLINE bool guard_get_accepted(const struct quire_guard *guard,
 {
     if (tree == NULL || guard == NULL || ret_value == NULL || guard->db != tree->db) return false;
     if (qr_epoch_forked(tree->db->epoch) || guard->thread != qr_thread_self(tree->db->epoch)) return false;
+    if (!qr_epoch_pinned(guard->thread, guard->state[0])) return false;
     if (key_size > QR_MAX_KEY_SIZE || (key == NULL && key_size != 0)) return false;
     return !tree->tree.settings.caller_versions && (snapshot == NULL || snapshot->db == tree->db);
 }
