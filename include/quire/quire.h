@@ -153,12 +153,15 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
 
 /*
  * Closes the database and frees everything, tree handles included. NULL is fine. No other call may be running or start
- * on it. QUIRE_ERR_BUSY while a guard, pages iterator or snapshot is open: nothing happened, the handle stays
- * valid. Waits for the background threads to end. After fork, in the child: forgets the handle and answers 0.
+ * on it. QUIRE_ERR_BUSY while a guard, pages iterator or snapshot is open, or while the calling thread holds a guard of
+ * any other database (or is in a section of its own of liburcu-bp): nothing happened, the handle stays valid. Waits for
+ * the background threads to end, which may be waiting for guards of other databases in other threads. After fork, in
+ * the child: forgets the handle and answers 0.
  */
 QUIRE_API int quire_close(struct quire *db);
 
-/* The effective options, defaults filled in. ret_options->struct_size must be set (quire_options_init does). */
+/* The effective options, defaults filled in. ret_options->struct_size must be set (quire_options_init does); what a
+ * larger struct has beyond this library's is set to zero. */
 QUIRE_API int quire_options_get(struct quire *db, struct quire_options *ret_options);
 
 /* ---- Trees ------------------------------------------------------------------------------------------------------ */

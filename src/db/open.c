@@ -200,6 +200,9 @@ int quire_close(struct quire *db)
     if (guards != 0 || snapshots != 0 || iterators != 0)
         return qr_fail(QUIRE_ERR_BUSY, 0, "open: %llu guards, %u snapshots, %u pages iterators",
                        (unsigned long long)guards, snapshots, iterators);
+    /* A background thread may be in a grace period, which would wait for this thread, and this thread for it. */
+    if (qr_epoch_inside_any())
+        return qr_fail(QUIRE_ERR_BUSY, 0, "the calling thread holds a guard of another database");
     qr_db_background_stop(db);
     tear_down(db);
     return 0;

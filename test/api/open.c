@@ -289,6 +289,38 @@ Test(close, with_an_open_snapshot_is_busy)
     OK(quire_close(db));
 }
 
+/* A07: the background thread's grace period would wait for the guard, and close for the background thread */
+Test(close, under_a_guard_of_another_database_is_busy, .timeout = 20)
+{
+    for (int threads = 0; threads < 2; threads++) {
+        struct quire *db = NULL;
+        struct quire *other = open_quiet();
+        struct quire_options options;
+        struct quire_guard guard;
+        quire_options_init(&options);
+        options.background_threads = threads != 0 ? 2 : QUIRE_NO_THREADS;
+        OK(quire_open(NULL, &options, &db));
+        struct quire_tree *tree = open_tree(db, NULL);
+        OK(quire_pin(other, "other", &guard));
+        fill(tree, 0, 20000); /* something to reclaim */
+        EXPECT(quire_close(db), QUIRE_ERR_BUSY);
+        expect_detail(QUIRE_ERR_BUSY, "guard of another database");
+        fill(tree, 0, 20000);
+        OK(quire_unpin(&guard));
+        uint64_t retired = UINT64_MAX;
+        for (unsigned i = 0; i < 10000 && retired != 0; i++) { /* the background still works */
+            if (threads == 0)
+                settle(db);
+            else
+                usleep(1000);
+            retired = stats_of(db).memory_retired_bytes;
+        }
+        cr_assert_eq(retired, 0);
+        OK(quire_close(db));
+        OK(quire_close(other));
+    }
+}
+
 /* A08, K03 */
 Test(close, of_nothing_is_fine)
 {
