@@ -206,9 +206,9 @@ QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_c
 
 /*
  * flags: 0 in this version. ret_lsn: NULL, or receives the LSN of the write. All writes are atomic and visible to every
- * thread from the moment the call returns. Wait-free against other operations, except for the memory limit
- * (NO_MEMORY at once, STALLED after waiting). Common errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED;
- * UNSUPPORTED in a tree with caller versions.
+ * thread from the moment the call returns. Lock-free: a write that loses a race to others tries again; what it may wait
+ * for is listed in doc/concurrency.md ("Waits"), above all memory (NO_MEMORY at once, STALLED after waiting). Common
+ * errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED; UNSUPPORTED in a tree with caller versions.
  */
 
 /* Stores value under key, whether or not it had one. */
