@@ -24,11 +24,15 @@
  *
  * THREADS. A database handle, a tree handle and a snapshot may be used by any number of threads at once without outer
  * locking; exceptions (close, guards, pages iterators) are stated where they are declared. Threads need no registration
- * and may end at any time outside a call. get, put, delete and page reads of resident pages wait for nobody.
+ * and may end at any time outside a call. get, put, delete and page reads of resident pages are lock-free: they wait for
+ * other threads in a few cases only, all listed in doc/concurrency.md ("Waits"), of which memory is the main one.
  *
- * FORK. A child made by fork() may not use a handle that it inherited: every call answers QUIRE_ERR_FORKED there,
- * except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until the child ends or
- * calls exec). The parent is not affected.
+ * FORK. A child made by fork() may not use a handle that it inherited: every call that can fail answers
+ * QUIRE_ERR_FORKED there, except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until
+ * the child ends or calls exec). quire_snapshot_lsn answers what it would in the parent. The parent is not affected.
+ *
+ * C++. Some functions are named as a struct is: quire_snapshot, quire_stats, quire_limits, quire_error_detail. There the
+ * name alone means the function, so write `struct quire_snapshot *s`, as in C.
  *
  * CRASH. This version keeps data in memory only: nothing survives the end of the process, and nothing is written to
  * any file.
@@ -70,7 +74,8 @@ enum quire_result {
     QUIRE_ERR_NO_MEMORY = -2,        /* the memory limit, or the machine's memory, leaves no room */
     QUIRE_ERR_TOO_LARGE = -3,        /* key or value above its limit */
     QUIRE_ERR_BUFFER_TOO_SMALL = -4, /* the needed size is in the size output; nothing was copied */
-    QUIRE_ERR_BUSY = -5,             /* close or drop while guards, iterators, snapshots or trees are open */
+    QUIRE_ERR_BUSY = -5,             /* close while a guard, iterator or snapshot is open, or while the thread has a
+                                        guard of another database; maintain under a guard of the thread */
     QUIRE_ERR_FORKED = -6,           /* the handle belongs to the parent process */
     QUIRE_ERR_LSN_TOO_OLD = -7,      /* version at or below (write) or below (read) the tree's safe version */
     QUIRE_ERR_STALLED = -8,          /* memory held by a guard kept the write waiting for stall_timeout_ms */
@@ -193,7 +198,7 @@ QUIRE_API void quire_tree_options_init(struct quire_tree_options *ret_options);
 QUIRE_API int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,
                               struct quire_tree **ret_tree);
 
-/* The options that the tree was created with, defaults filled in. */
+/* The options that the tree was created with, defaults filled in; struct_size as in quire_options_get. */
 QUIRE_API int quire_tree_options_get(struct quire_tree *tree, struct quire_tree_options *ret_options);
 
 /*
@@ -373,16 +378,21 @@ QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);
  * Deletions are skipped, each key comes once with one value. Keys that exist during the whole iteration appear exactly
  * once; without a snapshot, keys changed meanwhile appear in one of their states, and each page is consistent.
  */
+/*
+ * Same rules for struct_size as struct quire_options. Zero bytes are the defaults in a tree with engine versions; with
+ * caller versions they are not, since 0 is a version as any other: such a struct reads at version 0. Use
+ * quire_pages_options_init, or set version.
+ */
 struct quire_pages_options {
     size_t struct_size;              /* sizeof(struct quire_pages_options) */
     struct quire_slice start;        /* first key; data NULL = from the smallest key */
     struct quire_slice end;          /* first key beyond the range; data NULL = to the largest key */
     struct quire_snapshot *snapshot; /* engine versions: NULL = newest state of each page */
-    uint64_t version;                /* caller versions: read at this version */
+    uint64_t version;                /* caller versions: read at this version; UINT64_MAX = newest, 0 = version 0 */
     uint32_t reverse;                /* 1: pages, and the entries in them, come in descending order */
     uint32_t reserved;               /* must be 0 */
 };
-/* The defaults: everything, ascending, newest (version: UINT64_MAX). */
+/* The defaults: everything, ascending, newest. Sets version to UINT64_MAX, which zero bytes do not. */
 QUIRE_API void quire_pages_options_init(struct quire_pages_options *ret_options);
 
 struct quire_entry {
@@ -433,17 +443,23 @@ QUIRE_API size_t quire_page_seek(const struct quire_page *page, const void *key,
  */
 QUIRE_API int quire_maintain(struct quire *db);
 
-/* All counters since open (or the last quire_stats_reset); gauges are the present state. */
+/*
+ * All counters since open (or the last quire_stats_reset); gauges are the present state. struct_size is set by the
+ * caller, in outputs too. Structs of older and newer headers are accepted by all calls: only fields that a struct has
+ * are read, written or printed; what a larger one has beyond this library's is set to zero.
+ */
 struct quire_stats {
     size_t struct_size; /* in: sizeof(struct quire_stats) */
 
     /* Operations. */
     uint64_t gets, gets_not_found, puts, deletes, inserts, compare_and_swaps, adds, pages_read, entries_read, get_manys;
     uint64_t conflicts;           /* conditional operations that found another value */
-    uint64_t errors;              /* calls that answered a failure code */
+    uint64_t errors;              /* calls on this database that answered a failure code. Not: quire_open, quire_close, and
+                                     calls refused before the database is looked at (NULL handle, FORKED, no memory for
+                                     the thread's record) */
     uint64_t errors_no_memory;    /* ... of these NO_MEMORY */
     uint64_t errors_stalled;      /* ... of these STALLED */
-    uint64_t read_bytes;          /* values handed out */
+    uint64_t read_bytes;          /* values handed out; not those that did not fit the buffer, nor by pages */
     uint64_t write_bytes;         /* keys and values written */
     uint64_t get_latency_mean_ns; /* of a sample of the calls */
     uint64_t put_latency_mean_ns;
@@ -479,7 +495,7 @@ struct quire_stats {
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */
 QUIRE_API int quire_stats(struct quire *db, struct quire_stats *ret_stats);
-/* counters: later - earlier; gauges and latencies: later's. */
+/* counters: later - earlier; gauges and latencies: later's. Fields that a struct lacks count as 0. */
 QUIRE_API int quire_stats_diff(const struct quire_stats *later, const struct quire_stats *earlier,
                                struct quire_stats *ret_diff);
 /* Counters start at 0 again for this database. */
@@ -488,7 +504,8 @@ QUIRE_API int quire_stats_reset(struct quire *db);
 enum quire_format { QUIRE_FORMAT_TEXT = 0, QUIRE_FORMAT_JSON = 1 };
 /*
  * Writes the statistics as text (name value, a line each) or one JSON object, ended by NUL. *ret_size: size with the
- * NUL. BUFFER_TOO_SMALL: nothing written, *ret_size set.
+ * NUL. BUFFER_TOO_SMALL: nothing written, *ret_size set. Tags are UTF-8; in both formats control characters and
+ * backslashes are escaped as JSON does it, and bytes that are no UTF-8 are replaced by \ufffd.
  */
 QUIRE_API int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer,
                                 size_t capacity, size_t *ret_size);
