@@ -26,11 +26,15 @@
  * locking; exceptions (close, guards, pages iterators) are stated where they are declared. Threads need no registration
  * and may end at any time outside a call. A thread's first call on a database takes some memory, and answers
  * QUIRE_ERR_NO_MEMORY if there is none; calls that close or release something take none. get, put, delete and page
- * reads of resident pages wait for nobody.
+ * reads of resident pages are lock-free: they wait for other threads in a few cases only, all listed in
+ * doc/concurrency.md ("Waits"), of which memory is the main one.
  *
- * FORK. A child made by fork() may not use a handle that it inherited: every call answers QUIRE_ERR_FORKED there,
- * except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until the child ends or
- * calls exec). The parent is not affected.
+ * FORK. A child made by fork() may not use a handle that it inherited: every call that can fail answers
+ * QUIRE_ERR_FORKED there, except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until
+ * the child ends or calls exec). quire_snapshot_lsn answers what it would in the parent. The parent is not affected.
+ *
+ * C++. Some functions are named as a struct is: quire_snapshot, quire_stats, quire_limits, quire_error_detail. There the
+ * name alone means the function, so write `struct quire_snapshot *s`, as in C.
  *
  * CRASH. This version keeps data in memory only: nothing survives the end of the process, and nothing is written to
  * any file.
@@ -72,7 +76,8 @@ enum quire_result {
     QUIRE_ERR_NO_MEMORY = -2,        /* the memory limit, or the machine's memory, leaves no room */
     QUIRE_ERR_TOO_LARGE = -3,        /* key or value above its limit */
     QUIRE_ERR_BUFFER_TOO_SMALL = -4, /* the needed size is in the size output; nothing was copied */
-    QUIRE_ERR_BUSY = -5,             /* close or drop while guards, iterators, snapshots or trees are open */
+    QUIRE_ERR_BUSY = -5,             /* close while a guard, iterator or snapshot is open, or while the thread has a
+                                        guard of another database; maintain under a guard of the thread */
     QUIRE_ERR_FORKED = -6,           /* the handle belongs to the parent process */
     QUIRE_ERR_LSN_TOO_OLD = -7,      /* version at or below (write) or below (read) the tree's safe version */
     QUIRE_ERR_STALLED = -8,          /* memory held by a guard or an iterator kept the write waiting for
@@ -156,12 +161,15 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
 
 /*
  * Closes the database and frees everything, tree handles included. NULL is fine. No other call may be running or start
- * on it. QUIRE_ERR_BUSY while a guard, pages iterator or snapshot is open: nothing happened, the handle stays
- * valid. Waits for the background threads to end. After fork, in the child: forgets the handle and answers 0.
+ * on it. QUIRE_ERR_BUSY while a guard, pages iterator or snapshot is open, or while the calling thread holds a guard of
+ * any other database (or is in a section of its own of liburcu-bp): nothing happened, the handle stays valid. Waits for
+ * the background threads to end, which may be waiting for guards of other databases in other threads. After fork, in
+ * the child: forgets the handle and answers 0.
  */
 QUIRE_API int quire_close(struct quire *db);
 
-/* The effective options, defaults filled in. ret_options->struct_size must be set (quire_options_init does). */
+/* The effective options, defaults filled in. ret_options->struct_size must be set (quire_options_init does); what a
+ * larger struct has beyond this library's is set to zero. */
 QUIRE_API int quire_options_get(struct quire *db, struct quire_options *ret_options);
 
 /* ---- Trees ------------------------------------------------------------------------------------------------------ */
@@ -193,7 +201,7 @@ QUIRE_API void quire_tree_options_init(struct quire_tree_options *ret_options);
 QUIRE_API int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,
                               struct quire_tree **ret_tree);
 
-/* The options that the tree was created with, defaults filled in. */
+/* The options that the tree was created with, defaults filled in; struct_size as in quire_options_get. */
 QUIRE_API int quire_tree_options_get(struct quire_tree *tree, struct quire_tree_options *ret_options);
 
 /*
@@ -206,9 +214,9 @@ QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_c
 
 /*
  * flags: 0 in this version. ret_lsn: NULL, or receives the LSN of the write. All writes are atomic and visible to every
- * thread from the moment the call returns. Wait-free against other operations, except for the memory limit
- * (NO_MEMORY at once, STALLED after waiting). Common errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED;
- * UNSUPPORTED in a tree with caller versions.
+ * thread from the moment the call returns. Lock-free: a write that loses a race to others tries again; what it may wait
+ * for is listed in doc/concurrency.md ("Waits"), above all memory (NO_MEMORY at once, STALLED after waiting). Common
+ * errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED; UNSUPPORTED in a tree with caller versions.
  */
 
 /* Stores value under key, whether or not it had one. */
@@ -278,8 +286,14 @@ QUIRE_API int quire_count(struct quire_tree *tree, struct quire_snapshot *snapsh
 /*
  * A guard keeps every page alive that its thread can reach: pointers handed out under it stay valid and unchanged
  * until it is unpinned or repinned, whatever writers do meanwhile. Pinning is cheap (no lock, no allocation, no wait)
- * and nests: a thread may hold many guards. The struct belongs to the caller and is used by the pinning thread
- * only (WRONG_THREAD). While a guard is open, memory that writers replace cannot be reclaimed: keep it short.
+ * and nests: a thread may hold many guards, and end them in any order. The struct belongs to the caller and is used by
+ * the pinning thread only (WRONG_THREAD). While a guard is open, memory that writers replace cannot be reclaimed: keep
+ * it short.
+ *
+ * A guard that is open when its thread ends, ends with it; what was read under it is invalid. Later calls with it answer
+ * INVALID or WRONG_THREAD, in whatever thread. Do not copy the struct: a copy is the same guard, and once it was
+ * unpinned through one of them, calls with the others answer INVALID. (If a thread holds more than 32 guards of a
+ * database, such a copy may be taken for another one of those above 32.)
  */
 struct quire_guard {
     struct quire *db; /* the fields are private */
@@ -294,7 +308,7 @@ QUIRE_API int quire_pin(struct quire *db, const char *tag, struct quire_guard *r
  * any database, memory stays held until that one is unpinned as well. */
 QUIRE_API int quire_repin(struct quire_guard *guard);
 
-/* Ends the guard. Errors: INVALID (not pinned), WRONG_THREAD, FORKED. */
+/* Ends the guard. Errors: INVALID (not pinned, or ended), WRONG_THREAD, FORKED. */
 QUIRE_API int quire_unpin(struct quire_guard *guard);
 
 /* A value inside a page. lsn orders the write; version is the LSN, or the caller's version. */
@@ -367,16 +381,21 @@ QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);
  * Deletions are skipped, each key comes once with one value. Keys that exist during the whole iteration appear exactly
  * once; without a snapshot, keys changed meanwhile appear in one of their states, and each page is consistent.
  */
+/*
+ * Same rules for struct_size as struct quire_options. Zero bytes are the defaults in a tree with engine versions; with
+ * caller versions they are not, since 0 is a version as any other: such a struct reads at version 0. Use
+ * quire_pages_options_init, or set version.
+ */
 struct quire_pages_options {
     size_t struct_size;              /* sizeof(struct quire_pages_options) */
     struct quire_slice start;        /* first key; data NULL = from the smallest key */
     struct quire_slice end;          /* first key beyond the range; data NULL = to the largest key */
     struct quire_snapshot *snapshot; /* engine versions: NULL = newest state of each page */
-    uint64_t version;                /* caller versions: read at this version */
+    uint64_t version;                /* caller versions: read at this version; UINT64_MAX = newest, 0 = version 0 */
     uint32_t reverse;                /* 1: pages, and the entries in them, come in descending order */
     uint32_t reserved;               /* must be 0 */
 };
-/* The defaults: everything, ascending, newest (version: UINT64_MAX). */
+/* The defaults: everything, ascending, newest. Sets version to UINT64_MAX, which zero bytes do not. */
 QUIRE_API void quire_pages_options_init(struct quire_pages_options *ret_options);
 
 struct quire_entry {
@@ -427,17 +446,23 @@ QUIRE_API size_t quire_page_seek(const struct quire_page *page, const void *key,
  */
 QUIRE_API int quire_maintain(struct quire *db);
 
-/* All counters since open (or the last quire_stats_reset); gauges are the present state. */
+/*
+ * All counters since open (or the last quire_stats_reset); gauges are the present state. struct_size is set by the
+ * caller, in outputs too. Structs of older and newer headers are accepted by all calls: only fields that a struct has
+ * are read, written or printed; what a larger one has beyond this library's is set to zero.
+ */
 struct quire_stats {
     size_t struct_size; /* in: sizeof(struct quire_stats) */
 
     /* Operations. */
     uint64_t gets, gets_not_found, puts, deletes, inserts, compare_and_swaps, adds, pages_read, entries_read, get_manys;
     uint64_t conflicts;           /* conditional operations that found another value */
-    uint64_t errors;              /* calls that answered a failure code */
+    uint64_t errors;              /* calls on this database that answered a failure code. Not: quire_open, quire_close, and
+                                     calls refused before the database is looked at (NULL handle, FORKED, no memory for
+                                     the thread's record) */
     uint64_t errors_no_memory;    /* ... of these NO_MEMORY */
     uint64_t errors_stalled;      /* ... of these STALLED */
-    uint64_t read_bytes;          /* values handed out */
+    uint64_t read_bytes;          /* values handed out; not those that did not fit the buffer, nor by pages */
     uint64_t write_bytes;         /* keys and values written */
     uint64_t get_latency_mean_ns; /* of a sample of the calls */
     uint64_t put_latency_mean_ns;
@@ -473,7 +498,7 @@ struct quire_stats {
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */
 QUIRE_API int quire_stats(struct quire *db, struct quire_stats *ret_stats);
-/* counters: later - earlier; gauges and latencies: later's. */
+/* counters: later - earlier; gauges and latencies: later's. Fields that a struct lacks count as 0. */
 QUIRE_API int quire_stats_diff(const struct quire_stats *later, const struct quire_stats *earlier,
                                struct quire_stats *ret_diff);
 /* Counters start at 0 again for this database. */
@@ -482,7 +507,8 @@ QUIRE_API int quire_stats_reset(struct quire *db);
 enum quire_format { QUIRE_FORMAT_TEXT = 0, QUIRE_FORMAT_JSON = 1 };
 /*
  * Writes the statistics as text (name value, a line each) or one JSON object, ended by NUL. *ret_size: size with the
- * NUL. BUFFER_TOO_SMALL: nothing written, *ret_size set.
+ * NUL. BUFFER_TOO_SMALL: nothing written, *ret_size set. Tags are UTF-8; in both formats control characters and
+ * backslashes are escaped as JSON does it, and bytes that are no UTF-8 are replaced by \ufffd.
  */
 QUIRE_API int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer,
                                 size_t capacity, size_t *ret_size);

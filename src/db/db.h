@@ -26,6 +26,7 @@
 #define QR_MAX_KEY_SIZE 131072u
 #define QR_MAX_VALUE_SIZE (256u << 20)
 #define QR_MAX_TREE_NAME_SIZE 255u
+#define QR_MAX_OPTIONS_SIZE 4096u /* struct_size of a newer header; beyond it, it was not set */
 
 /* Where pages are read from when they are not in memory. NULL functions: there is no such place. */
 struct qr_page_source {
@@ -131,6 +132,8 @@ static inline int qr_db_check_key(struct qr_thread *thread, const void *key, siz
     return 0;
 }
 
+#define QR_DB_GUARD_ENDED "the guard has ended: it was unpinned through a copy, or its thread has ended"
+
 int qr_db_check_snapshot(struct qr_thread *thread, const struct quire_tree *tree,
                          const struct quire_snapshot *snapshot);
 
@@ -156,6 +159,13 @@ struct quire_tree **qr_db_handles(struct quire *db, uint32_t *ret_count);
 /* How many snapshots or iterators are open: changed by their calls, looked at by close and statistics. */
 void qr_db_open_count_add(_Atomic uint32_t *count, uint32_t amount);
 uint32_t qr_db_open_count(const _Atomic uint32_t *count);
+
+/* Fills a caller's struct, of another header perhaps: what is smaller is cut, what is larger ends in zero bytes. */
+static inline void qr_db_hand_out(void *to, size_t to_size, const void *from, size_t from_size)
+{
+    memcpy(to, from, qr_min(to_size, from_size));
+    if (to_size > from_size) memset((char *)to + from_size, 0, to_size - from_size);
+}
 
 /* Statistics. */
 static inline void qr_db_count(struct quire *db, struct qr_thread *thread, enum qr_counter counter, uint64_t amount)

@@ -2,6 +2,9 @@
  * guard.c: guards and snapshots.
  *
  * Layer 6. A guard is an epoch section of its thread, counted; a snapshot a place in the registry.
+ *
+ * GUARD-1  A guard is used if its thread is the caller's, and its ticket (state[0]) is open in the thread's record. So a
+ *          struct is refused whose guard has ended, by an unpin through another copy or by the end of its thread.
  */
 #include "db/db.h"
 
@@ -11,8 +14,7 @@ int quire_pin(struct quire *db, const char *tag, struct quire_guard *ret_guard)
     int result = qr_db_begin(db, &thread);
     if (QR_UNLIKELY(result != 0)) return result;
     if (QR_UNLIKELY(ret_guard == NULL)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_guard is NULL");
-    qr_epoch_pin(thread, tag);
-    *ret_guard = (struct quire_guard){.db = db, .thread = thread};
+    *ret_guard = (struct quire_guard){.db = db, .thread = thread, .state = {qr_epoch_pin(thread, tag)}};
     return 0;
 }
 
@@ -25,6 +27,8 @@ static int check(struct quire_guard *guard, struct qr_thread **ret_thread)
     if (QR_UNLIKELY(result != 0)) return result;
     if (QR_UNLIKELY(guard->thread != *ret_thread))
         return qr_db_fail(*ret_thread, QUIRE_ERR_WRONG_THREAD, "the guard was pinned by another thread");
+    if (QR_UNLIKELY(!qr_epoch_pinned(*ret_thread, guard->state[0])))
+        return qr_db_fail(*ret_thread, QUIRE_ERR_INVALID, QR_DB_GUARD_ENDED);
     return 0;
 }
 
@@ -42,7 +46,7 @@ int quire_unpin(struct quire_guard *guard)
     struct qr_thread *thread = NULL;
     int result = check(guard, &thread);
     if (QR_UNLIKELY(result != 0)) return result;
-    qr_epoch_unpin(thread);
+    qr_epoch_unpin(thread, guard->state[0]);
     *guard = (struct quire_guard){0};
     return 0;
 }

@@ -44,7 +44,7 @@ static int copy_options(struct quire_options *to, const struct quire_options *fr
     quire_options_init(to);
     if (from == NULL) return 0;
     size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
-    if (size < sizeof(size_t) || size > 4096)
+    if (size < sizeof(size_t) || size > QR_MAX_OPTIONS_SIZE)
         return qr_fail(QUIRE_ERR_INVALID, 0, "options.struct_size is %zu", from->struct_size);
     const uint8_t *bytes = (const uint8_t *)from;
     for (size_t i = sizeof(*to); i < size; i++)
@@ -77,11 +77,11 @@ int quire_options_get(struct quire *db, struct quire_options *ret_options)
     if (result != 0) return result;
     if (ret_options == NULL || ret_options->struct_size < sizeof(size_t))
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options is NULL or its struct_size is not set");
-    size_t size = ret_options->struct_size;
-    if (size > sizeof(db->options)) size = sizeof(db->options);
+    if (ret_options->struct_size > QR_MAX_OPTIONS_SIZE)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options.struct_size is %zu", ret_options->struct_size);
     struct quire_options copy = db->options;
     copy.struct_size = ret_options->struct_size;
-    memcpy(ret_options, &copy, size);
+    qr_db_hand_out(ret_options, copy.struct_size, &copy, sizeof(copy));
     return 0;
 }
 
@@ -185,7 +185,8 @@ int quire_open(const char *path, const struct quire_options *options, struct qui
     result = build(db);
     if (result != 0) {
         tear_down(db);
-        return qr_fail(result, 0, "no memory or threads to open a database");
+        return qr_fail(result, 0, result == QUIRE_ERR_FORKED ? "a child made by fork opens a database after exec only"
+                                                             : "no memory or threads to open a database");
     }
     *ret_db = db;
     return 0;
@@ -200,6 +201,9 @@ int quire_close(struct quire *db)
     if (guards != 0 || snapshots != 0 || iterators != 0)
         return qr_fail(QUIRE_ERR_BUSY, 0, "open: %llu guards, %u snapshots, %u pages iterators",
                        (unsigned long long)guards, snapshots, iterators);
+    /* A background thread may be in a grace period, which would wait for this thread, and this thread for it. */
+    if (qr_epoch_inside_any())
+        return qr_fail(QUIRE_ERR_BUSY, 0, "the calling thread holds a guard of another database");
     qr_db_background_stop(db);
     tear_down(db);
     return 0;

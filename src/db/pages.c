@@ -72,7 +72,7 @@ static int copy_options(struct qr_thread *thread, struct quire_pages_options *to
     quire_pages_options_init(to);
     if (from == NULL) return 0;
     size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
-    if (size < sizeof(size_t) || size > 4096)
+    if (size < sizeof(size_t) || size > QR_MAX_OPTIONS_SIZE)
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "pages options.struct_size is %zu", from->struct_size);
     const uint8_t *bytes = (const uint8_t *)from;
     for (size_t i = sizeof(*to); i < size; i++)

@@ -23,6 +23,7 @@ static int begin(struct quire_tree *tree, const struct quire_snapshot *snapshot,
     return 0;
 }
 
+/* result: what the call answers; size: of the value, counted if it was handed out. */
 static inline void count_get(struct quire *db, struct qr_thread *thread, int result, size_t size)
 {
     if (db->options.disable_statistics != 0) return;
@@ -82,12 +83,12 @@ int quire_get(struct quire_tree *tree, struct quire_snapshot *snapshot, const vo
     struct qr_key wanted = qr_key_make(key, key_size);
     qr_epoch_enter(thread);
     result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), &value);
-    count_get(tree->db, thread, result, value.size);
     if (QR_LIKELY(result == 0))
         result = copy_out(thread, &value, buffer, capacity, ret_size);
     else
         result = failed(thread, result);
     qr_epoch_exit(thread);
+    count_get(tree->db, thread, result, value.size);
     qr_db_sample_end(thread, start_ns, QR_COUNTER_GET_SAMPLES);
     return result;
 }
@@ -103,7 +104,6 @@ int quire_get_at(struct quire_tree *tree, uint64_t version, const void *key, siz
     struct qr_key wanted = qr_key_make(key, key_size);
     qr_epoch_enter(thread);
     result = qr_db_find(tree, thread, &wanted, version, &value);
-    count_get(tree->db, thread, result, value.size);
     int safe = check_safe(tree, thread, version);
     if (safe != 0)
         result = safe;
@@ -112,6 +112,7 @@ int quire_get_at(struct quire_tree *tree, uint64_t version, const void *key, siz
     else
         result = failed(thread, result);
     qr_epoch_exit(thread);
+    count_get(tree->db, thread, result, value.size);
     return result;
 }
 
@@ -127,7 +128,6 @@ int quire_get_copy(struct quire_tree *tree, struct quire_snapshot *snapshot, con
     struct qr_key wanted = qr_key_make(key, key_size);
     qr_epoch_enter(thread);
     result = qr_db_find(tree, thread, &wanted, qr_db_version_of(snapshot), &value);
-    count_get(tree->db, thread, result, value.size);
     if (result == 0) {
         void *copy = qr_malloc(value.size == 0 ? 1 : value.size);
         if (copy == NULL) {
@@ -141,6 +141,7 @@ int quire_get_copy(struct quire_tree *tree, struct quire_snapshot *snapshot, con
         result = failed(thread, result);
     }
     qr_epoch_exit(thread);
+    count_get(tree->db, thread, result, value.size);
     return result;
 }
 
@@ -168,6 +169,8 @@ static int check_guard(const struct quire_guard *guard, const struct quire_tree 
     if (QR_UNLIKELY(guard->db != tree->db)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "guard of another database");
     if (QR_UNLIKELY(guard->thread != thread))
         return qr_db_fail(thread, QUIRE_ERR_WRONG_THREAD, "the guard was pinned by another thread");
+    if (QR_UNLIKELY(!qr_epoch_pinned(thread, guard->state[0])))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, QR_DB_GUARD_ENDED);
     return 0;
 }
 
@@ -190,6 +193,7 @@ static QR_ALWAYS_INLINE bool guard_get_accepted(const struct quire_guard *guard,
 {
     if (tree == NULL || guard == NULL || ret_value == NULL || guard->db != tree->db) return false;
     if (qr_epoch_forked(tree->db->epoch) || guard->thread != qr_thread_self(tree->db->epoch)) return false;
+    if (!qr_epoch_pinned(guard->thread, guard->state[0])) return false;
     if (key_size > QR_MAX_KEY_SIZE || (key == NULL && key_size != 0)) return false;
     return !tree->tree.settings.caller_versions && (snapshot == NULL || snapshot->db == tree->db);
 }
@@ -228,8 +232,8 @@ int quire_guard_get_at(struct quire_guard *guard, struct quire_tree *tree, uint6
     qr_epoch_enter(thread); /* as in quire_guard_get */
     result = qr_db_find(tree, thread, &wanted, version, &value);
     qr_epoch_exit(thread);
-    count_get(tree->db, thread, result, value.size);
     int safe = check_safe(tree, thread, version);
+    count_get(tree->db, thread, safe != 0 ? safe : result, value.size);
     if (safe != 0) return safe;
     if (result == 0) *ret_value = value;
     return failed(thread, result);

@@ -157,10 +157,28 @@ static void gather_memory(struct quire *db, struct quire_stats *stats)
     stats->iterators_open = qr_db_open_count(&db->iterators_open);
 }
 
+/* ---- Structs of other headers ----------------------------------------------------------------------------------- */
+
 static bool size_fits(const struct quire_stats *stats)
 {
     return stats != NULL && stats->struct_size >= sizeof(size_t) && stats->struct_size <= 65536;
 }
+
+/* Copies what a caller's struct has of ours; the rest is zero. */
+static void take_in(struct quire_stats *to, const struct quire_stats *from)
+{
+    memset(to, 0, sizeof(*to));
+    memcpy(to, from, qr_min(from->struct_size, sizeof(*to)));
+}
+
+/* Whether a struct of so many bytes has the field. */
+static bool has_field(size_t struct_size, const struct field *field)
+{
+    size_t size = field->kind == TEXT ? sizeof(((struct quire_stats *)NULL)->oldest_guard_tag) : sizeof(uint64_t);
+    return field->offset + size <= struct_size;
+}
+
+/* ---- Calls ------------------------------------------------------------------------------------------------------ */
 
 int quire_stats(struct quire *db, struct quire_stats *ret_stats)
 {
@@ -184,8 +202,7 @@ int quire_stats(struct quire *db, struct quire_stats *ret_stats)
     gather_structure(db, thread, &stats);
     gather_memory(db, &stats);
     stats.struct_size = ret_stats->struct_size;
-    size_t size = stats.struct_size < sizeof(stats) ? stats.struct_size : sizeof(stats);
-    memcpy(ret_stats, &stats, size);
+    qr_db_hand_out(ret_stats, stats.struct_size, &stats, sizeof(stats));
     return 0;
 }
 
@@ -202,18 +219,19 @@ int quire_stats_reset(struct quire *db)
 
 int quire_stats_diff(const struct quire_stats *later, const struct quire_stats *earlier, struct quire_stats *ret_diff)
 {
-    if (later == NULL || earlier == NULL || ret_diff == NULL)
-        return qr_fail(QUIRE_ERR_INVALID, 0, "a statistics struct is NULL");
-    if (later->struct_size != sizeof(*later) || earlier->struct_size != sizeof(*earlier))
-        return qr_fail(QUIRE_ERR_INVALID, 0, "struct_size of the statistics is not that of this library");
-    struct quire_stats diff = *later;
+    struct quire_stats diff, base;
+    if (!size_fits(later) || !size_fits(earlier) || !size_fits(ret_diff))
+        return qr_fail(QUIRE_ERR_INVALID, 0, "a statistics struct is NULL or its struct_size is not set");
+    take_in(&diff, later);
+    take_in(&base, earlier);
     for (size_t i = 0; i < QR_ARRAY_COUNT(fields); i++) {
         if (fields[i].kind != COUNTER) continue;
-        uint64_t after = number_of(later, &fields[i]);
-        uint64_t before = number_of(earlier, &fields[i]);
+        uint64_t after = number_of(&diff, &fields[i]);
+        uint64_t before = number_of(&base, &fields[i]);
         *number(&diff, &fields[i]) = after > before ? after - before : 0;
     }
-    *ret_diff = diff;
+    diff.struct_size = ret_diff->struct_size;
+    qr_db_hand_out(ret_diff, diff.struct_size, &diff, sizeof(diff));
     return 0;
 }
 
@@ -237,19 +255,39 @@ QR_PRINTF(2, 3) static void add(struct text *text, const char *format, ...)
     text->size += size;
 }
 
-/* A tag as a JSON string: what is no plain character becomes an escape. */
-static void add_quoted(struct text *text, const char *tag)
+/* How many bytes the UTF-8 character at `text` has, with its number; 0 if there is none. Stops at a NUL. */
+static size_t utf8_at(const char *text, uint32_t *ret_number)
 {
-    add(text, "\"");
-    for (const char *c = tag; *c != 0; c++) {
-        if (*c == '"' || *c == '\\')
-            add(text, "\\%c", *c);
-        else if ((unsigned char)*c < 0x20 || (unsigned char)*c >= 0x7f)
-            add(text, "\\u%04x", (unsigned char)*c);
-        else
-            add(text, "%c", *c);
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000}; /* a longer form than needed is none */
+    uint8_t first = (uint8_t)text[0];
+    size_t size = first < 0x80 ? 1 : first < 0xc2 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf5 ? 4 : 0;
+    uint32_t character = size <= 1 ? first : first & (0x7fu >> size);
+    for (size_t i = 1; i < size; i++) {
+        if (((uint8_t)text[i] & 0xc0) != 0x80) return 0;
+        character = character << 6 | ((uint8_t)text[i] & 0x3f);
     }
-    add(text, "\"");
+    if (size == 0 || character < least[size] || character > 0x10ffff || (character >= 0xd800 && character < 0xe000)) return 0;
+    *ret_number = character;
+    return size;
+}
+
+/* A tag is one line of UTF-8 in both formats: control characters and backslashes become escapes, and so does, as the
+ * replacement character, each byte that is no UTF-8 (or the part of a character where a long tag was cut). */
+static void add_tag(struct text *text, const char *tag, bool json)
+{
+    if (json) add(text, "\"");
+    while (*tag != 0) {
+        uint32_t character = 0xfffd;
+        size_t size = utf8_at(tag, &character);
+        if (size == 0 || character < 0x20 || (character >= 0x7f && character < 0xa0))
+            add(text, "\\u%04x", character);
+        else if (*tag == '\\' || (json && *tag == '"'))
+            add(text, "\\%c", *tag);
+        else
+            add(text, "%.*s", (int)size, tag);
+        tag += size == 0 ? 1 : size;
+    }
+    if (json) add(text, "\"");
 }
 
 static void add_field(struct text *text, const struct quire_stats *stats, const struct field *field, bool json)
@@ -261,18 +299,18 @@ static void add_field(struct text *text, const struct quire_stats *stats, const 
         add(text, "%llu", (unsigned long long)number_of(stats, field));
     } else {
         memcpy(copy, tag, sizeof(copy) - 1);
-        if (json)
-            add_quoted(text, copy);
-        else
-            add(text, "%s", copy);
+        add_tag(text, copy, json);
     }
 }
 
 static void add_all(struct text *text, const struct quire_stats *stats, bool json)
 {
+    bool first = true;
     if (json) add(text, "{");
     for (size_t i = 0; i < QR_ARRAY_COUNT(fields); i++) {
-        if (json && i != 0) add(text, ",");
+        if (!has_field(stats->struct_size, &fields[i])) continue;
+        if (json && !first) add(text, ",");
+        first = false;
         add_field(text, stats, &fields[i], json);
         if (!json) add(text, "\n");
     }
@@ -287,8 +325,7 @@ int quire_stats_print(const struct quire_stats *stats, enum quire_format format,
     bool json = format == QUIRE_FORMAT_JSON;
     if (stats == NULL || ret_size == NULL || (buffer == NULL && capacity != 0))
         return qr_fail(QUIRE_ERR_INVALID, 0, "stats, ret_size or buffer is NULL");
-    if (stats->struct_size != sizeof(*stats))
-        return qr_fail(QUIRE_ERR_INVALID, 0, "struct_size of the statistics is not that of this library");
+    if (!size_fits(stats)) return qr_fail(QUIRE_ERR_INVALID, 0, "struct_size of the statistics is not set");
     if (format != QUIRE_FORMAT_TEXT && !json) return qr_fail(QUIRE_ERR_INVALID, 0, "format is not known");
     add_all(&sized, stats, json);
     *ret_size = sized.size + 1;

@@ -35,7 +35,7 @@ static int copy_options(struct qr_thread *thread, struct quire_tree_options *to,
     quire_tree_options_init(to);
     if (from == NULL) return 0;
     size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
-    if (size < sizeof(size_t) || size > 4096)
+    if (size < sizeof(size_t) || size > QR_MAX_OPTIONS_SIZE)
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "tree options.struct_size is %zu", from->struct_size);
     const uint8_t *bytes = (const uint8_t *)from;
     for (size_t i = sizeof(*to); i < size; i++)
@@ -96,9 +96,11 @@ int quire_tree_options_get(struct quire_tree *tree, struct quire_tree_options *r
     if (result != 0) return result;
     if (ret_options == NULL || ret_options->struct_size < sizeof(size_t))
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options is NULL or its struct_size is not set");
+    if (ret_options->struct_size > QR_MAX_OPTIONS_SIZE)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options.struct_size is %zu", ret_options->struct_size);
     options_of(&tree->tree.settings, &options);
     options.struct_size = ret_options->struct_size;
-    memcpy(ret_options, &options, options.struct_size < sizeof(options) ? options.struct_size : sizeof(options));
+    qr_db_hand_out(ret_options, options.struct_size, &options, sizeof(options));
     return 0;
 }
 

@@ -213,6 +213,7 @@ int quire_compare_and_swap(struct quire_tree *tree, const void *key, size_t key_
 struct addition {
     int64_t delta;
     int64_t sum;
+    uint8_t stored[sizeof(uint64_t)]; /* the sum, little endian */
 };
 
 static int add_to_present(struct qr_write *write, const struct quire_value *present)
@@ -220,8 +221,9 @@ static int add_to_present(struct qr_write *write, const struct quire_value *pres
     struct addition *addition = write->argument;
     int64_t value = 0;
     if (present != NULL && present->size != sizeof(value)) return QUIRE_ERR_WRONG_TYPE;
-    if (present != NULL) memcpy(&value, present->data, sizeof(value));
+    if (present != NULL) value = (int64_t)qr_load_u64(present->data);
     if (__builtin_add_overflow(value, addition->delta, &addition->sum)) return QUIRE_ERR_OVERFLOW;
+    qr_store_u64(addition->stored, (uint64_t)addition->sum);
     return 0;
 }
 
@@ -231,7 +233,7 @@ int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t
     struct qr_thread *thread = NULL;
     struct qr_write write;
     struct addition addition = {.delta = delta};
-    int result = begin(tree, &thread, key, key_size, &addition.sum, sizeof(addition.sum), flags, false, &write);
+    int result = begin(tree, &thread, key, key_size, addition.stored, sizeof(addition.stored), flags, false, &write);
     if (QR_UNLIKELY(result != 0)) return result;
     qr_db_count(tree->db, thread, QR_COUNTER_ADDS, 1);
     write.condition = add_to_present;

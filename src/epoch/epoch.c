@@ -79,7 +79,41 @@ static void tag_publish(struct qr_thread *thread, const char *tag)
     atomic_store_explicit(&thread->pinned_since_ns, now_ns(), memory_order_release);
 }
 
-void qr_epoch_pin(struct qr_thread *thread, const char *tag)
+bool qr_epoch_inside_any(void)
+{
+    return urcu_bp_read_ongoing() != 0;
+}
+
+QR_STATIC_ASSERT(QR_EPOCH_PLACES < 1 << QR_EPOCH_PLACE_BITS && QR_EPOCH_PLACES == 32, "places_used has a bit for each");
+
+static uint64_t ticket_take(struct qr_thread *thread)
+{
+    uint64_t ticket = ++thread->ticket_serial << QR_EPOCH_PLACE_BITS;
+
+    if (QR_LIKELY(thread->places_used != UINT32_MAX)) {
+        unsigned place = (unsigned)__builtin_ctz(~thread->places_used);
+        thread->places_used |= 1u << place;
+        thread->tickets[place] = ticket | place;
+        return ticket | place;
+    }
+    if (thread->crowd++ == 0)
+        thread->crowd_since = thread->ticket_serial;
+    return ticket | QR_EPOCH_PLACES;
+}
+
+static void ticket_return(struct qr_thread *thread, uint64_t ticket)
+{
+    unsigned place = ticket & ((1u << QR_EPOCH_PLACE_BITS) - 1);
+
+    if (QR_LIKELY(place < QR_EPOCH_PLACES)) {
+        thread->places_used &= ~(1u << place);
+        thread->tickets[place] = 0;
+    } else {
+        thread->crowd--;
+    }
+}
+
+uint64_t qr_epoch_pin(struct qr_thread *thread, const char *tag)
 {
     /* relaxed: only this thread writes it */
     uint32_t pins = atomic_load_explicit(&thread->pins, memory_order_relaxed);
@@ -89,14 +123,17 @@ void qr_epoch_pin(struct qr_thread *thread, const char *tag)
         tag_publish(thread, tag);
     /* relaxed: statistics */
     atomic_store_explicit(&thread->pins, pins + 1, memory_order_relaxed);
+    return ticket_take(thread);
 }
 
-void qr_epoch_unpin(struct qr_thread *thread)
+void qr_epoch_unpin(struct qr_thread *thread, uint64_t ticket)
 {
     /* relaxed: only this thread writes it */
     uint32_t pins = atomic_load_explicit(&thread->pins, memory_order_relaxed);
 
     QR_ASSERT(pins > 0);
+    QR_ASSERT(qr_epoch_pinned(thread, ticket));
+    ticket_return(thread, ticket);
     /* relaxed: statistics */
     atomic_store_explicit(&thread->pins, pins - 1, memory_order_relaxed);
     qr_epoch_exit(thread);

@@ -11,9 +11,13 @@
  * EPOCH-4  A batch is filled by the thread that has it and freed by the reclaimer only; there is one reclaimer at a
  * time. EPOCH-5  In a child made by fork nothing here may be called but qr_epoch_forked.
  *
- * Concurrency: functions that take a record are called by its thread. enter, exit, pin, unpin, repin, retire and
- * hold_set are wait-free. qr_epoch_reclaim waits for the sections of other threads and for nothing else. The first call
- * of a thread, its end, and destroy take a process-wide mutex for some instructions (liburcu does so at those places).
+ * EPOCH-6  A guard is open as long as its ticket is: tickets are not used twice in a record, and all that are open end
+ *          with the thread. So a guard that outlived its thread is known, whoever has the record by then.
+ *
+ * Concurrency: functions that take a record are called by its thread. enter, exit, pin, unpin, repin and hold_set are
+ * wait-free, retire is lock-free. qr_epoch_reclaim waits for the sections of other threads and for nothing else. The
+ * first call of a thread, its end, and destroy take a process-wide mutex for some instructions (liburcu does so at those
+ * places).
  *
  * Why liburcu-bp: the host's threads need no registration, and the read side is two plain stores (membarrier is on the
  * reclaimer's side). Read next: reclaim.c (the round, and why it is enough), thread.c, hold.c.
@@ -59,7 +63,9 @@ enum {
     QR_RETIRE_BATCH_COUNT = 128,       /* entries of a batch */
     QR_RETIRE_BATCH_BYTES = 512 << 10, /* a batch that retains this much is handed over before it is full */
     QR_THREAD_COUNTERS = 64,
-    QR_EPOCH_TAG_BYTES = 32 /* a guard's tag with its NUL */
+    QR_EPOCH_TAG_BYTES = 32,    /* a guard's tag with its NUL */
+    QR_EPOCH_PLACES = 32,       /* guards of a record that are known one by one */
+    QR_EPOCH_PLACE_BITS = 6     /* of a ticket */
 };
 
 struct qr_epoch;
@@ -100,6 +106,13 @@ struct qr_thread {
     /* Under the registry mutex: the owner's anchor (NULL = nobody's), and its list of records. */
     struct qr_thread_anchor *anchor;
     struct qr_thread *anchor_next;
+
+    /* Written by the thread alone, read by it alone: the guards that are open. See qr_epoch_pin. */
+    QR_CACHE_ALIGNED uint64_t ticket_serial; /* of the latest ticket; never set back */
+    uint32_t places_used;                    /* bit i: tickets[i] is open */
+    uint32_t crowd;                          /* open ones that found no place */
+    uint64_t crowd_since;                    /* serial of the first of them */
+    uint64_t tickets[QR_EPOCH_PLACES];       /* 0 = none */
 
     QR_CACHE_ALIGNED struct qr_arena_cache cache;
     QR_CACHE_ALIGNED _Atomic uint64_t counters[QR_THREAD_COUNTERS]; /* for base/counters.h; never set back */
@@ -220,12 +233,38 @@ static inline bool qr_epoch_inside(const struct qr_thread *thread)
     return thread->nesting > 0;
 }
 
+/* Whether the calling thread is in any section of the process: of any database, or the host's own of the same liburcu.
+ * A thread that waits for a grace period then waits for itself. */
+bool qr_epoch_inside_any(void);
+
 /* ---- Guards ----------------------------------------------------------------------------------------------------- */
 
-/* A section that a user holds: counted, and the outermost one shown in statistics. tag: NULL, or text that is copied.
+/*
+ * A section that a user holds: counted, and the outermost one shown in statistics. tag: NULL, or text that is copied.
+ * Answers a ticket, never 0: a serial number and the place in the record where it is noted.
+ *
+ *      63                              6 5      0
+ *      | serial, grows with each pin    | place  |      place QR_EPOCH_PLACES: none was free
  */
-void qr_epoch_pin(struct qr_thread *thread, const char *tag);
-void qr_epoch_unpin(struct qr_thread *thread);
+uint64_t qr_epoch_pin(struct qr_thread *thread, const char *tag);
+
+/* The ticket must be open. */
+void qr_epoch_unpin(struct qr_thread *thread, uint64_t ticket);
+
+/*
+ * Whether the ticket is open in this record. Exact for one that has a place. One without is taken for open as long as
+ * any without is, unless it is older than the first of these: what is looked at under it is protected all the same, as
+ * some guard of the record is open.
+ */
+static QR_ALWAYS_INLINE bool qr_epoch_pinned(const struct qr_thread *thread, uint64_t ticket)
+{
+    uint64_t serial = ticket >> QR_EPOCH_PLACE_BITS;
+    unsigned place = ticket & ((1u << QR_EPOCH_PLACE_BITS) - 1);
+
+    if (QR_LIKELY(place < QR_EPOCH_PLACES))
+        return thread->tickets[place] == ticket && ticket != 0;
+    return thread->crowd != 0 && serial >= thread->crowd_since && serial <= thread->ticket_serial;
+}
 
 /* Ends the section and starts a new one; without effect on what is held if another section of the thread is open. */
 void qr_epoch_repin(struct qr_thread *thread);

@@ -271,7 +271,7 @@ bool qr_epoch_reclaim(struct qr_epoch *epoch, struct qr_thread *self)
 
     QR_ASSERT(self->nesting == 0);
     QR_ASSERT(!self->in_reclaim);
-    if (urcu_bp_read_ongoing())
+    if (qr_epoch_inside_any())
         return false;
     /* order: epoch.round_begin takes over the reclaimer's fields, pairs with epoch.round_end */
     if (atomic_exchange_explicit(&epoch->reclaiming, 1, memory_order_acquire) != 0)

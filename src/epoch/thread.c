@@ -21,6 +21,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include <quire/quire.h>
@@ -91,6 +92,10 @@ static void give_up(struct qr_thread *thread)
 #endif
     thread->nesting = 0;
     thread->in_reclaim = false;
+    /* EPOCH-6: the serial stays. */
+    thread->places_used = 0;
+    thread->crowd = 0;
+    memset(thread->tickets, 0, sizeof(thread->tickets));
     /* relaxed: statistics */
     atomic_store_explicit(&thread->pins, 0, memory_order_relaxed);
     /* relaxed: statistics */

@@ -20,6 +20,9 @@ Test(errors, every_code_has_its_own_text)
         for (int other = QUIRE_ERR_CORRUPT; other < code; other++)
             cr_assert_str_neq(quire_strerror(code), quire_strerror(other), "codes %d and %d", code, other);
     }
+    /* Trees are neither counted nor dropped: no call is BUSY because of one. */
+    cr_assert_null(strstr(quire_strerror(QUIRE_ERR_BUSY), "tree"), "%s", quire_strerror(QUIRE_ERR_BUSY));
+    cr_assert_not_null(strstr(quire_strerror(QUIRE_ERR_BUSY), "guard"), "%s", quire_strerror(QUIRE_ERR_BUSY));
     cr_assert_not_null(quire_strerror(12345));
     cr_assert_not_null(quire_strerror(INT32_MIN));
 }

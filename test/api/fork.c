@@ -17,6 +17,7 @@ struct inherited {
     struct quire_tree *caller;
     struct quire_guard guard;
     struct quire_snapshot *snapshot;
+    uint64_t snapshot_lsn;
     struct quire_pages *pages;
 };
 
@@ -31,6 +32,8 @@ static void open_all(struct inherited *all, uint32_t background_threads)
     fill(all->tree, 0, 1000);
     OK(quire_pin(all->db, "parent", &all->guard));
     OK(quire_snapshot(all->db, "parent", &all->snapshot));
+    all->snapshot_lsn = quire_snapshot_lsn(all->snapshot);
+    cr_assert_gt(all->snapshot_lsn, 0);
     OK(quire_pages_open(all->tree, NULL, &all->pages));
 }
 
@@ -125,6 +128,10 @@ static int handles_in_the_child(struct inherited *all)
     FORKED(quire_pages_close(all->pages));
     FORKED(quire_stats(all->db, &stats));
     FORKED(quire_stats_reset(all->db));
+    if (quire_snapshot_lsn(all->snapshot) != all->snapshot_lsn) {
+        fprintf(stderr, "in the child: another LSN of the snapshot\n");
+        wrong++;
+    }
     return wrong;
 }
 
@@ -174,8 +181,12 @@ Test(fork, close_in_the_child_is_fine)
 static int open_in_the_child(struct inherited *all)
 {
     struct quire *db = NULL;
+    struct quire_error_detail detail;
     (void)all;
-    return quire_open(NULL, NULL, &db) == QUIRE_ERR_FORKED && db == NULL ? 0 : 1;
+    if (quire_open(NULL, NULL, &db) != QUIRE_ERR_FORKED || db != NULL)
+        return 1;
+    quire_error_detail(&detail);
+    return detail.result == QUIRE_ERR_FORKED && strstr(detail.message, "fork") != NULL ? 0 : 2;
 }
 
 /* L09: reclamation cannot start anew in a child whose parent uses it; exec gives a new start */

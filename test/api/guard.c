@@ -200,6 +200,101 @@ Test(guard, of_another_thread_is_refused)
     OK(quire_unpin(&guard));
 }
 
+static void *pin_and_end(void *argument)
+{
+    struct quire_guard *guards = argument;
+    for (unsigned i = 0; i < 40; i++) {
+        if (quire_pin(db, "left open", &guards[i]) != 0)
+            return "pin";
+    }
+    return NULL;
+}
+
+/* Uses the guards of a thread that has ended, in the thread that has its record now. */
+static void *use_what_was_left(void *argument)
+{
+    struct quire_guard *guards = argument;
+    struct quire_slice key = slice("key-000001");
+    struct quire_value value = {0};
+    struct quire_guard own;
+    int result = 0;
+    for (unsigned round = 0; round < 2; round++) { /* in the second, the thread has a guard of its own */
+        for (unsigned i = 0; i < 40; i++) {
+            EXPECT(quire_guard_get(&guards[i], tree, NULL, key.data, key.size, &value), QUIRE_ERR_INVALID);
+            expect_detail(QUIRE_ERR_INVALID, "guard has ended");
+            EXPECT(quire_get_many(&guards[i], tree, NULL, &key, 1, &value, &result), QUIRE_ERR_INVALID);
+            EXPECT(quire_repin(&guards[i]), QUIRE_ERR_INVALID);
+            EXPECT(quire_unpin(&guards[i]), QUIRE_ERR_INVALID);
+        }
+        cr_assert_eq(stats_of(db).guards_open, round);
+        if (round == 0)
+            OK(quire_pin(db, "own", &own));
+    }
+    OK(quire_guard_get(&own, tree, NULL, key.data, key.size, &value));
+    cr_assert_eq(own.thread, guards[0].thread, "the record was not passed on: nothing is tested");
+    OK(quire_unpin(&own));
+    return NULL;
+}
+
+/* C01, L09: a guard ends with its thread, and is refused to whoever has the thread's record then */
+Test(guard, of_a_thread_that_has_ended_is_refused)
+{
+    static struct quire_guard guards[40];
+    pthread_t thread;
+    void *failed = NULL;
+    fill(tree, 0, 10);
+    cr_assert_eq(pthread_create(&thread, NULL, pin_and_end, guards), 0);
+    pthread_join(thread, &failed);
+    cr_assert_null(failed);
+    cr_assert_eq(pthread_create(&thread, NULL, use_what_was_left, guards), 0);
+    pthread_join(thread, NULL);
+    EXPECT(quire_unpin(&guards[0]), QUIRE_ERR_WRONG_THREAD); /* the main thread has another record */
+    cr_assert_eq(stats_of(db).guards_open, 0);
+}
+
+/* C01: a copy is the same guard; when that has ended, it is refused, whatever else is open */
+Test(guard, a_copy_of_an_ended_guard_is_refused)
+{
+    struct quire_guard guard, copy, other;
+    struct quire_value value;
+    fill(tree, 0, 10);
+    for (unsigned open = 0; open < 2; open++) {
+        if (open != 0)
+            OK(quire_pin(db, "other", &other));
+        OK(quire_pin(db, "copied", &guard));
+        copy = guard;
+        OK(quire_repin(&guard));
+        OK(quire_unpin(&guard));
+        EXPECT(quire_unpin(&copy), QUIRE_ERR_INVALID);
+        EXPECT(quire_repin(&copy), QUIRE_ERR_INVALID);
+        EXPECT(quire_guard_get(&copy, tree, NULL, TEXT("key-000001"), &value), QUIRE_ERR_INVALID);
+        cr_assert_eq(stats_of(db).guards_open, open);
+    }
+    OK(quire_pin(db, "takes the place", &guard));
+    EXPECT(quire_unpin(&copy), QUIRE_ERR_INVALID);
+    OK(quire_guard_get(&guard, tree, NULL, TEXT("key-000001"), &value));
+    OK(quire_unpin(&guard));
+    OK(quire_unpin(&other));
+}
+
+/* C01: more guards than the record has places for */
+Test(guard, a_hundred_of_a_thread_protect_and_end_in_any_order)
+{
+    struct quire_guard guards[100];
+    struct quire_value value;
+    fill(tree, 0, 100);
+    for (unsigned i = 0; i < 100; i++)
+        OK(quire_pin(db, "many", &guards[i]));
+    for (unsigned i = 0; i < 100; i++) {
+        unsigned k = i * 37 % 100;
+        OK(quire_guard_get(&guards[k], tree, NULL, TEXT("key-000001"), &value));
+        OK(quire_repin(&guards[k]));
+        OK(quire_unpin(&guards[k]));
+        EXPECT(quire_unpin(&guards[k]), QUIRE_ERR_INVALID);
+        cr_assert_eq(stats_of(db).guards_open, 99 - i);
+    }
+}
+
 static void *work_and_end(void *argument)
 {
     struct quire_guard guard;

@@ -178,6 +178,40 @@ Test(open, options_get_stays_within_the_size_that_it_is_given)
     OK(quire_close(db));
 }
 
+/* A12: what a larger struct has beyond ours is zero, so that it can be handed to open again */
+Test(open, options_get_zeroes_what_a_newer_header_has_more)
+{
+    struct {
+        struct quire_options options;
+        uint64_t unknown[2];
+    } newer;
+    struct {
+        struct quire_tree_options options;
+        uint64_t unknown[2];
+    } newer_tree;
+    struct quire *db = open_quiet();
+    struct quire_tree *tree = open_tree(db, "t");
+    memset(&newer, 0xaa, sizeof(newer));
+    newer.options.struct_size = offsetof(__typeof__(newer), unknown[1]);
+    OK(quire_options_get(db, &newer.options));
+    cr_assert_eq(newer.options.struct_size, offsetof(__typeof__(newer), unknown[1]));
+    cr_assert_eq(newer.options.background_threads, QUIRE_NO_THREADS);
+    cr_assert_eq(newer.unknown[0], 0);
+    cr_assert_eq(newer.unknown[1], 0xaaaaaaaaaaaaaaaa, "written beyond the end");
+    accept(&newer.options);
+    memset(&newer_tree, 0xaa, sizeof(newer_tree));
+    newer_tree.options.struct_size = offsetof(__typeof__(newer_tree), unknown[1]);
+    OK(quire_tree_options_get(tree, &newer_tree.options));
+    cr_assert_eq(newer_tree.unknown[0], 0);
+    cr_assert_eq(newer_tree.unknown[1], 0xaaaaaaaaaaaaaaaa, "written beyond the end");
+    OK(quire_tree_open(db, "t", &newer_tree.options, &tree));
+    newer.options.struct_size = SIZE_MAX; /* not set */
+    EXPECT(quire_options_get(db, &newer.options), QUIRE_ERR_INVALID);
+    newer_tree.options.struct_size = SIZE_MAX;
+    EXPECT(quire_tree_options_get(tree, &newer_tree.options), QUIRE_ERR_INVALID);
+    OK(quire_close(db));
+}
+
 /* K02: files come with a later version */
 Test(open, a_path_is_not_supported_yet)
 {
@@ -287,6 +321,38 @@ Test(close, with_an_open_snapshot_is_busy)
     expect(tree, snapshot, "k", NULL);
     OK(quire_snapshot_release(snapshot));
     OK(quire_close(db));
+}
+
+/* A07: the background thread's grace period would wait for the guard, and close for the background thread */
+Test(close, under_a_guard_of_another_database_is_busy, .timeout = 20)
+{
+    for (int threads = 0; threads < 2; threads++) {
+        struct quire *db = NULL;
+        struct quire *other = open_quiet();
+        struct quire_options options;
+        struct quire_guard guard;
+        quire_options_init(&options);
+        options.background_threads = threads != 0 ? 2 : QUIRE_NO_THREADS;
+        OK(quire_open(NULL, &options, &db));
+        struct quire_tree *tree = open_tree(db, NULL);
+        OK(quire_pin(other, "other", &guard));
+        fill(tree, 0, 20000); /* something to reclaim */
+        EXPECT(quire_close(db), QUIRE_ERR_BUSY);
+        expect_detail(QUIRE_ERR_BUSY, "guard of another database");
+        fill(tree, 0, 20000);
+        OK(quire_unpin(&guard));
+        uint64_t retired = UINT64_MAX;
+        for (unsigned i = 0; i < 10000 && retired != 0; i++) { /* the background still works */
+            if (threads == 0)
+                settle(db);
+            else
+                usleep(1000);
+            retired = stats_of(db).memory_retired_bytes;
+        }
+        cr_assert_eq(retired, 0);
+        OK(quire_close(db));
+        OK(quire_close(other));
+    }
 }
 
 /* A08, K03 */

@@ -4,6 +4,7 @@
  * Method: scripts of known numbers of operations in one thread; comparison with what must be there.
  */
 #include "api.h"
+#include "base/alloc.h"
 #include "db/testing.h"
 
 #include <stdio.h>
@@ -79,6 +80,56 @@ Test(stats, conflicts_and_errors_are_counted)
     after = stats_of(db);
     cr_assert_eq(after.conflicts - before.conflicts, 1);
     cr_assert_eq(after.errors - before.errors, 2);
+}
+
+/* I01: what quire.h says that errors do not count */
+Test(stats, errors_are_those_of_calls_on_the_database)
+{
+    struct quire *nothing = NULL;
+    struct quire_guard guard;
+    uint64_t before = stats_of(db).errors;
+    EXPECT(quire_put(NULL, TEXT("k"), TEXT("v"), 0, NULL), QUIRE_ERR_INVALID);
+    EXPECT(quire_open("x", NULL, &nothing), QUIRE_ERR_UNSUPPORTED);
+    OK(quire_pin(db, NULL, &guard));
+    EXPECT(quire_close(db), QUIRE_ERR_BUSY);
+    cr_assert_eq(stats_of(db).errors, before);
+    EXPECT(quire_maintain(db), QUIRE_ERR_BUSY);
+    cr_assert_eq(stats_of(db).errors, before + 1);
+    OK(quire_unpin(&guard));
+}
+
+/* I01: bytes of values that were not handed out do not count */
+Test(stats, bytes_read_are_those_handed_out)
+{
+    struct quire_tree *versions = open_caller_tree(db, "versions");
+    struct quire_guard guard;
+    struct quire_value value;
+    char buffer[100];
+    void *copy;
+    size_t size;
+    put(tree, "k", "12345");
+    OK(quire_put_at(versions, 10, TEXT("k"), TEXT("1234567"), 0, NULL));
+    struct quire_stats before = stats_of(db);
+    EXPECT(quire_get(tree, NULL, TEXT("k"), buffer, 4, &size), QUIRE_ERR_BUFFER_TOO_SMALL);
+    EXPECT(quire_get_at(versions, 10, TEXT("k"), buffer, 6, &size), QUIRE_ERR_BUFFER_TOO_SMALL);
+    qr_alloc_fail_after(1);
+    EXPECT(quire_get_copy(tree, NULL, TEXT("k"), &copy, &size), QUIRE_ERR_NO_MEMORY);
+    OK(quire_set_safe_lsn(versions, 20));
+    EXPECT(quire_get_at(versions, 10, TEXT("k"), buffer, sizeof(buffer), &size), QUIRE_ERR_LSN_TOO_OLD);
+    OK(quire_pin(db, NULL, &guard));
+    EXPECT(quire_guard_get_at(&guard, versions, 10, TEXT("k"), &value), QUIRE_ERR_LSN_TOO_OLD);
+    OK(quire_exists(tree, NULL, TEXT("k")));
+    struct quire_stats after = stats_of(db);
+    cr_assert_eq(after.gets - before.gets, 6);
+    cr_assert_eq(after.read_bytes, before.read_bytes, "%" PRIu64 " bytes", after.read_bytes - before.read_bytes);
+    OK(quire_get(tree, NULL, TEXT("k"), buffer, 5, &size));
+    OK(quire_get_copy(tree, NULL, TEXT("k"), &copy, &size));
+    OK(quire_get_at(versions, 20, TEXT("k"), buffer, 7, &size));
+    OK(quire_guard_get_at(&guard, versions, 20, TEXT("k"), &value));
+    OK(quire_guard_get(&guard, tree, NULL, TEXT("k"), &value));
+    cr_assert_eq(stats_of(db).read_bytes - before.read_bytes, 5 + 5 + 7 + 7 + 5);
+    quire_free(copy);
+    OK(quire_unpin(&guard));
 }
 
 /* I01 */
@@ -340,4 +391,114 @@ Test(stats, stay_within_the_size_that_they_are_given)
     OK(quire_stats(db, &stats));
     cr_assert_eq(stats.puts, 7);
     cr_assert_eq(memcmp(&stats.trees, &untouched.trees, sizeof(stats) - offsetof(struct quire_stats, trees)), 0);
+}
+
+/* Bad input: a struct of a newer header; what this library does not know is zero */
+Test(stats, zero_what_a_newer_header_has_more)
+{
+    struct {
+        struct quire_stats stats;
+        uint64_t unknown[2];
+    } newer;
+    memset(&newer, 0xaa, sizeof(newer));
+    newer.stats.struct_size = offsetof(__typeof__(newer), unknown[1]);
+    fill(tree, 0, 7);
+    OK(quire_stats(db, &newer.stats));
+    cr_assert_eq(newer.stats.struct_size, offsetof(__typeof__(newer), unknown[1]));
+    cr_assert_eq(newer.stats.puts, 7);
+    cr_assert_eq(newer.unknown[0], 0);
+    cr_assert_eq(newer.unknown[1], 0xaaaaaaaaaaaaaaaa, "written beyond the end");
+}
+
+/* I07, bad input: differences of structs of other sizes, in all combinations */
+Test(stats, diff_takes_structs_of_other_headers)
+{
+    struct newer {
+        struct quire_stats stats;
+        uint64_t unknown;
+    } first, second, diff, untouched;
+    const size_t sizes[] = {offsetof(struct quire_stats, trees), sizeof(struct quire_stats), sizeof(struct newer)};
+    memset(&untouched, 0xaa, sizeof(untouched));
+    for (unsigned i = 0; i < 27; i++) {
+        memset(&first, 0xaa, sizeof(first));
+        memset(&second, 0xaa, sizeof(second));
+        memset(&diff, 0xaa, sizeof(diff));
+        first.stats.struct_size = sizes[i % 3];
+        second.stats.struct_size = sizes[i / 3 % 3];
+        diff.stats.struct_size = sizes[i / 9];
+        OK(quire_stats(db, &first.stats));
+        fill(tree, 0, 9);
+        OK(quire_stats(db, &second.stats));
+        OK(quire_stats_diff(&second.stats, &first.stats, &diff.stats));
+        cr_assert_eq(diff.stats.struct_size, sizes[i / 9]);
+        cr_assert_eq(diff.stats.puts, 9);
+        if (i / 9 == 0)
+            cr_assert_eq(memcmp(&diff.stats.trees, &untouched.stats.trees,
+                                sizeof(diff) - offsetof(struct quire_stats, trees)), 0, "written beyond the end");
+        else
+            cr_assert_eq(diff.stats.trees, i / 3 % 3 == 0 ? 0 : 1, "sizes %u", i);
+        cr_assert_eq(diff.unknown, i / 9 == 2 ? 0 : untouched.unknown);
+    }
+    diff.stats.struct_size = 0;
+    EXPECT(quire_stats_diff(&second.stats, &first.stats, &diff.stats), QUIRE_ERR_INVALID);
+}
+
+/* I07, bad input */
+Test(stats, print_takes_structs_of_other_headers)
+{
+    static char text[65536], whole[65536];
+    struct {
+        struct quire_stats stats;
+        uint64_t unknown;
+    } newer;
+    size_t size = 0;
+    memset(&newer, 0xaa, sizeof(newer));
+    newer.stats.struct_size = sizeof(newer);
+    OK(quire_stats(db, &newer.stats));
+    OK(quire_stats_print(&newer.stats, QUIRE_FORMAT_TEXT, text, sizeof(text), &size));
+    newer.stats.struct_size = sizeof(newer.stats);
+    OK(quire_stats_print(&newer.stats, QUIRE_FORMAT_TEXT, whole, sizeof(whole), &size));
+    cr_assert_str_eq(text, whole);
+    newer.stats.struct_size = offsetof(struct quire_stats, trees);
+    memset(&newer.stats.trees, 0xaa, sizeof(newer) - offsetof(struct quire_stats, trees));
+    OK(quire_stats_print(&newer.stats, QUIRE_FORMAT_JSON, text, sizeof(text), &size));
+    cr_assert_not_null(strstr(text, "\"log_voids\":"));
+    cr_assert_null(strstr(text, "\"trees\":"), "a field that the struct does not have");
+    cr_assert_eq(text[size - 2], '}');
+    newer.stats.struct_size = 0;
+    EXPECT(quire_stats_print(&newer.stats, QUIRE_FORMAT_JSON, text, sizeof(text), &size), QUIRE_ERR_INVALID);
+}
+
+/* How a tag is printed. */
+static void expect_printed(const char *tag, const char *as_text, const char *as_json)
+{
+    static char text[65536];
+    char wanted[256];
+    struct quire_guard guard;
+    size_t size;
+    OK(quire_pin(db, tag, &guard));
+    struct quire_stats stats = stats_of(db);
+    OK(quire_unpin(&guard));
+    OK(quire_stats_print(&stats, QUIRE_FORMAT_TEXT, text, sizeof(text), &size));
+    snprintf(wanted, sizeof(wanted), "\noldest_guard_tag %s\n", as_text);
+    cr_assert_not_null(strstr(text, wanted), "no line%sin\n%s", wanted, text);
+    OK(quire_stats_print(&stats, QUIRE_FORMAT_JSON, text, sizeof(text), &size));
+    snprintf(wanted, sizeof(wanted), "\"oldest_guard_tag\":\"%s\",", as_json);
+    cr_assert_not_null(strstr(text, wanted), "no %s in\n%s", wanted, text);
+}
+
+/* I07: a tag is one line of UTF-8, whatever bytes it has */
+Test(stats, print_tags_as_utf8_on_one_line)
+{
+    expect_printed("plain", "plain", "plain");
+    expect_printed("na\xc3\xafve \xe2\x82\xac \xf0\x9f\x98\x80", "na\xc3\xafve \xe2\x82\xac \xf0\x9f\x98\x80",
+                   "na\xc3\xafve \xe2\x82\xac \xf0\x9f\x98\x80");
+    expect_printed("a\nputs 7\t\x7f\xc2\x85", "a\\u000aputs 7\\u0009\\u007f\\u0085",
+                   "a\\u000aputs 7\\u0009\\u007f\\u0085");
+    expect_printed("\"\\n\"", "\"\\\\n\"", "\\\"\\\\n\\\"");
+    expect_printed("\xff" "a\xc3(\xe2\x82", "\\ufffda\\ufffd(\\ufffd\\ufffd", "\\ufffda\\ufffd(\\ufffd\\ufffd");
+    expect_printed("\xc0\xaf\xed\xa0\x80", "\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd", /* too long a form; a surrogate */
+                   "\\ufffd\\ufffd\\ufffd\\ufffd\\ufffd");
+    expect_printed("123456789012345678901234567890\xc3\xaf", "123456789012345678901234567890\\ufffd",
+                   "123456789012345678901234567890\\ufffd"); /* cut at 31 bytes */
 }

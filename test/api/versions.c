@@ -319,6 +319,42 @@ Test(versions, pages_take_a_version_and_no_snapshot)
     OK(quire_snapshot_release(snapshot));
 }
 
+/* What a scan shows of the key "k": the size of its value, or -1. */
+static int scanned(struct quire_tree *scanned_tree, const struct quire_pages_options *options)
+{
+    struct quire_pages *pages = NULL;
+    struct quire_page page;
+    int size = -1;
+    OK(quire_pages_open(scanned_tree, options, &pages));
+    while (quire_pages_next(pages, &page) == 0) {
+        size_t at = quire_page_seek(&page, "k", 1);
+        if (at < page.count && page.entries[at].key_size == 1)
+            size = (int)page.entries[at].value_size;
+    }
+    OK(quire_pages_close(pages));
+    return size;
+}
+
+/* A12: zero bytes are the defaults of pages too, but that version 0 is a version */
+Test(versions, pages_options_of_zero_bytes_read_at_version_zero)
+{
+    struct quire_tree *other = open_tree(db, "engine");
+    struct quire_pages_options options;
+    put(other, "k", "engine");
+    OK(quire_put_at(tree, 7, TEXT("k"), TEXT("7777777"), 0, NULL));
+    memset(&options, 0, sizeof(options));
+    cr_assert_eq(scanned(other, &options), 6, "zero bytes are the defaults with engine versions");
+    cr_assert_eq(scanned(tree, &options), -1, "there is nothing at version 0 yet");
+    OK(quire_put_at(tree, 0, TEXT("k"), TEXT("0"), 0, NULL));
+    cr_assert_eq(scanned(tree, &options), 1);
+    options.version = UINT64_MAX;
+    cr_assert_eq(scanned(tree, &options), 7);
+    quire_pages_options_init(&options);
+    cr_assert_eq(options.version, UINT64_MAX);
+    cr_assert_eq(scanned(tree, &options), 7);
+    cr_assert_eq(scanned(tree, NULL), 7);
+}
+
 /* ---- In trees with engine versions ------------------------------------------------------------------------------ */
 
 /* M29, M01: delete after the page was dropped hides the key */

@@ -121,18 +121,19 @@ static void *read_run(void *arg)
     struct qr_thread *self = qr_thread_self(epoch);
 
     while (!atomic_load(&stopping)) {
+        uint64_t ticket = 0;
         if (next_random(&random) % 2 == 0)
             qr_epoch_enter(self);
         else
-            qr_epoch_pin(self, "stress"), qr_epoch_enter(self), qr_epoch_exit(self);
+            ticket = qr_epoch_pin(self, "stress"), qr_epoch_enter(self), qr_epoch_exit(self);
         struct content *content = look(&random);
         for (unsigned i = 0; content != NULL && i < LOOKS; i++) {
             if (!CHECK(is_whole(content), "a reader sees a reclaimed block, magic %llx",
                        (unsigned long long)content->magic))
                 break;
         }
-        if (atomic_load_explicit(&self->pins, memory_order_relaxed) > 0) /* relaxed: its own */
-            qr_epoch_unpin(self);
+        if (ticket != 0)
+            qr_epoch_unpin(self, ticket);
         else
             qr_epoch_exit(self);
     }

@@ -312,10 +312,13 @@ INTERNAL_FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", 
                   "-Wno-unused-const-variable"]
 PUBLIC_FLAGS = ["-pedantic", "-Wall", "-Wextra", "-Werror", "-Wno-long-long"]
 
+# Structs with the name of a function, as quire.h says that they are written in C++.
+CXX_USE = "extern struct quire_snapshot *style_snapshot; extern struct quire_stats *style_stats;"
 
-def compile_findings(root, compiler, flags, header):
-    """Twice in one file: the header is complete, and guarded."""
-    source = f"#include <{header}>\n" * 2 + "extern int style_check;\n"
+
+def compile_findings(root, compiler, flags, header, use="extern int style_check;"):
+    """Twice in one file: the header is complete, and guarded. And a use of it."""
+    source = f"#include <{header}>\n" * 2 + use + "\n"
     with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
         file.write(source)
         file.flush()
@@ -340,7 +343,7 @@ def check_headers(root, report, cc, cxx):
             report.item(f"{name} {standard}", compile_findings(root, cc, [standard] + PUBLIC_FLAGS, header))
         for standard in ("-std=c++98", "-std=c++17"):
             flags = ["-x", "c++", standard] + PUBLIC_FLAGS
-            report.item(f"{name} {standard}", compile_findings(root, cxx, flags, header))
+            report.item(f"{name} {standard}", compile_findings(root, cxx, flags, header, CXX_USE))
 
 
 # ---- Symbols ---------------------------------------------------------------------------------------------------------

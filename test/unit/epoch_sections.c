@@ -73,10 +73,10 @@ static void *reader_run(void *arg)
     struct reader *reader = arg;
 
     reader->record = qr_thread_self(reader->db->epoch);
-    qr_epoch_pin(reader->record, "a reader whose tag is longer than thirty-one bytes");
+    uint64_t ticket = qr_epoch_pin(reader->record, "a reader whose tag is longer than thirty-one bytes");
     sem_post(&reader->done);
     sem_wait(&reader->next);
-    qr_epoch_unpin(reader->record);
+    qr_epoch_unpin(reader->record, ticket);
     return NULL;
 }
 
@@ -176,25 +176,58 @@ Test(epoch, sections_and_guards_nest)
     struct qr_thread *self = database_open(&db);
 
     qr_epoch_enter(self);
-    qr_epoch_pin(self, "outer");
-    qr_epoch_pin(self, "inner");
+    uint64_t outer = qr_epoch_pin(self, "outer");
+    uint64_t inner = qr_epoch_pin(self, "inner");
     qr_epoch_repin(self);
     cr_assert_eq(qr_epoch_guards_open(db.epoch), 2);
-    qr_epoch_unpin(self);
+    qr_epoch_unpin(self, inner);
     struct qr_epoch_stats stats;
     qr_epoch_stats(db.epoch, &stats);
     cr_assert_str_eq(stats.oldest_guard_tag, "outer");
     qr_epoch_repin(self);
-    qr_epoch_unpin(self);
+    qr_epoch_unpin(self, outer);
     cr_assert(qr_epoch_inside(self));
     qr_epoch_exit(self);
     cr_assert_not(qr_epoch_inside(self));
     cr_assert_not(qr_epoch_reclaim(db.epoch, self));
-    qr_epoch_pin(self, NULL);
+    outer = qr_epoch_pin(self, NULL);
     qr_epoch_stats(db.epoch, &stats);
     cr_assert_str_eq(stats.oldest_guard_tag, "");
     cr_assert_eq(stats.guards_open, 1);
-    qr_epoch_unpin(self);
+    qr_epoch_unpin(self, outer);
+    database_close(&db);
+}
+
+/* EPOCH-6: each ticket is open from its pin to its unpin, in any order, with and without a place */
+Test(epoch, tickets_are_open_until_they_are_unpinned)
+{
+    enum { COUNT = QR_EPOCH_PLACES + 8 };
+    static struct database db;
+    struct qr_thread *self = database_open(&db);
+    uint64_t tickets[COUNT], older[COUNT];
+
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < COUNT; i++) {
+            tickets[i] = qr_epoch_pin(self, NULL);
+            for (unsigned k = 0; k <= i; k++)
+                cr_assert(qr_epoch_pinned(self, tickets[k]), "ticket %u of %u", k, i);
+            for (unsigned k = 0; round > 0 && k < COUNT; k++)
+                cr_assert_not(qr_epoch_pinned(self, older[k]), "ticket %u of the round before", k);
+        }
+        for (unsigned i = 0; i < COUNT; i++) {
+            unsigned k = (i * 7 + round) % COUNT; /* 7 and COUNT have no common divisor */
+            qr_epoch_unpin(self, tickets[k]);
+            if (k < QR_EPOCH_PLACES)
+                cr_assert_not(qr_epoch_pinned(self, tickets[k]), "ticket %u is open still", k);
+            for (unsigned later = i + 1; later < COUNT; later++)
+                cr_assert(qr_epoch_pinned(self, tickets[(later * 7 + round) % COUNT]), "a ticket ended with another");
+        }
+        for (unsigned k = 0; k < COUNT; k++)
+            cr_assert_not(qr_epoch_pinned(self, tickets[k]), "ticket %u is open still", k);
+        memcpy(older, tickets, sizeof(older));
+        cr_assert_not(qr_epoch_pinned(self, 0));
+        cr_assert_eq(qr_epoch_guards_open(db.epoch), 0);
+    }
     database_close(&db);
 }
 
@@ -204,7 +237,7 @@ Test(epoch, a_guard_shows_its_age_and_repin_makes_it_young)
     struct qr_thread *self = database_open(&db);
     struct qr_epoch_stats stats;
 
-    qr_epoch_pin(self, "old");
+    uint64_t ticket = qr_epoch_pin(self, "old");
     usleep(60000);
     qr_epoch_stats(db.epoch, &stats);
     cr_assert_geq(stats.oldest_guard_age_ms, 40);
@@ -212,7 +245,7 @@ Test(epoch, a_guard_shows_its_age_and_repin_makes_it_young)
     qr_epoch_stats(db.epoch, &stats);
     cr_assert_leq(stats.oldest_guard_age_ms, 39);
     cr_assert_str_eq(stats.oldest_guard_tag, "old");
-    qr_epoch_unpin(self);
+    qr_epoch_unpin(self, ticket);
     database_close(&db);
 }
 

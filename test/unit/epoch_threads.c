@@ -104,6 +104,7 @@ struct visitor {
     sem_t used, end;
     pthread_t thread;
     bool leave_guard;
+    uint64_t ticket; /* of that guard */
 };
 
 static void *visit(void *arg)
@@ -113,7 +114,7 @@ static void *visit(void *arg)
     for (unsigned i = 0; i < visitor->count; i++)
         work(&visitor->databases[i], 200);
     if (visitor->leave_guard)
-        qr_epoch_pin(qr_thread_self(visitor->databases[0].epoch), "left open");
+        visitor->ticket = qr_epoch_pin(qr_thread_self(visitor->databases[0].epoch), "left open");
     sem_post(&visitor->used);
     sem_wait(&visitor->end);
     return NULL;
@@ -221,8 +222,11 @@ Test(epoch_threads, a_guard_ends_with_its_thread)
     struct qr_thread *self = qr_thread_self(db.epoch);
     visitor_start(&visitor, &db, 1);
     cr_assert_eq(qr_epoch_guards_open(db.epoch), 1);
+    struct qr_thread *record = qr_thread_first(db.epoch);
+    cr_assert(record != self && qr_epoch_pinned(record, visitor.ticket));
     visitor_end(&visitor);
     cr_assert_eq(qr_epoch_guards_open(db.epoch), 0);
+    cr_assert_not(qr_epoch_pinned(record, visitor.ticket));
     cr_assert(qr_epoch_reclaim(db.epoch, self), "the grace period does not wait for the dead thread");
     cr_assert_eq(qr_epoch_retired_bytes(db.epoch), 0);
     database_close(&db);
