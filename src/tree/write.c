@@ -207,11 +207,8 @@ static bool is_last(const struct qr_page *page, const struct qr_key *key)
 static int split_first(struct attempt *a)
 {
     struct qr_op *op = a->op;
-    const bool reserve = op->use_reserve;
-    a->split = true;
-    op->use_reserve = true;
+    a->split = true; /* for a put without the reserve, which is there for deletions */
     int result = qr_split_leaf(op, &a->spot, is_last(a->view.page, &a->write->key));
-    op->use_reserve = reserve;
     return result == QR_FETCH ? QR_FETCH : QR_RETRY;
 }
 
