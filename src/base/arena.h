@@ -11,7 +11,8 @@
  *
  * Picture: one range of reserved addresses, handed out in chunks of equal size. A thread's cache owns one chunk and
  * carves blocks of all classes from its front. Free blocks lie in magazines (arrays of pointers), two for each class in
- * each cache; full magazines go to the depot, one lock-free stack for each class, and come back from there.
+ * each cache; full magazines go to the depot, one lock-free stack for each class, and come back from there. A trim
+ * joins neighbouring free blocks in the depot to larger ones, and returns chunks that are free as a whole.
  *
  * Concurrency: a cache is used by one thread at a time; everything else by any number of threads. No locks: every
  * operation is lock-free, and a thread stopped anywhere keeps at most its own magazines and chunk. The arena knows
@@ -43,8 +44,9 @@ struct qr_arena_cache {
         struct qr_arena_magazine *loaded; /* never NULL: an arena-wide magazine without room stands for "none" */
         struct qr_arena_magazine *other;  /* likewise */
     } slots[QR_ARENA_CLASS_COUNT];
-    char *carve_next; /* the rest of the chunk that this cache carves */
+    char *carve_next; /* the rest of the chunk, or large free block, that this cache carves */
     char *carve_end;
+    bool overtaken; /* the last failure may be due to a trim that had free blocks in its hands meanwhile */
     _Atomic uint64_t allocated_bytes; /* of blocks up to the largest class, since the cache was made */
     _Atomic uint64_t freed_bytes;
     struct qr_arena_cache *next; /* list of all caches of the arena; constant once linked */
@@ -77,7 +79,7 @@ void qr_arena_cache_flush(struct qr_arena *arena, struct qr_arena_cache *cache);
 
 /*
  * A block of at least size bytes, contents undefined; *ret_usable_size is its full size, to be passed to
- * qr_arena_free. It is qr_arena_class_size(size), or larger when the limit allowed nothing better. use_reserve: the
+ * qr_arena_free: qr_arena_class_size(size). use_reserve: the
  * limit may be exceeded by max(limit / 16, 1 MiB), for work that frees memory in the end. NULL: the limit or the
  * machine's memory forbids it. Never waits.
  */
@@ -118,10 +120,19 @@ bool qr_arena_prepare(struct qr_arena *arena, unsigned enough);
 uint64_t qr_arena_prepared_bytes(const struct qr_arena *arena);
 
 /*
- * Returns chunks of which every block is in the depot to the operating system; gives the number of bytes. Blocks in the
- * caches of other threads are not seen. Costs a visit to every free block; one trim at a time, a second caller gets
- * 0 at once.
+ * Returns chunks of which every block is in the depot to the operating system; gives the number of bytes. In other
+ * chunks neighbouring free blocks become larger ones. Blocks in the caches of other threads are not seen. Costs a visit
+ * to every free block; one trim at a time, a second caller gets 0 at once.
  */
 uint64_t qr_arena_trim(struct qr_arena *arena);
+
+/*
+ * After qr_arena_alloc has answered NULL: flushes the cache and trims. True if it may be worth to try again: chunks
+ * were returned, larger blocks formed, or another thread's trim had free blocks in its hands when the allocation
+ * failed. qr_arena_alloc has tried a trim itself, unless little had changed since the last; so what is missing after a
+ * second failure is elsewhere, and callers that try several allocations together should not regroup for them without
+ * end.
+ */
+bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache);
 
 #endif

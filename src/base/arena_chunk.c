@@ -34,13 +34,14 @@ static const size_t region_small_bytes = (size_t)64 << 30; /* for small chunks: 
 
 /* ---- Reserved addresses ----------------------------------------------------------------------------------------- */
 
-/* One reservation: region (aligned by cutting), table of magazines, table of chunks. */
+/* One reservation: region (aligned by cutting), table of magazines, table of chunks, bits for the trim. */
 static bool reserve_bytes(struct qr_arena *arena, size_t region_bytes)
 {
     size_t chunk_count = region_bytes / arena->chunk_bytes;
     size_t magazines_bytes = region_bytes / 64 > ((size_t)4 << 30) ? (size_t)4 << 30 : region_bytes / 64;
     size_t chunks_bytes = (chunk_count * sizeof(struct qr_arena_chunk) + 4095) & ~(size_t)4095;
-    size_t all_bytes = region_bytes + arena->chunk_bytes + magazines_bytes + chunks_bytes;
+    size_t bits_bytes = region_bytes / QR_ARENA_ALIGNMENT_BYTES / 8;
+    size_t all_bytes = region_bytes + arena->chunk_bytes + magazines_bytes + chunks_bytes + bits_bytes;
     char *all = mmap(NULL, all_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (all == MAP_FAILED)
@@ -49,6 +50,7 @@ static bool reserve_bytes(struct qr_arena *arena, size_t region_bytes)
     arena->region = all + (cut == 0 ? 0 : arena->chunk_bytes - cut);
     arena->magazines = all + region_bytes + arena->chunk_bytes;
     arena->chunks = arena->magazines + magazines_bytes;
+    arena->bits = (uint64_t *)(void *)(arena->chunks + chunks_bytes);
     arena->chunk_limit = (uint32_t)chunk_count;
     arena->magazine_limit = (uint32_t)(magazines_bytes / sizeof(struct qr_arena_magazine));
     arena->reserved = all;
@@ -122,12 +124,12 @@ static void subtract(_Atomic uint64_t *sum, uint64_t amount)
 
 /* ---- Chunks ----------------------------------------------------------------------------------------------------- */
 
-static struct qr_arena_chunk *chunk_at(struct qr_arena *arena, uint32_t number)
+struct qr_arena_chunk *qr_arena_chunk_at(struct qr_arena *arena, uint32_t number)
 {
     return (struct qr_arena_chunk *)(void *)arena->chunks + (number - 1);
 }
 
-static char *chunk_memory(struct qr_arena *arena, uint32_t number)
+char *qr_arena_chunk_memory(struct qr_arena *arena, uint32_t number)
 {
     return arena->region + (size_t)(number - 1) * arena->chunk_bytes;
 }
@@ -135,11 +137,11 @@ static char *chunk_memory(struct qr_arena *arena, uint32_t number)
 void qr_arena_partial_give(struct qr_arena *arena, char *begin, char *end)
 {
     struct qr_arena_chunk *chunk = qr_arena_chunk_of(arena, begin);
-    uint32_t number = (uint32_t)(chunk - chunk_at(arena, 1)) + 1;
+    uint32_t number = (uint32_t)(chunk - qr_arena_chunk_at(arena, 1)) + 1;
 
     QR_ASSERT(begin < end);
-    QR_ASSERT(end == chunk_memory(arena, number) + arena->chunk_bytes);
-    chunk->carved_bytes = (uint32_t)(begin - chunk_memory(arena, number));
+    QR_ASSERT(end == qr_arena_chunk_memory(arena, number) + arena->chunk_bytes);
+    chunk->carved_bytes = (uint32_t)(begin - qr_arena_chunk_memory(arena, number));
     /* relaxed: a count by which others decide whether to prepare more */
     atomic_fetch_add_explicit(&arena->partial_count, 1, memory_order_relaxed);
     qr_arena_stack_push(&arena->partial_chunks, arena->chunks, sizeof(*chunk), number);
@@ -153,15 +155,15 @@ char *qr_arena_partial_take(struct qr_arena *arena, char **ret_end)
         return NULL;
     /* relaxed: as above */
     atomic_fetch_sub_explicit(&arena->partial_count, 1, memory_order_relaxed);
-    *ret_end = chunk_memory(arena, number) + arena->chunk_bytes;
-    return chunk_memory(arena, number) + chunk_at(arena, number)->carved_bytes;
+    *ret_end = qr_arena_chunk_memory(arena, number) + arena->chunk_bytes;
+    return qr_arena_chunk_memory(arena, number) + qr_arena_chunk_at(arena, number)->carved_bytes;
 }
 
 struct qr_arena_chunk *qr_arena_chunk_of(struct qr_arena *arena, const void *block)
 {
     size_t offset = (size_t)((const char *)block - arena->region);
     QR_ASSERT(offset / arena->chunk_bytes < arena->chunk_limit);
-    return chunk_at(arena, (uint32_t)(offset / arena->chunk_bytes) + 1);
+    return qr_arena_chunk_at(arena, (uint32_t)(offset / arena->chunk_bytes) + 1);
 }
 
 static uint32_t chunk_number_take(struct qr_arena *arena)
@@ -181,10 +183,24 @@ static uint32_t chunk_number_take(struct qr_arena *arena)
     return count + 1;
 }
 
+uint32_t qr_arena_bits_prepare(struct qr_arena *arena, uint32_t count)
+{
+    size_t each_bytes = arena->chunk_bytes / QR_ARENA_ALIGNMENT_BYTES / 8;
+    size_t per_page = QR_ARENA_OS_PAGE_BYTES / each_bytes; /* at least 1: a chunk is at most 2 MiB */
+    size_t wanted = (count + per_page - 1) / per_page * per_page;
+
+    if (count <= arena->bits_chunks)
+        return count;
+    if (mprotect(arena->bits, wanted * each_bytes, PROT_READ | PROT_WRITE) != 0)
+        return arena->bits_chunks;
+    arena->bits_chunks = (uint32_t)wanted;
+    return count;
+}
+
 static bool chunk_make_writable(struct qr_arena *arena, uint32_t number)
 {
-    struct qr_arena_chunk *chunk = chunk_at(arena, number);
-    char *memory = chunk_memory(arena, number);
+    struct qr_arena_chunk *chunk = qr_arena_chunk_at(arena, number);
+    char *memory = qr_arena_chunk_memory(arena, number);
     /* relaxed: huge pages are a matter of speed */
     uint64_t limit = atomic_load_explicit(&arena->limit_bytes, memory_order_relaxed);
 
@@ -210,8 +226,8 @@ char *qr_arena_chunk_take(struct qr_arena *arena, bool use_reserve)
     if (!chunk_make_writable(arena, number))
         goto taken;
     add(&arena->carved_bytes, arena->chunk_bytes);
-    QR_ARENA_POISON(chunk_memory(arena, number), arena->chunk_bytes);
-    return chunk_memory(arena, number);
+    QR_ARENA_POISON(qr_arena_chunk_memory(arena, number), arena->chunk_bytes);
+    return qr_arena_chunk_memory(arena, number);
 
 taken:
     qr_arena_stack_push(&arena->free_chunks, arena->chunks, sizeof(struct qr_arena_chunk), number);
@@ -247,7 +263,7 @@ uint64_t qr_arena_prepared_bytes(const struct qr_arena *arena)
 
 void qr_arena_chunk_return(struct qr_arena *arena, uint32_t number)
 {
-    (void)madvise(chunk_memory(arena, number), arena->chunk_bytes, MADV_DONTNEED);
+    (void)madvise(qr_arena_chunk_memory(arena, number), arena->chunk_bytes, MADV_DONTNEED);
     qr_arena_stack_push(&arena->free_chunks, arena->chunks, sizeof(struct qr_arena_chunk), number);
     add(&arena->returned_bytes, arena->chunk_bytes);
     subtract(&arena->carved_bytes, arena->chunk_bytes);

@@ -156,6 +156,15 @@ struct qr_arena_magazine *qr_arena_depot_take(struct qr_arena *arena, unsigned c
     return number != 0 ? qr_arena_magazine_at(arena, number) : NULL;
 }
 
+uint32_t qr_arena_depot_changes(struct qr_arena *arena)
+{
+    uint32_t changes = 0;
+
+    for (unsigned i = 0; i < QR_ARENA_CLASS_COUNT; i++) /* relaxed: a number to compare; no element is touched */
+        changes += (uint32_t)(atomic_load_explicit(&arena->depot[i].head, memory_order_relaxed) >> 32);
+    return changes;
+}
+
 void qr_arena_depot_give(struct qr_arena *arena, struct qr_arena_magazine *magazine)
 {
     QR_ASSERT(magazine->count > 0);

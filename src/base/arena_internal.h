@@ -68,7 +68,8 @@ QR_STATIC_ASSERT(sizeof(struct qr_arena_magazine) == 256, "a magazine is four ca
 struct qr_arena_chunk {
     _Atomic uint32_t next;
     uint32_t carved_bytes; /* of a chunk among the partial ones: what is carved from its front */
-    uint64_t trim_bytes;   /* free bytes found by the running trim; 0 otherwise */
+    uint32_t trim_bytes;   /* free bytes found by the running trim; 0 otherwise */
+    bool trim_partial;     /* the running trim found it among the partial ones */
     bool writable;         /* its addresses have been made writable; belongs to who has the chunk */
 };
 
@@ -86,7 +87,8 @@ struct qr_arena {
     uint32_t magazine_limit;
     char *magazines; /* table of struct qr_arena_magazine */
     char *chunks;    /* table of struct qr_arena_chunk */
-    void *reserved;  /* as mapped: region, magazine table, chunk table */
+    uint64_t *bits;  /* table for the trim: one bit for each unit of 64 bytes of each chunk */
+    void *reserved;  /* as mapped: region, magazine table, chunk table, bits */
     size_t reserved_bytes;
     uint16_t capacities[QR_ARENA_CLASS_COUNT]; /* blocks of a magazine */
     struct qr_arena_magazine none;             /* capacity 0, count 0: stands for "no magazine" */
@@ -102,7 +104,10 @@ struct qr_arena {
     QR_CACHE_ALIGNED _Atomic uint32_t chunk_count;
     _Atomic uint32_t magazine_count;
     _Atomic uint32_t magazines_writable;
-    _Atomic uint32_t trimming; /* 1 while a thread trims */
+    _Atomic uint32_t trims;        /* odd while a thread trims; each trim adds two */
+    _Atomic uint32_t trim_mark;    /* qr_arena_depot_changes after the last trim */
+    _Atomic uint32_t trim_visited; /* magazines that the last trim looked through */
+    uint32_t bits_chunks;          /* chunks whose bits are writable; belongs to the trim */
     _Atomic(struct qr_arena_cache *) caches;
     _Atomic(struct qr_arena_stray *) strays;
 
@@ -130,6 +135,17 @@ static QR_ALWAYS_INLINE size_t qr_arena_class_bytes(unsigned class_index)
     return (size_t)(9 + (class_index & 7)) << ((class_index >> 3) + 5);
 }
 
+/* ---- arena.c ---------------------------------------------------------------------------------------------------- */
+
+/* A cache for the trim's own use, which nobody counts: not linked to the arena. */
+void qr_arena_cache_clear(struct qr_arena *arena, struct qr_arena_cache *cache);
+/* Takes a free block into a cache. Cannot fail. */
+void qr_arena_put(struct qr_arena *arena, struct qr_arena_cache *cache, unsigned class_index, void *block);
+/* The largest class of blocks that fits into so many free bytes: a multiple of 64. */
+unsigned qr_arena_class_within(const struct qr_arena *arena, size_t free_bytes);
+/* Brings strays back into magazines. True if there were any. */
+bool qr_arena_strays_collect(struct qr_arena *arena, struct qr_arena_cache *cache);
+
 /* ---- arena_depot.c ---------------------------------------------------------------------------------------------- */
 
 void qr_arena_stack_push(struct qr_arena_stack *stack, char *table, size_t element_bytes, uint32_t number);
@@ -145,6 +161,13 @@ void qr_arena_magazine_give(struct qr_arena *arena, struct qr_arena_magazine *ma
 struct qr_arena_magazine *qr_arena_depot_take(struct qr_arena *arena, unsigned class_index);
 /* magazine has at least one block. */
 void qr_arena_depot_give(struct qr_arena *arena, struct qr_arena_magazine *magazine);
+/* A number that every give and take of a magazine adds one to; it wraps. */
+uint32_t qr_arena_depot_changes(struct qr_arena *arena);
+
+/* ---- arena_trim.c ----------------------------------------------------------------------------------------------- */
+
+/* As qr_arena_trim; true: chunks were returned or larger blocks formed. */
+bool qr_arena_trim_once(struct qr_arena *arena, uint64_t *ret_returned_bytes);
 
 /* ---- arena_chunk.c ---------------------------------------------------------------------------------------------- */
 
@@ -158,7 +181,11 @@ char *qr_arena_chunk_take(struct qr_arena *arena, bool use_reserve);
 void qr_arena_partial_give(struct qr_arena *arena, char *begin, char *end);
 /* Such a rest, or NULL. */
 char *qr_arena_partial_take(struct qr_arena *arena, char **ret_end);
+struct qr_arena_chunk *qr_arena_chunk_at(struct qr_arena *arena, uint32_t number);
+char *qr_arena_chunk_memory(struct qr_arena *arena, uint32_t number);
 struct qr_arena_chunk *qr_arena_chunk_of(struct qr_arena *arena, const void *block);
+/* Makes the bits of the chunks up to `count` writable, zero at first; gives for how many they are. */
+uint32_t qr_arena_bits_prepare(struct qr_arena *arena, uint32_t count);
 /* Takes back chunk `number`, all of whose blocks the caller owns, and gives its memory to the operating system. */
 void qr_arena_chunk_return(struct qr_arena *arena, uint32_t number);
 void *qr_arena_large_alloc(struct qr_arena *arena, size_t size, bool use_reserve, size_t *ret_usable_size);

@@ -203,11 +203,12 @@ static bool is_last(const struct qr_page *page, const struct qr_key *key)
 }
 
 /* The leaf would become large: it is split as it is, without the record, which then finds room in one of the halves. So
- * the large page need not be built. Once for a write: if it does not help, the page becomes large and is split after. */
+ * the large page need not be built. Once for a write: if it does not help, the page becomes large and is split after. The
+ * reserve is not for the splits of puts, which bring no memory back: deletions would find it used up. */
 static int split_first(struct attempt *a)
 {
     struct qr_op *op = a->op;
-    a->split = true; /* for a put without the reserve, which is there for deletions */
+    a->split = true;
     int result = qr_split_leaf(op, &a->spot, is_last(a->view.page, &a->write->key));
     return result == QR_FETCH ? QR_FETCH : QR_RETRY;
 }
@@ -231,10 +232,10 @@ static int write_consolidated(struct attempt *a)
         qr_child_moved(op, qr_word_block(a->spot.parent_word), a->spot.parent_index, fresh.page);
 
     /* The write is done; what follows may fail and be made up for later. */
-    op->use_reserve = true;
     if (large) {
         qr_split_if_large(op, a->spot.pid, near_end);
     } else if (small) {
+        op->use_reserve = true;
         a->spot.page = fresh.page;
         qr_merge_if_small(op, &a->spot);
     }

@@ -133,6 +133,103 @@ Test(arena_trim, a_chunk_that_a_flush_left_is_carved_on_also_after_a_trim)
     qr_arena_destroy(arena);
 }
 
+Test(arena_trim, neighbouring_free_blocks_become_larger_ones)
+{
+    enum { BLOCKS = 16000 };
+    static const uint64_t limits[] = {4 * MIB, 32 * MIB, 64 * MIB};
+
+    for (unsigned l = 0; l < sizeof(limits) / sizeof(limits[0]); l++) {
+        struct qr_arena *arena = NULL;
+        struct qr_arena_cache cache;
+        struct qr_arena_stats before, after;
+        size_t size;
+
+        cr_assert_eq(qr_arena_create(limits[l], &arena), 0);
+        qr_arena_cache_init(arena, &cache);
+        struct blocks blocks = make_blocks(arena, &cache, BLOCKS, 192);
+        qr_arena_set_limit(arena, 1);
+        /* Of each 200 blocks one stays: 38208 bytes in one piece each time. */
+        for (size_t i = 0; i < BLOCKS; i++) {
+            if (i % 200 != 0)
+                qr_arena_free(arena, &cache, blocks.data[i], blocks.sizes[i]);
+        }
+        qr_arena_stats(arena, &before);
+        cr_assert(qr_arena_regroup(arena, &cache));
+        cr_assert_not(qr_arena_regroup(arena, &cache), "nothing has changed");
+        qr_arena_stats(arena, &after);
+        cr_assert_eq(after.in_use_bytes, before.in_use_bytes);
+        unsigned count = 0;
+        for (void *block; (block = qr_arena_alloc(arena, &cache, 30000, false, &size)) != NULL; count++)
+            memset(block, 0xff, size);
+        /* Small chunks end within many of the pieces. */
+        cr_assert_geq(count, BLOCKS / 200 * (limits[l] < 16 * MIB ? 5 : 8) / 10, "%u of %u", count, BLOCKS / 200);
+        for (size_t i = 0; i < BLOCKS; i += 200) {
+            for (size_t k = 0; k < blocks.sizes[i]; k++)
+                cr_assert_eq(((uint8_t *)blocks.data[i])[k], (uint8_t)i);
+        }
+        free_blocks(&blocks);
+        qr_arena_destroy(arena);
+    }
+}
+
+Test(arena_trim, an_allocation_at_the_limit_trims_by_itself)
+{
+    struct qr_arena *arena = NULL;
+    struct qr_arena_cache cache;
+    size_t size;
+
+    cr_assert_eq(qr_arena_create(0, &arena), 0);
+    qr_arena_cache_init(arena, &cache);
+    struct blocks blocks = make_blocks(arena, &cache, 1000, 4096);
+    qr_arena_set_limit(arena, 1);
+    for (size_t i = 1; i < 1000; i++)
+        qr_arena_free(arena, &cache, blocks.data[i], blocks.sizes[i]);
+    for (unsigned i = 0; i < 15; i++) /* in the chunk that has a block in use; the other one is returned */
+        cr_assert_not_null(qr_arena_alloc(arena, &cache, 100000, false, &size), "%u", i);
+    free_blocks(&blocks);
+    qr_arena_destroy(arena);
+}
+
+/* Random sizes, freed and trimmed at random: what is in use keeps its bytes, and in the end nothing is left carved. */
+Test(arena_trim, no_byte_is_lost_or_handed_out_twice_over_many_trims)
+{
+    enum { BLOCKS = 3000, STEPS = 60000 };
+    struct qr_arena *arena = NULL;
+    struct qr_arena_cache cache;
+    struct qr_arena_stats stats;
+    static uint8_t *data[BLOCKS];
+    static size_t sizes[BLOCKS];
+    uint64_t random = 12345;
+
+    cr_assert_eq(qr_arena_create(48 * MIB, &arena), 0);
+    qr_arena_cache_init(arena, &cache);
+    for (unsigned step = 0; step < STEPS; step++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        unsigned i = (unsigned)(random >> 33) % BLOCKS;
+        if (data[i] != NULL) {
+            cr_assert(data[i][0] == (uint8_t)i && data[i][sizes[i] - 1] == (uint8_t)i, "block %u", i);
+            qr_arena_free(arena, &cache, data[i], sizes[i]);
+            data[i] = NULL;
+        } else {
+            size_t size = (size_t)1 << (6 + (random >> 50) % 10);
+            data[i] = qr_arena_alloc(arena, &cache, size + size * ((random >> 40) % 100) / 100, false, &sizes[i]);
+            if (data[i] != NULL)
+                memset(data[i], (int)(i & 0xff), sizes[i]);
+        }
+        if (step % 1000 == 999)
+            qr_arena_regroup(arena, &cache);
+    }
+    for (unsigned i = 0; i < BLOCKS; i++) {
+        if (data[i] != NULL)
+            qr_arena_free(arena, &cache, data[i], sizes[i]);
+    }
+    qr_arena_regroup(arena, &cache);
+    qr_arena_stats(arena, &stats);
+    cr_assert_eq(stats.carved_bytes, 0);
+    cr_assert_eq(stats.in_use_bytes, 0);
+    qr_arena_destroy(arena);
+}
+
 /* ---- Stopped threads -------------------------------------------------------------------------------------------- */
 
 struct gate {
