@@ -2,7 +2,7 @@
  * The general allocator: jemalloc's extended interface (QR_JEMALLOC) or the C library's functions.
  *
  * Layer 0 (base). Any thread; waits for nothing but the allocator below. The testing library counts allocations down to
- * a planned failure.
+ * a planned failure, and the blocks that are not freed yet.
  */
 #include "base/alloc.h"
 
@@ -46,11 +46,45 @@ static int must_fail(void)
     return atomic_fetch_sub_explicit(&fail_countdown, 1, memory_order_relaxed) == 1;
 }
 
+static _Atomic int64_t live_count;
+
+int64_t qr_alloc_live(void)
+{
+    /* relaxed: the caller has ordered the calls that it asks about before this one */
+    return atomic_load_explicit(&live_count, memory_order_relaxed);
+}
+
+/* Counts a block that was handed out. */
+static void *counted(void *memory)
+{
+    /* relaxed: a count */
+    if (memory != NULL)
+        atomic_fetch_add_explicit(&live_count, 1, memory_order_relaxed); /* relaxed: as said */
+    return memory;
+}
+
+static void count_freed(const void *memory)
+{
+    /* relaxed: a count */
+    if (memory != NULL)
+        atomic_fetch_sub_explicit(&live_count, 1, memory_order_relaxed); /* relaxed: as said */
+}
+
 #else
 
 static inline int must_fail(void)
 {
     return 0;
+}
+
+static inline void *counted(void *memory)
+{
+    return memory;
+}
+
+static inline void count_freed(const void *memory)
+{
+    (void)memory;
 }
 
 #endif
@@ -126,7 +160,7 @@ static void release(void *memory)
 
 void *qr_malloc(size_t size)
 {
-    return must_fail() ? NULL : allocate(size, 0);
+    return must_fail() ? NULL : counted(allocate(size, 0));
 }
 
 void *qr_calloc(size_t count, size_t size)
@@ -134,26 +168,30 @@ void *qr_calloc(size_t count, size_t size)
     size_t total;
     if (must_fail() || __builtin_mul_overflow(count, size, &total))
         return NULL;
-    return allocate_zeroed(total);
+    return counted(allocate_zeroed(total));
 }
 
 void *qr_realloc(void *memory, size_t size)
 {
-    return must_fail() ? NULL : reallocate(memory, size);
+    if (must_fail())
+        return NULL;
+    return memory != NULL ? reallocate(memory, size) : counted(reallocate(NULL, size));
 }
 
 void qr_free(void *memory)
 {
+    count_freed(memory);
     release(memory);
 }
 
 void *qr_malloc_aligned(size_t alignment, size_t size)
 {
     QR_ASSERT(alignment != 0 && (alignment & (alignment - 1)) == 0);
-    return must_fail() ? NULL : allocate_aligned(alignment, size);
+    return must_fail() ? NULL : counted(allocate_aligned(alignment, size));
 }
 
 void qr_free_aligned(void *memory)
 {
+    count_freed(memory);
     release(memory);
 }

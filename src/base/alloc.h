@@ -37,6 +37,9 @@ void qr_free_aligned(void *memory);
  */
 void qr_alloc_fail_after(int64_t n);
 
+/* Blocks that were handed out by the functions above and not freed yet, in the whole process. */
+int64_t qr_alloc_live(void);
+
 /* Allocations still to come until the planned failure, that one included; 0 = it has happened or none is planned. */
 int64_t qr_alloc_fail_pending(void);
 #endif
