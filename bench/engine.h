@@ -28,6 +28,7 @@ struct bench_engine_config {
     const struct bench_data *data;
     unsigned lmdb_batch; /* puts and deletes in a write transaction */
     bool rocksdb_wal;    /* write RocksDB's log, without syncing it */
+    bool no_statistics;  /* Quire keeps no counters and latencies */
 };
 
 struct bench_slice {

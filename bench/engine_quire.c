@@ -1,5 +1,5 @@
 /*
- * The benchmark's adapter for Quire: a database in memory with default options.
+ * The benchmark's adapter for Quire: a database in memory with default options, but for --no-statistics.
  *
  * Layer: bench; uses nothing but quire.h. Every put and delete is an operation of its own, visible when it returns.
  * Point reads take pointers under a guard, which is pinned at the first read and repinned every BENCH_READS_PER_VIEW;
@@ -38,13 +38,16 @@ static int fail(const char *what, int result)
 static int store_open(const struct bench_engine_config *config, struct bench_store **ret_store)
 {
     struct bench_store *store = calloc(1, sizeof(*store));
+    struct quire_options options;
     int result;
 
     if (store == NULL)
         return bench_fail("out of memory");
+    quire_options_init(&options);
+    options.disable_statistics = config->no_statistics;
     store->key_size = config->data->key_size;
     store->value_size = config->data->value_size;
-    result = quire_open(NULL, NULL, &store->db);
+    result = quire_open(NULL, &options, &store->db);
     if (result != 0) {
         free(store);
         return fail("open", result);

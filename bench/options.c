@@ -37,6 +37,7 @@ static const char help_text[] =
     "  --json                one JSON object for each workload instead of a table\n"
     "  --verify-scan         scans compare every byte of keys and values\n"
     "  --stats               print the engine's own statistics after each workload, on standard error\n"
+    "  --no-statistics       Quire: open with disable_statistics, to measure what counting costs\n"
     "  --lmdb-batch N        LMDB: puts and deletes in one write transaction (default 1000)\n"
     "  --rocksdb-wal 0|1     RocksDB: write the log, without syncing it (default 0)\n"
     "  --list-engines        print the engines that were built, one to a line\n"
@@ -61,6 +62,7 @@ enum option_code {
     OPTION_JSON,
     OPTION_VERIFY_SCAN,
     OPTION_STATS,
+    OPTION_NO_STATISTICS,
     OPTION_LMDB_BATCH,
     OPTION_ROCKSDB_WAL,
     OPTION_LIST_ENGINES,
@@ -84,6 +86,7 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, OPTION_JSON},
     {"verify-scan", no_argument, NULL, OPTION_VERIFY_SCAN},
     {"stats", no_argument, NULL, OPTION_STATS},
+    {"no-statistics", no_argument, NULL, OPTION_NO_STATISTICS},
     {"lmdb-batch", required_argument, NULL, OPTION_LMDB_BATCH},
     {"rocksdb-wal", required_argument, NULL, OPTION_ROCKSDB_WAL},
     {"list-engines", no_argument, NULL, OPTION_LIST_ENGINES},
@@ -216,6 +219,9 @@ static bool parse_one(enum option_code code, struct bench_options *options)
         return true;
     case OPTION_STATS:
         options->stats = true;
+        return true;
+    case OPTION_NO_STATISTICS:
+        options->no_statistics = true;
         return true;
     case OPTION_LIST_ENGINES:
     case OPTION_HELP:

@@ -33,6 +33,7 @@ struct bench_options {
     bool stats;
     unsigned lmdb_batch;
     bool rocksdb_wal;
+    bool no_statistics;
 };
 
 enum bench_parse { BENCH_PARSE_RUN, BENCH_PARSE_DONE, BENCH_PARSE_WRONG };

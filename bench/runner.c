@@ -74,7 +74,8 @@ static int store_open(struct runner *runner)
                                          .threads = options->threads,
                                          .data = &runner->data,
                                          .lmdb_batch = options->lmdb_batch,
-                                         .rocksdb_wal = options->rocksdb_wal};
+                                         .rocksdb_wal = options->rocksdb_wal,
+                                         .no_statistics = options->no_statistics};
 
     store_close(runner);
     if (snprintf(runner->dir, sizeof(runner->dir), "%s/quire-bench.XXXXXX", options->dir) >= (int)sizeof(runner->dir) ||

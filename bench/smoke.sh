@@ -48,6 +48,14 @@ repeat() { # repeat arguments: which workloads are measured how often, by the li
     result $? "$*, repeats: $seen"
 }
 
+counted() { # counted puts arguments: how many puts Quire's own statistics show after a fill of 1000
+    wanted=$1
+    shift
+    seen=$("$bench" --engine quire --num 1000 --workload fillseq --stats "$@" 2>&1 >/dev/null | sed -n 's/^puts //p')
+    [ "$seen" = "$wanted" ]
+    result $? "$*: statistics show $seen puts instead of $wanted"
+}
+
 refuse() { # refuse status arguments
     status=$1
     shift
@@ -68,6 +76,8 @@ for engine in $engines; do
     refuse 1 --engine "$engine" --workload readrandom --num 10
     refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
 done
+counted 1000
+counted 0 --no-statistics
 refuse 2 --workload nonsense
 refuse 2 --engine nonsense
 refuse 2 --num 0

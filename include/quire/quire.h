@@ -425,7 +425,8 @@ QUIRE_API int quire_pages_open(struct quire_tree *tree, const struct quire_pages
 
 /*
  * The next page. Its entries stay valid until the next call on this iterator: it keeps one page alive and needs no
- * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED; the same step can be tried again.
+ * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED, CORRUPT (a page could not be read); the
+ * same step can be tried again.
  * LSN_TOO_OLD if the safe version has been raised above the version of the iterator.
  */
 QUIRE_API int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page);

@@ -30,6 +30,12 @@ int qr_testing_consolidate(struct quire_tree *tree, uint64_t seed, unsigned perc
  */
 int qr_testing_check(struct quire_tree *tree, char *message, size_t size);
 
+/*
+ * The n-th read of a page from the store from now on fails, once, as one whose bytes do not verify (CORRUPT); 0 = none.
+ * Any thread.
+ */
+void qr_testing_fail_read(struct quire *db, uint64_t n);
+
 /* Pages that the test store holds. */
 uint64_t qr_testing_stored_pages(struct quire *db);
 

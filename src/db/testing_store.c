@@ -21,6 +21,7 @@ struct test_store {
     pthread_mutex_t mutex;
     uint64_t next_address;
     uint64_t count;
+    uint64_t fail_countdown; /* reads until the one that fails, that one included; 0 = none planned */
     struct image *buckets[BUCKETS];
 };
 
@@ -68,7 +69,9 @@ static int read_page(void *context, struct qr_thread *thread, uint64_t pid, uint
     pthread_mutex_lock(&store->mutex);
     struct image *image = store->buckets[pid % BUCKETS];
     while (image != NULL && image->address != address) image = image->next;
-    if (image != NULL) {
+    if (store->fail_countdown != 0 && --store->fail_countdown == 0) {
+        result = QUIRE_ERR_CORRUPT;
+    } else if (image != NULL) {
         size_t block_size;
         struct qr_page *page = qr_arena_alloc(store->db->arena, &thread->cache, image->size, true, &block_size);
         result = page == NULL ? QUIRE_ERR_NO_MEMORY : 0;
@@ -107,6 +110,15 @@ int qr_testing_attach_store(struct quire *db)
     pthread_mutex_init(&store->mutex, NULL);
     db->source = (struct qr_page_source){.context = store, .read = read_page, .destroy = destroy_store};
     return 0;
+}
+
+void qr_testing_fail_read(struct quire *db, uint64_t n)
+{
+    struct test_store *store = db->source.context;
+    if (store == NULL) return;
+    pthread_mutex_lock(&store->mutex);
+    store->fail_countdown = n;
+    pthread_mutex_unlock(&store->mutex);
 }
 
 uint64_t qr_testing_stored_pages(struct quire *db)

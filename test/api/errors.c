@@ -175,10 +175,75 @@ Test(errors, memory_held_by_a_guard_stalls_writes_for_the_timeout)
     cr_assert(stats.errors_stalled >= 1 && stats.stalls >= 1 && stats.stall_ms >= 150,
               "%" PRIu64 " stalls, %" PRIu64 " ms", stats.stalls, stats.stall_ms);
     cr_assert_str_eq(stats.oldest_guard_tag, "holder");
+    cr_assert_geq(stats.oldest_guard_age_ms, 150, "%" PRIu64 " ms", stats.oldest_guard_age_ms);
     cr_assert_eq(count_all(tree, NULL), 500);
     OK(quire_unpin(&guard));
     settle(db);
     cr_assert_null(write_until_refused(tree), "writes do not go on");
+    OK(quire_close(db));
+}
+
+enum { SLOWED = 30 };
+
+struct slowed {
+    struct quire *db;
+    uint64_t took_ms; /* SLOWED writes, after the first that was slowed down */
+};
+
+/* Writes until a write is slowed down, and then some more; NULL, or the result of the write that failed. */
+static void *write_slowed(void *argument)
+{
+    struct slowed *slowed = argument;
+    struct quire_tree *tree = open_tree(slowed->db, NULL);
+    static char value[1000];
+    char key[16];
+    uint64_t left = 400000;
+    uint64_t start_ms = 0;
+    for (uint64_t i = 0; i < left; i++) {
+        int result = quire_put(tree, key, numbered(i % 500, key), value, sizeof(value), 0, NULL);
+        if (result != 0)
+            return (void *)(intptr_t)result;
+        if (start_ms == 0 && i % 50 == 0 && stats_of(slowed->db).stalls != 0) {
+            start_ms = now_ms();
+            left = i + 1 + SLOWED;
+        }
+    }
+    slowed->took_ms = now_ms() - start_ms;
+    return start_ms != 0 ? NULL : (void *)(intptr_t)QUIRE_MORE;
+}
+
+/* C10, M09: before a guard that stays open has taken all memory, it slows writers down, and is named by statistics */
+Test(errors, a_guard_that_stays_open_slows_writes_and_is_reported)
+{
+    struct quire *db = NULL;
+    struct quire_options options;
+    struct quire_guard guard;
+    pthread_t writer;
+    void *result = NULL;
+    quire_options_init(&options);
+    options.memory_limit_bytes = 32u << 20;
+    OK(quire_open(NULL, &options, &db));
+    struct quire_tree *tree = open_tree(db, NULL);
+    fill(tree, 0, 500);
+    cr_assert_eq(stats_of(db).stalls, 0);
+    OK(quire_pin(db, "stuck", &guard));
+    struct slowed slowed = {.db = db};
+    cr_assert_eq(pthread_create(&writer, NULL, write_slowed, &slowed), 0);
+    pthread_join(writer, &result);
+    struct quire_stats stats = stats_of(db);
+    cr_assert_null(result, "result %d", (int)(intptr_t)result);
+    cr_assert_geq(stats.stalls, SLOWED);
+    cr_assert_gt(stats.stall_ms, 0);
+    cr_assert_geq(slowed.took_ms, SLOWED - 5, "%u writes in %" PRIu64 " ms", SLOWED, slowed.took_ms);
+    cr_assert_eq(stats.errors, 0, "a write failed");
+    cr_assert_gt(stats.memory_retired_bytes, 8u << 20);
+    cr_assert_leq(stats.memory_bytes, 32u << 20);
+    cr_assert_eq(stats.guards_open, 1);
+    cr_assert_str_eq(stats.oldest_guard_tag, "stuck");
+    cr_assert_geq(stats.oldest_guard_age_ms, slowed.took_ms / 2, "%" PRIu64 " ms", stats.oldest_guard_age_ms);
+    OK(quire_unpin(&guard));
+    stats = stats_of(db);
+    cr_assert_str_eq(stats.oldest_guard_tag, "");
     OK(quire_close(db));
 }
 

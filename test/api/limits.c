@@ -6,6 +6,7 @@
  * Test program (api).
  */
 #include "api.h"
+#include "base/alloc.h"
 
 #include <dirent.h>
 #include <pthread.h>
@@ -35,6 +36,16 @@ static uint64_t resident_bytes(void)
     cr_assert_eq(fscanf(file, "%lu %lu", &pages, &resident), 2);
     fclose(file);
     return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static uint64_t mapped_bytes(void)
+{
+    unsigned long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    cr_assert_not_null(file);
+    cr_assert_eq(fscanf(file, "%lu", &pages), 1);
+    fclose(file);
+    return (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static unsigned open_files(void)
@@ -75,37 +86,56 @@ static uint64_t next_random(uint64_t *state)
     return *state >> 33;
 }
 
-/* A30: 10 MB are enough to work with; every answer is compared with an array */
+/*
+ * A30: 10 MB are enough to work with; every answer is compared with an array. Puts fill the memory until one is refused,
+ * then deletes make room for a while, and so on: the limit is met again and again.
+ */
 Test(limits, a_model_runs_within_ten_megabytes)
 {
-    enum { KEYS = 20000, STEPS = 600000 };
+    enum { KEYS = 150000, STEPS = 700000, LIMIT = 10000000, STEPS_OF_DELETING = 50000 };
     static uint32_t model[KEYS]; /* 0: absent; else the value's number */
-    struct quire *db = open_limited(10000000);
+    struct quire *db = open_limited(LIMIT);
     struct quire_tree *tree = open_tree(db, NULL);
     uint64_t state = 7;
     uint64_t before = resident_bytes();
+    uint64_t most = 0;
+    uint32_t deleting_until = 0, refused = 0, deletes_refused = 0;
     char key[16];
     for (uint32_t i = 1; i <= STEPS; i++) {
         uint32_t number = (uint32_t)(next_random(&state) % KEYS);
         uint32_t value[20] = {i, number};
         size_t size = 0;
-        switch (next_random(&state) % 4) {
-        case 0:
-            OK(quire_delete(tree, key, numbered(number, key), 0, NULL, NULL));
-            model[number] = 0;
-            break;
-        case 1:
-            OK(quire_put(tree, key, numbered(number, key), value, sizeof(value), 0, NULL));
-            model[number] = i;
-            break;
-        default:
+        int result;
+        if (next_random(&state) % 2 == 0) {
             EXPECT(quire_get(tree, NULL, key, numbered(number, key), value, sizeof(value), &size),
                    model[number] != 0 ? 0 : QUIRE_NOT_FOUND);
             if (model[number] != 0)
                 cr_assert(size == sizeof(value) && value[0] == model[number] && value[1] == number, "key %u", number);
+        } else if (i < deleting_until) {
+            result = quire_delete(tree, key, numbered(number, key), 0, NULL, NULL);
+            cr_assert(result == 0 || result == QUIRE_ERR_NO_MEMORY, "delete: %d", result);
+            deletes_refused += result != 0;
+            if (result == 0)
+                model[number] = 0;
+        } else {
+            result = quire_put(tree, key, numbered(number, key), value, sizeof(value), 0, NULL);
+            cr_assert(result == 0 || result == QUIRE_ERR_NO_MEMORY, "put: %d", result);
+            if (result == 0) {
+                model[number] = i;
+                continue;
+            }
+            refused++;
+            deleting_until = i + STEPS_OF_DELETING;
+            uint64_t bytes = stats_of(db).memory_bytes;
+            cr_assert_leq(bytes, LIMIT);
+            most = bytes > most ? bytes : most;
         }
     }
-    cr_assert_leq(stats_of(db).memory_bytes, 10000000);
+    cr_assert_geq(refused, 3, "the limit was met %u times", refused);
+    cr_assert_gt(most, LIMIT / 10 * 8, "puts were refused at %" PRIu64 " bytes", most);
+    /* That they are not refused at all is for api_errors to show; here they must make room. */
+    cr_assert_lt(deletes_refused, STEPS_OF_DELETING / 10, "%u deletes were refused", deletes_refused);
+    cr_assert_leq(stats_of(db).memory_bytes, LIMIT);
     uint64_t grown = resident_bytes() - before;
     cr_assert(INSTRUMENTED || grown < 14000000, "%" PRIu64 " bytes more are resident", grown);
     OK(quire_close(db));
@@ -114,7 +144,8 @@ Test(limits, a_model_runs_within_ten_megabytes)
 /* L14: a thousand times open, work, close leave neither memory nor files behind */
 Test(limits, a_thousand_lives_leave_nothing_behind)
 {
-    uint64_t resident_at_100 = 0;
+    uint64_t resident_at_100 = 0, mapped_at_100 = 0;
+    int64_t blocks = 0;
     unsigned files = 0;
     for (unsigned i = 0; i < 1000; i++) {
         struct quire *db = NULL;
@@ -127,12 +158,18 @@ Test(limits, a_thousand_lives_leave_nothing_behind)
         cr_assert_eq(count_all(tree, snapshot), 200);
         OK(quire_snapshot_release(snapshot));
         OK(quire_close(db));
+        if (i == 0)
+            blocks = qr_alloc_live_count(); /* what the thread keeps for its next database */
+        cr_assert_eq(qr_alloc_live_count(), blocks, "%" PRId64 " blocks more than after the first life", qr_alloc_live_count() - blocks);
         if (i == 100) {
             resident_at_100 = resident_bytes();
+            mapped_at_100 = mapped_bytes();
             files = open_files();
         }
     }
     cr_assert_eq(open_files(), files);
+    cr_assert(INSTRUMENTED || mapped_bytes() <= mapped_at_100 + (4u << 20), "%" PRIu64 " bytes are mapped more",
+              mapped_bytes() - mapped_at_100);
     uint64_t resident = resident_bytes();
     cr_assert(INSTRUMENTED || resident < resident_at_100 + (4u << 20), "%" PRIu64 " bytes after 100 lives, %" PRIu64
               " after 1000", resident_at_100, resident);

@@ -127,6 +127,56 @@ Test(pages, end_again_and_again)
     OK(quire_pages_close(pages));
 }
 
+/* C05, K02: a step that cannot read a page says so, and goes on from the same place when it is tried again */
+Test(pages, a_step_that_cannot_read_is_tried_again_without_gap_or_repetition)
+{
+    fill(tree, 0, 1000);
+    OK(qr_testing_attach_store(db));
+    for (uint32_t reverse = 0; reverse < 2; reverse++) {
+        struct quire_pages_options options = range(NULL, NULL, reverse);
+        struct quire_pages *pages;
+        struct quire_page page;
+        uint64_t seen = 0, failures = 0;
+        int result = 0;
+        OK(quire_pages_open(tree, &options, &pages));
+        for (uint64_t n = 0; result == 0; n++) {
+            qr_testing_drop_pages(db, n, 100);
+            qr_testing_fail_read(db, 1 + n % 3); /* the root's child, or what is below */
+            memset(&page, 0xaa, sizeof(page));
+            result = quire_pages_next(pages, &page);
+            qr_testing_fail_read(db, 0);
+            if (result < 0) {
+                cr_assert_eq(result, QUIRE_ERR_CORRUPT, "%d", result);
+                expect_detail(QUIRE_ERR_CORRUPT, "verification");
+                cr_assert_eq(page.reverse, 0xaaaaaaaa, "the output was touched");
+                failures++;
+                result = quire_pages_next(pages, &page);
+            }
+            for (size_t i = 0; result == 0 && i < page.count; i++, seen++)
+                cr_assert_eq(number_of(&page.entries[i]), reverse ? 999 - seen : seen, "after %" PRIu64 " failures",
+                             failures);
+        }
+        cr_assert_eq(result, QUIRE_END, "%d", result);
+        cr_assert_eq(seen, 1000);
+        cr_assert_gt(failures, 20, "%" PRIu64 " reads failed", failures);
+        OK(quire_pages_close(pages));
+    }
+}
+
+/* C05, K02: the same of a get; what cannot be read is neither absent nor damaged for ever */
+Test(pages, a_get_that_cannot_read_fails_and_is_tried_again)
+{
+    uint64_t value = 0;
+    size_t size = 0;
+    fill(tree, 0, 100);
+    OK(qr_testing_attach_store(db));
+    cr_assert_gt(qr_testing_drop_pages(db, 1, 100), 0);
+    qr_testing_fail_read(db, 1);
+    EXPECT(quire_get(tree, NULL, TEXT("key-000042"), &value, sizeof(value), &size), QUIRE_ERR_CORRUPT);
+    OK(quire_get(tree, NULL, TEXT("key-000042"), &value, sizeof(value), &size));
+    cr_assert_eq(value, 42);
+}
+
 /* C30 */
 Test(pages, carry_raw_keys_values_and_lsns)
 {

@@ -53,6 +53,23 @@ Test(alloc, realloc_keeps_the_bytes_and_starts_from_null)
     qr_free(block);
 }
 
+Test(alloc, blocks_that_are_not_freed_are_counted)
+{
+    int64_t before = qr_alloc_live_count();
+    void *blocks[4] = {qr_malloc(1), qr_calloc(1, 0), qr_realloc(NULL, 1), qr_malloc_aligned(64, 1)};
+    cr_assert_eq(qr_alloc_live_count(), before + 4);
+    blocks[2] = qr_realloc(blocks[2], 100);
+    qr_alloc_fail_after(1);
+    cr_assert_null(qr_malloc(1));
+    qr_free(NULL);
+    qr_free_aligned(NULL);
+    cr_assert_eq(qr_alloc_live_count(), before + 4);
+    for (unsigned i = 0; i < 3; i++)
+        qr_free(blocks[i]);
+    qr_free_aligned(blocks[3]);
+    cr_assert_eq(qr_alloc_live_count(), before);
+}
+
 Test(alloc, aligned_blocks_are_aligned)
 {
     for (size_t alignment = 1; alignment <= 4096; alignment *= 2) {
