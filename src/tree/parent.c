@@ -18,7 +18,7 @@ int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_
 {
     size_t block_size;
     size_t size = qr_inner_size(entries, count, identity);
-    void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, true, &block_size);
+    void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, op->use_reserve, &block_size);
     if (block == NULL) return QUIRE_ERR_NO_MEMORY;
     qr_inner_build(block, block_size, entries, count, identity);
     *ret_page = block;
