@@ -499,7 +499,8 @@ struct quire_stats {
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */
 QUIRE_API int quire_stats(struct quire *db, struct quire_stats *ret_stats);
-/* counters: later - earlier; gauges and latencies: later's. Fields that a struct lacks count as 0. */
+/* counters: later - earlier; gauges and latencies: later's. Fields that a struct lacks count as 0. ret_diff->struct_size must
+ * be set, as in quire_stats (INVALID). */
 QUIRE_API int quire_stats_diff(const struct quire_stats *later, const struct quire_stats *earlier,
                                struct quire_stats *ret_diff);
 /* Counters start at 0 again for this database. */
