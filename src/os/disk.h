@@ -155,6 +155,13 @@ int qr_disk_posix(struct qr_disk **ret_disk);
  * -ENOMEM, locked memory); disk->name tells. want_ring false: does not try. */
 int qr_disk_open(bool want_ring, struct qr_disk **ret_disk);
 
+/* What went through rings; zero for a disk without. */
+struct qr_disk_counts {
+    uint64_t ring_operations; /* that were handed to a ring */
+    uint32_t ring_depth_max;  /* that a ring had in hand at once */
+};
+void qr_disk_counts(const struct qr_disk *disk, struct qr_disk_counts *ret_counts);
+
 /* ---- What the engine calls --------------------------------------------------------------------------------------- */
 
 /* Reads up to `size` bytes; fewer only at the end of the file. Bytes read, or a negated errno. */
