@@ -59,6 +59,7 @@ struct qr_log_header {
     uint32_t reserved;
     uint32_t crc;
     uint32_t poisoned; /* not under the checksum: a sync of this log has failed */
+    uint32_t unused;
 };
 #define QR_LOG_FORMAT 1u
 

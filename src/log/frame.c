@@ -137,7 +137,8 @@ enum qr_frame_verdict qr_frame_look(const uint8_t *at, uint64_t room, uint64_t l
     enum qr_frame_kind kind = qr_frame_kind_at(at);
     enum qr_frame_state state = qr_frame_state_at(at);
     bool sane = size >= QR_FRAME_HEADER && size <= QR_FRAME_MOST_BYTES && size <= room && kind >= QR_FRAME_FILLER &&
-                kind <= QR_FRAME_PART && state >= QR_FRAME_TENTATIVE && state <= QR_FRAME_VOID;
+                kind <= QR_FRAME_PART &&
+                (state == QR_FRAME_TENTATIVE || state == QR_FRAME_DONE || state == QR_FRAME_VOID);
     if (!sane) return QR_FRAME_DAMAGE;
     uint32_t covered = kind == QR_FRAME_FILLER ? QR_FRAME_HEADER : size; /* a filler's rest is anything */
     uint32_t crc = checksum(at, size, covered, kind, lsn, salt);

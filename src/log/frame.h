@@ -51,11 +51,12 @@ enum qr_frame_kind {
     QR_FRAME_PART = 3,
 };
 
+/* Any two differ in four bits: no flip of three makes one of another. */
 enum qr_frame_state {
-    QR_FRAME_RESERVED = 1, /* being written */
-    QR_FRAME_TENTATIVE = 2,
-    QR_FRAME_DONE = 3,
-    QR_FRAME_VOID = 4,
+    QR_FRAME_RESERVED = 0x11, /* being written */
+    QR_FRAME_TENTATIVE = 0x2d,
+    QR_FRAME_DONE = 0x4b,
+    QR_FRAME_VOID = 0x87,
 };
 
 /* What a RECORD frame says of a write. */

@@ -14,7 +14,7 @@
 #include "base/status.h"
 #include "log/files.h"
 
-QR_STATIC_ASSERT(sizeof(struct qr_log_header) == 120, "the layout is that of the file");
+QR_STATIC_ASSERT(sizeof(struct qr_log_header) == 112, "the layout is that of the file");
 
 void qr_log_file_name(uint32_t number, char *ret_name)
 {
