@@ -86,13 +86,7 @@ enum quire_result {
     QUIRE_ERR_WRONG_TYPE = -10,      /* quire_add: the present value is not 8 bytes */
     QUIRE_ERR_UNSUPPORTED = -11,     /* not for this kind of tree, or not in this version */
     QUIRE_ERR_WRONG_THREAD = -12,    /* a guard was used by a thread that did not pin it */
-    QUIRE_ERR_CORRUPT = -13,         /* stored bytes failed verification */
-    QUIRE_ERR_IO = -14,              /* a system call on a file failed; the detail has its errno */
-    QUIRE_ERR_NO_SPACE = -15,        /* the disk, a quota or the limit on file sizes leaves no room */
-    QUIRE_ERR_UNKNOWN = -16,         /* a sync failed: the write is done, but it is unknown whether it survives power loss */
-    QUIRE_ERR_FOREIGN = -17,         /* the path holds something that is no Quire store; it was not touched */
-    QUIRE_ERR_NEWER_FORMAT = -18,    /* the store was written by a newer version of Quire; it was not touched */
-    QUIRE_ERR_READ_ONLY = -19        /* a write to a database that was opened read-only */
+    QUIRE_ERR_CORRUPT = -13          /* stored bytes failed verification */
 };
 
 /* A short English text for a result code; never NULL, also for unknown codes. Static memory. Any thread. */

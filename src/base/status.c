@@ -81,18 +81,6 @@ const char *quire_strerror(int result)
         return "the guard belongs to another thread";
     case QUIRE_ERR_CORRUPT:
         return "stored bytes failed verification";
-    case QUIRE_ERR_IO:
-        return "a file could not be read or written";
-    case QUIRE_ERR_NO_SPACE:
-        return "no space on the disk";
-    case QUIRE_ERR_UNKNOWN:
-        return "a sync failed: unknown whether the write survives power loss";
-    case QUIRE_ERR_FOREIGN:
-        return "not a Quire store";
-    case QUIRE_ERR_NEWER_FORMAT:
-        return "written by a newer version of Quire";
-    case QUIRE_ERR_READ_ONLY:
-        return "the database was opened read-only";
     }
     return "unknown result";
 }
