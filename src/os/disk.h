@@ -14,7 +14,12 @@
  * DISK-4  A write that would make a file larger than the process may write (RLIMIT_FSIZE) answers -EFBIG, and no signal is
  *         raised.
  *
- * Threads: all functions of a directory or file may be called by any thread at once; close only when nobody uses it.
+ * DISK-5  A name is one component: -EINVAL if it is empty, ".", ".." or has a slash. Files are plain files: a link answers
+ *         -ELOOP, a directory -EISDIR, anything else -EINVAL, whether it is opened or its name is in the way. Through a
+ *         directory that was opened READ_ONLY nothing can be changed: -EROFS.
+ *
+ * Threads: all functions of a directory or file may be called by any thread at once; close only when nobody uses it. Not in
+ * a child of fork: it shares the lock and the rings of its parent. The layers above refuse it.
  */
 #ifndef QR_OS_DISK_H
 #define QR_OS_DISK_H
@@ -45,7 +50,8 @@ enum qr_file_flags {
 struct qr_dir_facts {
     uint8_t boot_id[16]; /* of the running kernel; zero if not known */
     uint64_t device;     /* number of the file system's device */
-    uint64_t mount_id;   /* unique for as long as the machine runs; 0 if not known: then mounts cannot be told apart */
+    uint64_t mount_id;   /* unique for as long as the machine runs, before Linux 6.8 among the mounts that there are; 0 if
+                            not known: then mounts cannot be told apart */
     uint64_t inode;      /* of the directory */
     bool can_map;        /* stores into shared mappings behave: ext4, xfs, btrfs, f2fs, tmpfs and the like; no size limit on
                             files of this process */
@@ -56,7 +62,8 @@ struct qr_dir_facts {
 struct qr_file_facts {
     uint64_t size_bytes, allocated_bytes;
     uint64_t inode;
-    uint32_t direct_align_bytes; /* of offsets, lengths and memory with QR_FILE_DIRECT; 0: not possible */
+    uint32_t direct_align_bytes; /* of offsets, lengths and memory with QR_FILE_DIRECT; 0: not possible, or (before Linux
+                                    6.1, if it was opened without) not known */
     bool regular;                /* a plain file: not a directory, device, pipe; links are never followed */
 };
 
@@ -94,8 +101,8 @@ struct qr_disk_ops {
     /*
      * Locks the directory against other openers, in this process or another, until the directory is closed or the process
      * ends: by the file `name`, made if need be, with the process id as text in it. shared: with other shared ones; writes
-     * nothing and answers 0 where there is no such file and none can be made. -EWOULDBLOCK: somebody else has it, *ret_pid is
-     * what the file says (0: nothing).
+     * nothing, and answers 0 where there is no such file. -EWOULDBLOCK: somebody else has it, *ret_pid is what the file says
+     * (0: nothing). At most once for each open directory.
      */
     int (*dir_lock)(struct qr_dir *dir, const char *name, bool shared, int64_t *ret_pid);
 
@@ -115,7 +122,7 @@ struct qr_disk_ops {
     /*
      * Maps the whole pages of [offset, offset + size) of a file that is that large, shared, for reading and writing, for
      * access at random. populate: makes part of a mapping ready to be stored into: -ENOSPC, -EIO ... instead of a signal
-     * at the store.
+     * at the store. Memory that was mapped is unmapped whole.
      */
     int (*file_map)(struct qr_file *file, uint64_t offset, uint64_t size_bytes, void **ret_memory);
     void (*file_unmap)(struct qr_file *file, void *memory, uint64_t size_bytes);
@@ -147,6 +154,13 @@ int qr_disk_posix(struct qr_disk **ret_disk);
 /* The same with a ring for transfer. Falls back to qr_disk_posix without a word if rings are not to be had (-ENOSYS, -EPERM,
  * -ENOMEM, locked memory); disk->name tells. want_ring false: does not try. */
 int qr_disk_open(bool want_ring, struct qr_disk **ret_disk);
+
+/* What went through rings; zero for a disk without. */
+struct qr_disk_counts {
+    uint64_t ring_operations; /* that were handed to a ring */
+    uint32_t ring_depth_max;  /* that a ring had in hand at once */
+};
+void qr_disk_counts(const struct qr_disk *disk, struct qr_disk_counts *ret_counts);
 
 /* ---- What the engine calls --------------------------------------------------------------------------------------- */
 
