@@ -86,7 +86,12 @@ enum quire_result {
     QUIRE_ERR_WRONG_TYPE = -10,      /* quire_add: the present value is not 8 bytes */
     QUIRE_ERR_UNSUPPORTED = -11,     /* not for this kind of tree, or not in this version */
     QUIRE_ERR_WRONG_THREAD = -12,    /* a guard was used by a thread that did not pin it */
-    QUIRE_ERR_CORRUPT = -13          /* stored bytes failed verification */
+    QUIRE_ERR_CORRUPT = -13,         /* stored bytes failed verification */
+    QUIRE_ERR_IO = -14,              /* the file system failed; the detail has the errno */
+    QUIRE_ERR_NO_SPACE = -15,        /* the file system is full, or a quota is used up */
+    QUIRE_ERR_FOREIGN = -16,         /* files that are not Quire's; none was touched */
+    QUIRE_ERR_NEWER = -17            /* files of a newer version of Quire, which this one cannot read (or not write);
+                                        none was touched */
 };
 
 /* A short English text for a result code; never NULL, also for unknown codes. Static memory. Any thread. */
