@@ -44,6 +44,7 @@ static int result_of_errno(int os_errno)
         return QUIRE_ERR_NO_MEMORY;
     case ENOSPC:
     case EDQUOT:
+    case EFBIG:
         return QUIRE_ERR_NO_SPACE;
     default:
         return QUIRE_ERR_IO;
@@ -120,6 +121,10 @@ const char *quire_strerror(int result)
         return "not files of Quire";
     case QUIRE_ERR_NEWER:
         return "files of a newer version of Quire";
+    case QUIRE_ERR_UNKNOWN:
+        return "a sync failed: unknown whether the write survives power loss";
+    case QUIRE_ERR_READ_ONLY:
+        return "the database was opened read-only";
     }
     return "unknown result";
 }

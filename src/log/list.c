@@ -75,7 +75,7 @@ static int look(struct search *search, const char *name, uint32_t number)
     if (error != 0) return qr_log_disk_failure(error, "reading the header", number);
     const struct qr_log_header *h = &found.header;
     if (size != (int64_t)sizeof(*h) || !header_is_ours(h, search->store_id)) return 0;
-    if (h->format > QR_LOG_FORMAT) return qr_fail(QUIRE_ERR_NEWER_FORMAT, 0, "%s has format %u", name, h->format);
+    if (h->format > QR_LOG_FORMAT) return qr_fail(QUIRE_ERR_NEWER, 0, "%s has format %u", name, h->format);
     if (h->end < h->start || h->end - h->start < QR_LOG_HEADER_BYTES || h->end - h->start > facts.size_bytes ||
         h->start % QR_FRAME_UNIT != 0 || h->end % QR_FRAME_UNIT != 0)
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "%s: its size is not that of its header", name);

@@ -44,7 +44,7 @@ struct qr_log_list {
 };
 
 /* Finds the segments of a store. Files without a valid header of this store are passed over: no reservation has entered them
- * (FILES-1), or a frame is missing, which replay notices. 0, IO, NO_MEMORY, NEWER_FORMAT. */
+ * (FILES-1), or a frame is missing, which replay notices. 0, IO, NO_MEMORY, NEWER. */
 int qr_log_list_make(struct qr_dir *dir, const uint8_t store_id[16], struct qr_log_list *ret_list);
 void qr_log_list_done(struct qr_log_list *list);
 

@@ -23,10 +23,7 @@ void qr_log_file_name(uint32_t number, char *ret_name)
 
 int qr_log_disk_failure(int error, const char *what, uint32_t number)
 {
-    int result = error == -ENOSPC || error == -EDQUOT || error == -EFBIG ? QUIRE_ERR_NO_SPACE
-                 : error == -ENOMEM                                      ? QUIRE_ERR_NO_MEMORY
-                                                                         : QUIRE_ERR_IO;
-    return qr_fail(result, -error, "log-%08x: %s", number, what);
+    return qr_fail_io(-error, "log-%08x: %s", number, what);
 }
 
 void qr_log_segment_free(struct qr_log_segment *segment)
