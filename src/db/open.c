@@ -223,16 +223,6 @@ uint32_t qr_db_open_count(const _Atomic uint32_t *count)
 
 /* ---- Shared by the operations ----------------------------------------------------------------------------------- */
 
-int qr_db_check_snapshot(struct qr_thread *thread, const struct quire_tree *tree,
-                         const struct quire_snapshot *snapshot)
-{
-    if (snapshot == NULL) return 0;
-    if (snapshot->db != tree->db) return qr_db_fail(thread, QUIRE_ERR_INVALID, "snapshot of another database");
-    if (tree->tree.settings.caller_versions)
-        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "snapshots do not apply to trees with caller versions");
-    return 0;
-}
-
 int qr_db_fetch(struct quire *db, struct qr_op *op)
 {
     struct qr_page *page = NULL;
