@@ -38,17 +38,44 @@ static struct quire_slice single_key(const struct qr_plan *plan, const struct qr
     return (struct quire_slice){qr_record_key(piece->record, plan->caller), qr_record_key_size(piece->record)};
 }
 
+/* A record of a plan, in the piece that has it. No piece is empty. */
+struct place {
+    const struct qr_piece *piece;
+    uint32_t index; /* in the piece */
+};
+
+static struct place place_of(const struct qr_plan *plan, uint32_t i)
+{
+    QR_ASSERT(i < plan->count);
+    struct place place = {plan->pieces, i};
+    while (place.index >= piece_records(place.piece)) {
+        place.index -= piece_records(place.piece);
+        place.piece++;
+    }
+    return place;
+}
+
+static struct place place_before(struct place place)
+{
+    if (place.index != 0) return (struct place){place.piece, place.index - 1};
+    return (struct place){place.piece - 1, piece_records(place.piece - 1) - 1};
+}
+
+static struct place place_after(struct place place)
+{
+    if (place.index + 1 != piece_records(place.piece)) return (struct place){place.piece, place.index + 1};
+    return (struct place){place.piece + 1, 0};
+}
+
+static struct quire_slice key_at(const struct qr_plan *plan, struct place place)
+{
+    const struct qr_piece *piece = place.piece;
+    return piece->page != NULL ? qr_leaf_key(piece->page, piece->from + place.index) : single_key(plan, piece);
+}
+
 struct quire_slice qr_plan_key(const struct qr_plan *plan, uint32_t i)
 {
-    uint32_t at = 0;
-    for (uint32_t p = 0; p < plan->piece_count; p++) {
-        const struct qr_piece *piece = &plan->pieces[p];
-        uint32_t records = piece_records(piece);
-        if (i < at + records)
-            return piece->page != NULL ? qr_leaf_key(piece->page, piece->from + (i - at)) : single_key(plan, piece);
-        at += records;
-    }
-    QR_UNREACHABLE();
+    return key_at(plan, place_of(plan, i));
 }
 
 /* ---- Measuring -------------------------------------------------------------------------------------------------- */
@@ -225,20 +252,30 @@ uint8_t *qr_plan_write(const struct qr_plan *plan, const struct qr_leaf_measure 
 
 /* ---- Where to split --------------------------------------------------------------------------------------------- */
 
-/* The boundary between keys nearest to plan index i, searched to both sides; 0 if there is none. */
+static bool has_key(const struct qr_plan *plan, struct place place, struct quire_slice key)
+{
+    struct quire_slice is = key_at(plan, place);
+    return qr_equal(is.data, is.size, key.data, key.size);
+}
+
+/* The boundary between keys nearest to plan index i, the left one of two: an end of the records with that index's key. 0 if
+ * all records have it. */
 static uint32_t nearest_boundary(const struct qr_plan *plan, uint32_t i)
 {
-    for (uint32_t step = 0; step < plan->count; step++) {
-        for (int side = 0; side < 2; side++) {
-            if (side == 0 ? i < step : i + step >= plan->count) continue;
-            uint32_t at = side == 0 ? i - step : i + step;
-            if (at == 0) continue;
-            struct quire_slice left = qr_plan_key(plan, at - 1);
-            struct quire_slice right = qr_plan_key(plan, at);
-            if (!qr_equal(left.data, left.size, right.data, right.size)) return at;
-        }
+    const struct place place = place_of(plan, i);
+    const struct quire_slice key = key_at(plan, place);
+    uint32_t from = i;
+    uint32_t to = i + 1;
+    for (struct place p = place; from > 0; from--) {
+        p = place_before(p);
+        if (!has_key(plan, p, key)) break;
     }
-    return 0;
+    for (struct place p = place; to < plan->count; to++) {
+        p = place_after(p);
+        if (!has_key(plan, p, key)) break;
+    }
+    if (from != 0 && (to == plan->count || i - from <= to - i)) return from;
+    return to == plan->count ? 0 : to;
 }
 
 /* Index of the record in which the byte `target` lies. */
