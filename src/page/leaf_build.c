@@ -191,8 +191,7 @@ static void write_header(struct qr_page *page, const struct qr_plan *plan, const
     page->block_size = (uint32_t)block_size;
     page->kind = QR_PAGE_LEAF;
     page->flags = (uint8_t)(properties->flags | (plan->caller ? QR_PAGE_CALLER : 0) |
-                            (plan->multi ? QR_PAGE_MULTI : 0) | (plan->collected ? QR_PAGE_COLLECTED : 0) |
-                            (identity->high_infinite ? QR_PAGE_HIGH_INFINITE : 0));
+                            (plan->multi ? QR_PAGE_MULTI : 0) | (plan->collected ? QR_PAGE_COLLECTED : 0));
     page->align_log2 = plan->align_log2;
     page->count = count;
     page->record_stride = measure->stride;
@@ -200,21 +199,12 @@ static void write_header(struct qr_page *page, const struct qr_plan *plan, const
     page->slots_offset = (uint32_t)at.slots;
     page->heads_offset = (uint32_t)at.heads;
     page->area_offset = block_size > QR_AREA_END_MAX || area > block_size ? (uint32_t)block_size : (uint32_t)area;
-    page->max_lsn = identity->max_lsn;
-    page->tree_id = identity->tree_id;
-    page->pid = identity->pid;
-    page->right_pid = identity->right_pid;
+    qr_page_set_identity(page, identity, (uint32_t)at.fences);
     page->max_version = plan->max_version;
     page->safe_version = properties->safe_version;
     page->image_address = properties->image_address;
     page->first_lsn = properties->first_lsn;
     page->content_bytes = (uint32_t)at.end;
-    page->low_offset = (uint32_t)at.fences;
-    page->low_size = (uint32_t)identity->low.size;
-    page->high_offset = page->low_offset + page->low_size;
-    page->high_size = identity->high_infinite ? 0 : (uint32_t)identity->high.size;
-    qr_copy((uint8_t *)page + page->low_offset, identity->low.data, page->low_size);
-    qr_copy((uint8_t *)page + page->high_offset, identity->high.data, page->high_size);
     if (count != 0)
         qr_page_set_bounds(page, true, qr_plan_key(plan, measure->from), qr_plan_key(plan, measure->to - 1));
     else
