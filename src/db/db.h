@@ -176,6 +176,15 @@ static inline void qr_db_hand_out(void *to, size_t to_size, const void *from, si
     if (to_size > from_size) memset((char *)to + from_size, 0, to_size - from_size);
 }
 
+/*
+ * Takes a caller's options over the defaults in `to`. Every struct of options begins with its struct_size; one from another
+ * header may be smaller, or larger if what `to` lacks is zero. from: NULL means the defaults. name: what failures call it.
+ */
+int qr_db_take_options(struct qr_thread *thread, const char *name, const void *from, void *to, size_t to_size);
+
+/* Fills a caller's struct of options, whose struct_size must be set. */
+int qr_db_hand_out_options(struct qr_thread *thread, const void *options, size_t size, void *ret_options);
+
 /* Statistics. */
 static inline void qr_db_count(struct quire *db, struct qr_thread *thread, enum qr_counter counter, uint64_t amount)
 {
