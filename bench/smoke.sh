@@ -4,23 +4,13 @@
 #         zipf, in all key formats, and counts the lines of JSON that come out with operations in them; a few
 #         workloads are warmed up and repeated.
 set -u
+. "$(dirname "$0")/../test/lib/results.sh"
 
 bench=$1
 num=${2:-20000}
-passed=0
-failed=0
 workloads=fillseq,readrandom,fillrandom,readrandom,readmissing,readmany,scan,scan100,consolidate,scan,overwrite,mixed
 workloads=$workloads,readrandom,scan,mixed8020,updaterandom,readwhilewriting,delete,readmissing,consolidate,scan
 expected=21
-
-result() { # result 0|1 text
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $2"
-    fi
-}
 
 run() { # run text arguments: all workloads, each one line with its name
     text=$1
@@ -88,5 +78,4 @@ refuse 2 --key-size 1 --num 1000
 refuse 2 --dist normal
 refuse 2 stray
 refuse 0 --help
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

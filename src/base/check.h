@@ -22,13 +22,6 @@
 #define QR_LIKELY(condition) __builtin_expect(!!(condition), 1)
 #define QR_UNLIKELY(condition) __builtin_expect(!!(condition), 0)
 
-/* A place that cannot be reached: an assertion in debug builds, a promise to the optimizer in others. */
-#ifdef NDEBUG
-#define QR_UNREACHABLE() __builtin_unreachable()
-#else
-#define QR_UNREACHABLE() (assert(!"unreachable"), __builtin_unreachable())
-#endif
-
 #define QR_ALWAYS_INLINE inline __attribute__((always_inline))
 #define QR_NOINLINE __attribute__((noinline))
 #define QR_COLD __attribute__((cold, noinline))

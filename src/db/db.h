@@ -94,7 +94,7 @@ struct quire_snapshot {
 /* ---- In and out of a call --------------------------------------------------------------------------------------- */
 
 /* Records the failure in the detail and the statistics. thread may be NULL. */
-int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...) QR_PRINTF(3, 4);
+QR_COLD QR_PRINTF(3, 4) int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...);
 
 /* The first half of DB-1, all of it for calls that only give something back: those need no memory. */
 static inline int qr_db_refuse_child(struct quire *db)
@@ -134,8 +134,17 @@ static inline int qr_db_check_key(struct qr_thread *thread, const void *key, siz
 
 #define QR_DB_GUARD_ENDED "the guard has ended: it was unpinned through a copy, or its thread has ended"
 
-int qr_db_check_snapshot(struct qr_thread *thread, const struct quire_tree *tree,
-                         const struct quire_snapshot *snapshot);
+/* Checks the snapshot that a tree is to be read at; NULL: none. */
+static inline int qr_db_check_snapshot(struct qr_thread *thread, const struct quire_tree *tree,
+                                       const struct quire_snapshot *snapshot)
+{
+    if (snapshot == NULL) return 0;
+    if (QR_UNLIKELY(snapshot->db != tree->db))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "snapshot of another database");
+    if (QR_UNLIKELY(tree->tree.settings.caller_versions))
+        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "snapshots do not apply to trees with caller versions");
+    return 0;
+}
 
 /* Reads the page that the op asked for. Called inside a section, which it leaves and enters again. 0 or a failure. */
 int qr_db_fetch(struct quire *db, struct qr_op *op);
@@ -166,6 +175,15 @@ static inline void qr_db_hand_out(void *to, size_t to_size, const void *from, si
     memcpy(to, from, qr_min(to_size, from_size));
     if (to_size > from_size) memset((char *)to + from_size, 0, to_size - from_size);
 }
+
+/*
+ * Takes a caller's options over the defaults in `to`. Every struct of options begins with its struct_size; one from another
+ * header may be smaller, or larger if what `to` lacks is zero. from: NULL means the defaults. name: what failures call it.
+ */
+int qr_db_take_options(struct qr_thread *thread, const char *name, const void *from, void *to, size_t to_size);
+
+/* Fills a caller's struct of options, whose struct_size must be set. */
+int qr_db_hand_out_options(struct qr_thread *thread, const void *options, size_t size, void *ret_options);
 
 /* Statistics. */
 static inline void qr_db_count(struct quire *db, struct qr_thread *thread, enum qr_counter counter, uint64_t amount)

@@ -38,20 +38,32 @@ void quire_options_init(struct quire_options *ret_options)
     ret_options->struct_size = sizeof(*ret_options);
 }
 
-/* A struct of another header: what it lacks is zero, what it has more must be. */
-static int copy_options(struct quire_options *to, const struct quire_options *from)
+int qr_db_take_options(struct qr_thread *thread, const char *name, const void *from, void *to, size_t to_size)
 {
-    quire_options_init(to);
     if (from == NULL) return 0;
-    size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
+    const uint8_t *bytes = from;
+    const size_t given_size = *(const size_t *)from;
+    size_t size = given_size == 0 ? to_size : given_size;
     if (size < sizeof(size_t) || size > QR_MAX_OPTIONS_SIZE)
-        return qr_fail(QUIRE_ERR_INVALID, 0, "options.struct_size is %zu", from->struct_size);
-    const uint8_t *bytes = (const uint8_t *)from;
-    for (size_t i = sizeof(*to); i < size; i++)
-        if (bytes[i] != 0) return qr_fail(QUIRE_ERR_INVALID, 0, "options.struct_size is larger than this library knows, "
-                                                                "and byte %zu is set", i);
-    memcpy(to, from, size < sizeof(*to) ? size : sizeof(*to));
-    to->struct_size = sizeof(*to);
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "%s.struct_size is %zu", name, given_size);
+    for (size_t i = to_size; i < size; i++)
+        if (bytes[i] != 0)
+            return qr_db_fail(thread, QUIRE_ERR_INVALID,
+                              "%s.struct_size is larger than this library knows, and byte %zu is set", name, i);
+    memcpy(to, from, qr_min(size, to_size));
+    *(size_t *)to = to_size;
+    return 0;
+}
+
+int qr_db_hand_out_options(struct qr_thread *thread, const void *options, size_t size, void *ret_options)
+{
+    if (ret_options == NULL || *(size_t *)ret_options < sizeof(size_t))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options is NULL or its struct_size is not set");
+    const size_t ret_size = *(size_t *)ret_options;
+    if (ret_size > QR_MAX_OPTIONS_SIZE)
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options.struct_size is %zu", ret_size);
+    qr_db_hand_out(ret_options, ret_size, options, size);
+    *(size_t *)ret_options = ret_size;
     return 0;
 }
 
@@ -75,14 +87,7 @@ int quire_options_get(struct quire *db, struct quire_options *ret_options)
     struct qr_thread *thread = NULL;
     int result = qr_db_begin(db, &thread);
     if (result != 0) return result;
-    if (ret_options == NULL || ret_options->struct_size < sizeof(size_t))
-        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options is NULL or its struct_size is not set");
-    if (ret_options->struct_size > QR_MAX_OPTIONS_SIZE)
-        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options.struct_size is %zu", ret_options->struct_size);
-    struct quire_options copy = db->options;
-    copy.struct_size = ret_options->struct_size;
-    qr_db_hand_out(ret_options, copy.struct_size, &copy, sizeof(copy));
-    return 0;
+    return qr_db_hand_out_options(thread, &db->options, sizeof(db->options), ret_options);
 }
 
 void quire_limits(struct quire_limits *ret_limits)
@@ -172,7 +177,8 @@ int quire_open(const char *path, const struct quire_options *options, struct qui
 {
     struct quire_options effective;
     if (ret_db == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "ret_db is NULL");
-    int result = copy_options(&effective, options);
+    quire_options_init(&effective);
+    int result = qr_db_take_options(NULL, "options", options, &effective, sizeof(effective));
     if (result == 0) result = fill_options(&effective);
     if (result != 0) return result;
     if (path != NULL)
@@ -222,16 +228,6 @@ uint32_t qr_db_open_count(const _Atomic uint32_t *count)
 }
 
 /* ---- Shared by the operations ----------------------------------------------------------------------------------- */
-
-int qr_db_check_snapshot(struct qr_thread *thread, const struct quire_tree *tree,
-                         const struct quire_snapshot *snapshot)
-{
-    if (snapshot == NULL) return 0;
-    if (snapshot->db != tree->db) return qr_db_fail(thread, QUIRE_ERR_INVALID, "snapshot of another database");
-    if (tree->tree.settings.caller_versions)
-        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "snapshots do not apply to trees with caller versions");
-    return 0;
-}
 
 int qr_db_fetch(struct quire *db, struct qr_op *op)
 {

@@ -66,23 +66,6 @@ static int check_options(struct quire_tree *tree, struct qr_thread *thread, cons
     return 0;
 }
 
-static int copy_options(struct qr_thread *thread, struct quire_pages_options *to,
-                        const struct quire_pages_options *from)
-{
-    quire_pages_options_init(to);
-    if (from == NULL) return 0;
-    size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
-    if (size < sizeof(size_t) || size > QR_MAX_OPTIONS_SIZE)
-        return qr_db_fail(thread, QUIRE_ERR_INVALID, "pages options.struct_size is %zu", from->struct_size);
-    const uint8_t *bytes = (const uint8_t *)from;
-    for (size_t i = sizeof(*to); i < size; i++)
-        if (bytes[i] != 0)
-            return qr_db_fail(thread, QUIRE_ERR_INVALID,
-                              "pages options.struct_size is larger than this library knows, and byte %zu is set", i);
-    memcpy(to, from, size < sizeof(*to) ? size : sizeof(*to));
-    return 0;
-}
-
 static bool copy_key(struct quire_slice from, uint8_t **key, uint32_t *size, uint32_t *capacity)
 {
     if (*key == NULL || from.size > *capacity) {
@@ -127,7 +110,8 @@ int quire_pages_open(struct quire_tree *tree, const struct quire_pages_options *
     int result = qr_db_begin_tree(tree, &thread);
     if (result != 0) return result;
     if (ret_pages == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_pages is NULL");
-    result = copy_options(thread, &o, options);
+    quire_pages_options_init(&o);
+    result = qr_db_take_options(thread, "pages options", options, &o, sizeof(o));
     if (result == 0) result = check_options(tree, thread, &o);
     if (result != 0) return result;
 

@@ -5,18 +5,16 @@
  */
 #include "db/db.h"
 
-/* What every read begins with. */
-static int begin(struct quire_tree *tree, const struct quire_snapshot *snapshot, const void *key, size_t key_size,
-                 bool caller, struct qr_thread **ret_thread)
+/* What every read begins with. Inlined, so that a guarded get passes its questions in few instructions. */
+static QR_ALWAYS_INLINE int begin(struct quire_tree *tree, const struct quire_snapshot *snapshot, const void *key,
+                                  size_t key_size, bool caller, struct qr_thread **ret_thread)
 {
     int result = qr_db_begin_tree(tree, ret_thread);
     if (QR_UNLIKELY(result != 0)) return result;
     result = qr_db_check_key(*ret_thread, key, key_size);
     if (QR_UNLIKELY(result != 0)) return result;
-    if (QR_UNLIKELY(snapshot != NULL)) {
-        result = qr_db_check_snapshot(*ret_thread, tree, snapshot);
-        if (result != 0) return result;
-    }
+    result = qr_db_check_snapshot(*ret_thread, tree, snapshot);
+    if (QR_UNLIKELY(result != 0)) return result;
     if (QR_UNLIKELY(tree->tree.settings.caller_versions != caller))
         return qr_db_fail(*ret_thread, QUIRE_ERR_UNSUPPORTED, caller ? "the tree has engine versions"
                                                                      : "the tree has caller versions");
@@ -162,11 +160,13 @@ int quire_exists(struct quire_tree *tree, struct quire_snapshot *snapshot, const
 /* ---- Under a guard ---------------------------------------------------------------------------------------------- */
 
 /* The guard must be pinned, by this thread, on the tree's database. */
-static int check_guard(const struct quire_guard *guard, const struct quire_tree *tree, struct qr_thread *thread)
+static QR_ALWAYS_INLINE int check_guard(const struct quire_guard *guard, const struct quire_tree *tree,
+                                        struct qr_thread *thread)
 {
-    if (QR_UNLIKELY(guard == NULL || guard->db == NULL))
-        return qr_db_fail(thread, QUIRE_ERR_INVALID, "guard is NULL or not pinned");
-    if (QR_UNLIKELY(guard->db != tree->db)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "guard of another database");
+    if (QR_UNLIKELY(guard == NULL || guard->db != tree->db))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID,
+                          guard == NULL || guard->db == NULL ? "guard is NULL or not pinned"
+                                                             : "guard of another database");
     if (QR_UNLIKELY(guard->thread != thread))
         return qr_db_fail(thread, QUIRE_ERR_WRONG_THREAD, "the guard was pinned by another thread");
     if (QR_UNLIKELY(!qr_epoch_pinned(thread, guard->state[0])))
@@ -174,40 +174,16 @@ static int check_guard(const struct quire_guard *guard, const struct quire_tree 
     return 0;
 }
 
-/* Names what is wrong with the arguments of quire_guard_get; 0 if nothing is. */
-static QR_COLD int guard_get_refused(struct quire_guard *guard, struct quire_tree *tree,
-                                     struct quire_snapshot *snapshot, const void *key, size_t key_size,
-                                     struct quire_value *ret_value)
-{
-    struct qr_thread *thread = NULL;
-    int result = begin(tree, snapshot, key, key_size, false, &thread);
-    if (result == 0) result = check_guard(guard, tree, thread);
-    if (result == 0 && ret_value == NULL) result = qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value is NULL");
-    return result;
-}
-
-/* Whether quire_guard_get can go on: what guard_get_refused asks, in few instructions. */
-static QR_ALWAYS_INLINE bool guard_get_accepted(const struct quire_guard *guard, const struct quire_tree *tree,
-                                                const struct quire_snapshot *snapshot, const void *key,
-                                                size_t key_size, const struct quire_value *ret_value)
-{
-    if (tree == NULL || guard == NULL || ret_value == NULL || guard->db != tree->db) return false;
-    if (qr_epoch_forked(tree->db->epoch) || guard->thread != qr_thread_self(tree->db->epoch)) return false;
-    if (!qr_epoch_pinned(guard->thread, guard->state[0])) return false;
-    if (key_size > QR_MAX_KEY_SIZE || (key == NULL && key_size != 0)) return false;
-    return !tree->tree.settings.caller_versions && (snapshot == NULL || snapshot->db == tree->db);
-}
-
 int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
                     const void *key, size_t key_size, struct quire_value *ret_value)
 {
-    if (QR_UNLIKELY(!guard_get_accepted(guard, tree, snapshot, key, key_size, ret_value))) {
-        int refused = guard_get_refused(guard, tree, snapshot, key, key_size, ret_value);
-        if (refused != 0) return refused;
-    }
-    struct qr_thread *thread = guard->thread;
+    struct qr_thread *thread = NULL;
+    int result = begin(tree, snapshot, key, key_size, false, &thread);
+    if (QR_LIKELY(result == 0)) result = check_guard(guard, tree, thread);
+    if (QR_UNLIKELY(result != 0)) return result;
+    if (QR_UNLIKELY(ret_value == NULL)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_value is NULL");
     uint64_t start_ns = qr_db_sample_start(tree->db, thread, QR_COUNTER_GETS);
-    int result = qr_tree_find_plain(&tree->tree, key, key_size, qr_db_version_of(snapshot), ret_value);
+    result = qr_tree_find_plain(&tree->tree, key, key_size, qr_db_version_of(snapshot), ret_value);
     if (QR_UNLIKELY(result == QR_RETRY)) {
         struct qr_key wanted = qr_key_make(key, key_size);
         qr_epoch_enter(thread); /* a section of its own: a fetch leaves it for a while, the guard's stays open */

@@ -30,23 +30,6 @@ void quire_tree_options_init(struct quire_tree_options *ret_options)
     ret_options->struct_size = sizeof(*ret_options);
 }
 
-static int copy_options(struct qr_thread *thread, struct quire_tree_options *to, const struct quire_tree_options *from)
-{
-    quire_tree_options_init(to);
-    if (from == NULL) return 0;
-    size_t size = from->struct_size == 0 ? sizeof(*to) : from->struct_size;
-    if (size < sizeof(size_t) || size > QR_MAX_OPTIONS_SIZE)
-        return qr_db_fail(thread, QUIRE_ERR_INVALID, "tree options.struct_size is %zu", from->struct_size);
-    const uint8_t *bytes = (const uint8_t *)from;
-    for (size_t i = sizeof(*to); i < size; i++)
-        if (bytes[i] != 0)
-            return qr_db_fail(thread, QUIRE_ERR_INVALID,
-                              "tree options.struct_size is larger than this library knows, and byte %zu is set", i);
-    memcpy(to, from, size < sizeof(*to) ? size : sizeof(*to));
-    to->struct_size = sizeof(*to);
-    return 0;
-}
-
 static bool page_size_fits(uint32_t size)
 {
     return size == 0 || (size >= 512 && size <= 65536);
@@ -94,14 +77,8 @@ int quire_tree_options_get(struct quire_tree *tree, struct quire_tree_options *r
     struct quire_tree_options options;
     int result = qr_db_begin_tree(tree, &thread);
     if (result != 0) return result;
-    if (ret_options == NULL || ret_options->struct_size < sizeof(size_t))
-        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options is NULL or its struct_size is not set");
-    if (ret_options->struct_size > QR_MAX_OPTIONS_SIZE)
-        return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options.struct_size is %zu", ret_options->struct_size);
     options_of(&tree->tree.settings, &options);
-    options.struct_size = ret_options->struct_size;
-    qr_db_hand_out(ret_options, options.struct_size, &options, sizeof(options));
-    return 0;
+    return qr_db_hand_out_options(thread, &options, sizeof(options), ret_options);
 }
 
 /* An option that is given must be that of the tree. */
@@ -262,7 +239,8 @@ int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_
     if (name == NULL) name = "";
     if (strlen(name) > QR_MAX_TREE_NAME_SIZE)
         return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "tree name is longer than %u bytes", QR_MAX_TREE_NAME_SIZE);
-    result = copy_options(thread, &given, options);
+    quire_tree_options_init(&given);
+    result = qr_db_take_options(thread, "tree options", options, &given, sizeof(given));
     if (result == 0) result = check_options(thread, &given);
     if (result != 0) return result;
 

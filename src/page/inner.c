@@ -76,24 +76,13 @@ void qr_inner_build(void *block, size_t block_size, const struct qr_inner_entry 
     memset(page, 0, sizeof(*page));
     page->block_size = (uint32_t)block_size;
     page->kind = QR_PAGE_INNER;
-    page->level = identity->level;
-    page->flags = identity->high_infinite ? QR_PAGE_HIGH_INFINITE : 0;
     page->count = count;
     page->heads_offset = (uint32_t)at.groups;
     page->slots_offset = (uint32_t)at.slots;
     page->records_offset = (uint32_t)at.keys;
     page->area_offset = (uint32_t)block_size;
-    page->max_lsn = identity->max_lsn;
-    page->tree_id = identity->tree_id;
-    page->pid = identity->pid;
-    page->right_pid = identity->right_pid;
+    qr_page_set_identity(page, identity, (uint32_t)at.fences);
     page->content_bytes = (uint32_t)at.end;
-    page->low_offset = (uint32_t)at.fences;
-    page->low_size = (uint32_t)identity->low.size;
-    page->high_offset = page->low_offset + page->low_size;
-    page->high_size = identity->high_infinite ? 0 : (uint32_t)identity->high.size;
-    qr_copy((uint8_t *)block + page->low_offset, identity->low.data, page->low_size);
-    qr_copy((uint8_t *)block + page->high_offset, identity->high.data, page->high_size);
     if (count > 1)
         qr_page_set_bounds(page, true, entries[1].key, entries[count - 1].key);
     else

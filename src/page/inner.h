@@ -170,6 +170,10 @@ void qr_inner_entries(const struct qr_page *page, struct qr_inner_entry *ret_ent
 /* The page's identity, its slices pointing into it. */
 struct qr_page_identity qr_page_identity(const struct qr_page *page);
 
+/* Fills in what the identity says, and copies its fences to their offset; used by both builders. The other flags are set
+ * already. */
+void qr_page_set_identity(struct qr_page *page, const struct qr_page_identity *identity, uint32_t fences_offset);
+
 /* Fills bounds, prefix and head of the high key from the fences already copied; used by both builders. first and last:
  * keys whose common prefix all keys share; ignored if there are no keys. */
 void qr_page_set_bounds(struct qr_page *page, bool has_keys, struct quire_slice first, struct quire_slice last);

@@ -38,17 +38,44 @@ static struct quire_slice single_key(const struct qr_plan *plan, const struct qr
     return (struct quire_slice){qr_record_key(piece->record, plan->caller), qr_record_key_size(piece->record)};
 }
 
+/* A record of a plan, in the piece that has it. No piece is empty. */
+struct place {
+    const struct qr_piece *piece;
+    uint32_t index; /* in the piece */
+};
+
+static struct place place_of(const struct qr_plan *plan, uint32_t i)
+{
+    QR_ASSERT(i < plan->count);
+    struct place place = {plan->pieces, i};
+    while (place.index >= piece_records(place.piece)) {
+        place.index -= piece_records(place.piece);
+        place.piece++;
+    }
+    return place;
+}
+
+static struct place place_before(struct place place)
+{
+    if (place.index != 0) return (struct place){place.piece, place.index - 1};
+    return (struct place){place.piece - 1, piece_records(place.piece - 1) - 1};
+}
+
+static struct place place_after(struct place place)
+{
+    if (place.index + 1 != piece_records(place.piece)) return (struct place){place.piece, place.index + 1};
+    return (struct place){place.piece + 1, 0};
+}
+
+static struct quire_slice key_at(const struct qr_plan *plan, struct place place)
+{
+    const struct qr_piece *piece = place.piece;
+    return piece->page != NULL ? qr_leaf_key(piece->page, piece->from + place.index) : single_key(plan, piece);
+}
+
 struct quire_slice qr_plan_key(const struct qr_plan *plan, uint32_t i)
 {
-    uint32_t at = 0;
-    for (uint32_t p = 0; p < plan->piece_count; p++) {
-        const struct qr_piece *piece = &plan->pieces[p];
-        uint32_t records = piece_records(piece);
-        if (i < at + records)
-            return piece->page != NULL ? qr_leaf_key(piece->page, piece->from + (i - at)) : single_key(plan, piece);
-        at += records;
-    }
-    QR_UNREACHABLE();
+    return key_at(plan, place_of(plan, i));
 }
 
 /* ---- Measuring -------------------------------------------------------------------------------------------------- */
@@ -164,8 +191,7 @@ static void write_header(struct qr_page *page, const struct qr_plan *plan, const
     page->block_size = (uint32_t)block_size;
     page->kind = QR_PAGE_LEAF;
     page->flags = (uint8_t)(properties->flags | (plan->caller ? QR_PAGE_CALLER : 0) |
-                            (plan->multi ? QR_PAGE_MULTI : 0) | (plan->collected ? QR_PAGE_COLLECTED : 0) |
-                            (identity->high_infinite ? QR_PAGE_HIGH_INFINITE : 0));
+                            (plan->multi ? QR_PAGE_MULTI : 0) | (plan->collected ? QR_PAGE_COLLECTED : 0));
     page->align_log2 = plan->align_log2;
     page->count = count;
     page->record_stride = measure->stride;
@@ -173,21 +199,12 @@ static void write_header(struct qr_page *page, const struct qr_plan *plan, const
     page->slots_offset = (uint32_t)at.slots;
     page->heads_offset = (uint32_t)at.heads;
     page->area_offset = block_size > QR_AREA_END_MAX || area > block_size ? (uint32_t)block_size : (uint32_t)area;
-    page->max_lsn = identity->max_lsn;
-    page->tree_id = identity->tree_id;
-    page->pid = identity->pid;
-    page->right_pid = identity->right_pid;
+    qr_page_set_identity(page, identity, (uint32_t)at.fences);
     page->max_version = plan->max_version;
     page->safe_version = properties->safe_version;
     page->image_address = properties->image_address;
     page->first_lsn = properties->first_lsn;
     page->content_bytes = (uint32_t)at.end;
-    page->low_offset = (uint32_t)at.fences;
-    page->low_size = (uint32_t)identity->low.size;
-    page->high_offset = page->low_offset + page->low_size;
-    page->high_size = identity->high_infinite ? 0 : (uint32_t)identity->high.size;
-    qr_copy((uint8_t *)page + page->low_offset, identity->low.data, page->low_size);
-    qr_copy((uint8_t *)page + page->high_offset, identity->high.data, page->high_size);
     if (count != 0)
         qr_page_set_bounds(page, true, qr_plan_key(plan, measure->from), qr_plan_key(plan, measure->to - 1));
     else
@@ -225,20 +242,30 @@ uint8_t *qr_plan_write(const struct qr_plan *plan, const struct qr_leaf_measure 
 
 /* ---- Where to split --------------------------------------------------------------------------------------------- */
 
-/* The boundary between keys nearest to plan index i, searched to both sides; 0 if there is none. */
+static bool has_key(const struct qr_plan *plan, struct place place, struct quire_slice key)
+{
+    struct quire_slice is = key_at(plan, place);
+    return qr_equal(is.data, is.size, key.data, key.size);
+}
+
+/* The boundary between keys nearest to plan index i, the left one of two: an end of the records with that index's key. 0 if
+ * all records have it. */
 static uint32_t nearest_boundary(const struct qr_plan *plan, uint32_t i)
 {
-    for (uint32_t step = 0; step < plan->count; step++) {
-        for (int side = 0; side < 2; side++) {
-            if (side == 0 ? i < step : i + step >= plan->count) continue;
-            uint32_t at = side == 0 ? i - step : i + step;
-            if (at == 0) continue;
-            struct quire_slice left = qr_plan_key(plan, at - 1);
-            struct quire_slice right = qr_plan_key(plan, at);
-            if (!qr_equal(left.data, left.size, right.data, right.size)) return at;
-        }
+    const struct place place = place_of(plan, i);
+    const struct quire_slice key = key_at(plan, place);
+    uint32_t from = i;
+    uint32_t to = i + 1;
+    for (struct place p = place; from > 0; from--) {
+        p = place_before(p);
+        if (!has_key(plan, p, key)) break;
     }
-    return 0;
+    for (struct place p = place; to < plan->count; to++) {
+        p = place_after(p);
+        if (!has_key(plan, p, key)) break;
+    }
+    if (from != 0 && (to == plan->count || i - from <= to - i)) return from;
+    return to == plan->count ? 0 : to;
 }
 
 /* Index of the record in which the byte `target` lies. */

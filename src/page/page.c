@@ -24,6 +24,22 @@ uint64_t qr_record_write(uint8_t *out, const struct qr_record_spec *spec, bool c
     return size;
 }
 
+void qr_page_set_identity(struct qr_page *page, const struct qr_page_identity *identity, uint32_t fences_offset)
+{
+    page->level = identity->level;
+    page->flags |= identity->high_infinite ? QR_PAGE_HIGH_INFINITE : 0;
+    page->max_lsn = identity->max_lsn;
+    page->tree_id = identity->tree_id;
+    page->pid = identity->pid;
+    page->right_pid = identity->right_pid;
+    page->low_offset = fences_offset;
+    page->low_size = (uint32_t)identity->low.size;
+    page->high_offset = page->low_offset + page->low_size;
+    page->high_size = identity->high_infinite ? 0 : (uint32_t)identity->high.size;
+    qr_copy((uint8_t *)page + page->low_offset, identity->low.data, page->low_size);
+    qr_copy((uint8_t *)page + page->high_offset, identity->high.data, page->high_size);
+}
+
 void qr_page_set_bounds(struct qr_page *page, bool has_keys, struct quire_slice first, struct quire_slice last)
 {
     struct quire_slice low = qr_page_low(page);

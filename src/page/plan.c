@@ -223,6 +223,14 @@ static uint32_t base_key_end(const struct qr_page *base, uint32_t from, struct q
     return to;
 }
 
+/* Likewise of the newer records' versions. */
+static uint32_t newer_key_end(const struct newer *list, uint32_t count, uint32_t from)
+{
+    uint32_t to = from + 1;
+    while (to < count && qr_equal(list[to].key.data, list[to].key.size, list[from].key.data, list[from].key.size)) to++;
+    return to;
+}
+
 /* Weaves the newer records list[0..count), all of one key, with the base's versions [from, to) of it. */
 static bool weave_key(struct weave *w, const struct newer *list, uint32_t count, uint32_t from, uint32_t to)
 {
@@ -249,9 +257,7 @@ static bool weave_all(struct weave *w, const struct newer *list, uint32_t count)
 {
     uint32_t at = 0;
     for (uint32_t i = 0; i < count;) {
-        uint32_t end = i + 1;
-        while (end < count && qr_equal(list[end].key.data, list[end].key.size, list[i].key.data, list[i].key.size))
-            end++;
+        uint32_t end = newer_key_end(list, count, i);
         struct qr_key key = qr_key_ordered(list[i].key.data, list[i].key.size);
         uint32_t from = qr_leaf_lower_bound(w->base, &key);
         uint32_t to = base_key_end(w->base, from, list[i].key);
@@ -283,9 +289,7 @@ bool qr_plan_add_chain(struct qr_plan *plan, const struct qr_leaf_view *view, co
     struct weave w = {.plan = plan, .retention = retention, .base = view->page, .full = false};
     plan->max_version = qr_max(plan->max_version, qr_view_max_version(view));
     for (uint32_t i = 0; i < count;) {
-        uint32_t end = i + 1;
-        while (end < count && qr_equal(list[end].key.data, list[end].key.size, list[i].key.data, list[i].key.size))
-            end++;
+        uint32_t end = newer_key_end(list, count, i);
         if (!weave_key(&w, list + i, end - i, 0, 0)) return false;
         i = end;
     }

@@ -49,11 +49,7 @@ FIND_TARGET static QR_ALWAYS_INLINE int FIND(search_leaf)(const struct qr_page *
                                                           struct quire_value *ret_value)
 {
     struct qr_leaf_view view = {page, qr_word_chain(word), qr_word_head_offset(word)};
-    const uint8_t *record = FIND(leaf_find_fast)(&view, key, version);
-    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT)
-        return QUIRE_NOT_FOUND;
-    set_value(ret_value, page, record);
-    return 0;
+    return answer(page, FIND(leaf_find_fast)(&view, key, version), ret_value);
 }
 
 /* The fingerprint is computed on the way, when the leaf has been asked for: nothing before that waits for it. */

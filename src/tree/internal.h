@@ -47,17 +47,12 @@ static inline const uint8_t *qr_word_head(qr_word word)
 
 /* ---- Whereabouts of children (page/inner.h) --------------------------------------------------------------------- */
 
-/* The block part of the whereabouts: 0 if it lies outside the arena's range or too far up. */
-static inline uint64_t qr_whereabouts(const struct qr_op *op, const void *block)
-{
-    return qr_where_block(op->tree->env->arena_start, block);
-}
-
 /* Child `index` of an inner page, installed or not, is this page now. */
 static inline void qr_child_moved(const struct qr_op *op, const struct qr_page *inner, uint32_t index,
                                   const struct qr_page *child)
 {
-    qr_inner_moved(inner, index, qr_whereabouts(op, child) | qr_inner_fit(inner, index, child));
+    uint64_t block = qr_where_block(op->tree->env->arena_start, child);
+    qr_inner_moved(inner, index, block | qr_inner_fit(inner, index, child));
 }
 
 /* Asks for the lines that a search in a block begins with. */

@@ -7,13 +7,16 @@
 #include "page/search_isa.h"
 #include "tree/internal.h"
 
-static inline void set_value(struct quire_value *ret_value, const struct qr_page *page, const uint8_t *record)
+/* What a lookup answers that has found this record of the leaf; NULL: none. */
+static QR_ALWAYS_INLINE int answer(const struct qr_page *page, const uint8_t *record, struct quire_value *ret_value)
 {
+    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return QUIRE_NOT_FOUND;
     const bool caller = qr_page_caller(page);
     ret_value->data = qr_record_value(record, caller, page->align_log2);
     ret_value->size = qr_record_value_size(record);
     ret_value->lsn = qr_record_lsn(record);
     ret_value->version = qr_record_version(record, caller);
+    return 0;
 }
 
 enum lane { LANE_DOWN, LANE_LEAF, LANE_SLOW };
@@ -91,10 +94,7 @@ static QR_NOINLINE int find_slow(struct qr_op *op, const struct qr_key *key, uin
     } while (result == QR_RETRY);
     if (result != 0) return result;
     struct qr_leaf_view view = qr_view_of(spot.word);
-    const uint8_t *record = qr_leaf_find(&view, key, version);
-    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return QUIRE_NOT_FOUND;
-    set_value(ret_value, view.page, record);
-    return 0;
+    return answer(view.page, qr_leaf_find(&view, key, version), ret_value);
 }
 
 int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, struct quire_value *ret_value)

@@ -19,6 +19,18 @@
 /* Not every file uses all of these. */
 #define HELPER __attribute__((unused)) static
 
+/* With a sanitizer: the largest tests take too long, and the process's memory is not the engine's. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define INSTRUMENTED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define INSTRUMENTED 1
+#endif
+#endif
+#ifndef INSTRUMENTED
+#define INSTRUMENTED 0
+#endif
+
 /* A call answered this result. */
 #define EXPECT(call, right)                                                                                            \
     do {                                                                                                               \

@@ -2,25 +2,11 @@
  * Goal: insert, compare_and_swap and add decide and write in one step, and change nothing when they do not write.
  * Method: scripts of single calls; threads that want the same thing at the same time.
  */
-#include "api.h"
+#include "api_tree.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
-
-static struct quire *db;
-static struct quire_tree *tree;
-
-static void open_database(void)
-{
-    db = open_quiet();
-    tree = open_tree(db, NULL);
-}
-
-static void close_database(void)
-{
-    OK(quire_close(db));
-}
 
 TestSuite(conditional, .init = open_database, .fini = close_database, .timeout = 60);
 

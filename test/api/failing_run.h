@@ -13,9 +13,9 @@
 #define TEST_API_FAILING_RUN_H
 
 #include "failing.h"
+#include "lib/holder.h"
 
 #include <pthread.h>
-#include <semaphore.h>
 
 #define STEPS 3u
 
@@ -43,43 +43,18 @@ struct scenario {
 
 /* ---- A guard of another thread ---------------------------------------------------------------------------------- */
 
-struct holder {
-    struct quire *db;
-    pthread_t thread;
-    sem_t pinned, release;
-};
-
-HELPER void *hold_guard(void *argument)
-{
-    struct holder *holder = argument;
-    struct quire_guard guard;
-    int result = quire_pin(holder->db, "holder", &guard);
-    sem_post(&holder->pinned);
-    while (sem_wait(&holder->release) != 0) {
-    }
-    return result == 0 && quire_unpin(&guard) == 0 ? NULL : "guard";
-}
-
-HELPER void holder_start(struct world *w)
+HELPER void world_hold(struct world *w)
 {
     static struct holder holder;
+    cr_assert(holder_start(&holder, w->db));
     w->holder = &holder;
-    holder.db = w->db;
-    cr_assert_eq(sem_init(&holder.pinned, 0, 0), 0);
-    cr_assert_eq(sem_init(&holder.release, 0, 0), 0);
-    cr_assert_eq(pthread_create(&holder.thread, NULL, hold_guard, &holder), 0);
-    while (sem_wait(&holder.pinned) != 0) {
-    }
 }
 
-HELPER void holder_end(struct world *w)
+HELPER void world_let_go(struct world *w)
 {
-    void *failed = NULL;
     if (w->holder == NULL)
         return;
-    sem_post(&w->holder->release);
-    pthread_join(w->holder->thread, &failed);
-    cr_assert_null(failed);
+    cr_assert(holder_end(w->holder));
     w->holder = NULL;
 }
 
@@ -146,7 +121,7 @@ HELPER void delete_all(struct world *w, struct quire_tree *tree, struct oracle *
 /* Deletes everything and lets all memory come back. */
 HELPER struct rest empty(struct world *w)
 {
-    holder_end(w);
+    world_let_go(w);
     if (w->guard.db != NULL)
         OK(quire_unpin(&w->guard));
     OK(quire_pages_close(w->pages));

@@ -97,7 +97,7 @@ static void fill_50_pin(struct world *w)
 static void fill_50_let_another_pin(struct world *w)
 {
     fill_50(w);
-    holder_start(w);
+    world_hold(w);
 }
 
 /* The page at which the iterator stands is replaced. */

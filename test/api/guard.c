@@ -3,28 +3,14 @@
  * to their thread; reading many keys at once answers as single reads do. Method: hold pointers while everything around
  * them is rewritten, consolidated, dropped and reclaimed.
  */
-#include "api.h"
+#include "api_tree.h"
 #include "base/alloc.h"
 #include "db/testing.h"
 
 #include <pthread.h>
 #include <unistd.h>
 
-static struct quire *db;
-static struct quire_tree *tree;
-
-static void open_database(void)
-{
-    db = open_quiet();
-    tree = open_small_tree(db, "guard", QUIRE_VERSIONS_ENGINE);
-}
-
-static void close_database(void)
-{
-    OK(quire_close(db));
-}
-
-TestSuite(guard, .init = open_database, .fini = close_database, .timeout = 60);
+TestSuite(guard, .init = open_small_database, .fini = close_database, .timeout = 60);
 
 /* Writes every key of `fill` anew with a value of another size. */
 static void rewrite(uint64_t beyond, unsigned round)

@@ -3,26 +3,12 @@
  * until the next step.
  * Method: trees of many small leaves, scanned whole and in ranges, with writers, drops and merges between the steps.
  */
-#include "api.h"
+#include "api_tree.h"
 #include "db/testing.h"
 
 #include <pthread.h>
 
-static struct quire *db;
-static struct quire_tree *tree;
-
-static void open_database(void)
-{
-    db = open_quiet();
-    tree = open_small_tree(db, "pages", QUIRE_VERSIONS_ENGINE);
-}
-
-static void close_database(void)
-{
-    OK(quire_close(db));
-}
-
-TestSuite(pages, .init = open_database, .fini = close_database, .timeout = 60);
+TestSuite(pages, .init = open_small_database, .fini = close_database, .timeout = 60);
 
 static uint64_t number_of(const struct quire_entry *entry)
 {

@@ -3,27 +3,13 @@
  * released; and only what snapshots see is kept.
  * Method: scripts with several snapshots open at once; writers beside readers of one snapshot.
  */
-#include "api.h"
+#include "api_tree.h"
 #include "db/testing.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
 
-static struct quire *db;
-static struct quire_tree *tree;
-
-static void open_database(void)
-{
-    db = open_quiet();
-    tree = open_small_tree(db, "snapshot", QUIRE_VERSIONS_ENGINE);
-}
-
-static void close_database(void)
-{
-    OK(quire_close(db));
-}
-
-TestSuite(snapshot, .init = open_database, .fini = close_database, .timeout = 60);
+TestSuite(snapshot, .init = open_small_database, .fini = close_database, .timeout = 60);
 
 /* ---- What is seen ----------------------------------------------------------------------------------------------- */
 

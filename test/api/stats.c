@@ -3,26 +3,12 @@
  * reset.
  * Method: scripts of known numbers of operations in one thread; comparison with what must be there.
  */
-#include "api.h"
+#include "api_tree.h"
 #include "base/alloc.h"
 #include "db/testing.h"
 
 #include <stdio.h>
 #include <time.h>
-
-static struct quire *db;
-static struct quire_tree *tree;
-
-static void open_database(void)
-{
-    db = open_quiet();
-    tree = open_tree(db, NULL);
-}
-
-static void close_database(void)
-{
-    OK(quire_close(db));
-}
 
 TestSuite(stats, .init = open_database, .fini = close_database, .timeout = 60);
 

@@ -2,23 +2,9 @@
  * Goal: any bytes can be stored, found, counted and deleted; sizes up to the limits work, sizes above are refused.
  * Method: scripts of single calls, each with its one right answer; threads where the row speaks of threads.
  */
-#include "api.h"
+#include "api_tree.h"
 
 #include <pthread.h>
-
-static struct quire *db;
-static struct quire_tree *tree;
-
-static void open_database(void)
-{
-    db = open_quiet();
-    tree = open_tree(db, NULL);
-}
-
-static void close_database(void)
-{
-    OK(quire_close(db));
-}
 
 TestSuite(write, .init = open_database, .fini = close_database, .timeout = 60);
 

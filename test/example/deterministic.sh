@@ -2,18 +2,8 @@
 # Goal: the deterministic program checks every value, prints the same in each run, and refuses wrong arguments (K12).
 # Method: deterministic.sh PROGRAM N V runs it twice and compares; then with arguments that it has to refuse.
 set -u
+. "$(dirname "$0")/../lib/results.sh"
 program=$1 n=$2 v=$3
-passed=0
-failed=0
-
-result() { # result 0|1 text
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $2"
-    fi
-}
 
 refuse() {
     "$program" "$@" >/dev/null 2>&1
@@ -42,5 +32,4 @@ refuse 0 10
 refuse 10 x
 refuse -1 10
 refuse 10 10 10
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

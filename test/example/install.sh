@@ -3,24 +3,14 @@
 # Method: install.sh MESON BUILD_DIRECTORY PREFIX README CC... installs into a directory of its own, compiles the README's
 #         program with the flags that pkg-config gives, and runs it.
 set -u
+. "$(dirname "$0")/../lib/results.sh"
 meson=$1 build=$2 prefix=$3 readme=$4
 shift 4
-passed=0
-failed=0
 directory=$(mktemp -d) || exit 1
+log=$directory/log
 trap 'rm -rf "$directory"' EXIT
 
-result() { # result 0|1 text
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $2"
-        cat "$directory/log" 2>/dev/null
-    fi
-}
-
-"$meson" install -C "$build" --no-rebuild --destdir "$directory/root" >"$directory/log" 2>&1
+"$meson" install -C "$build" --no-rebuild --destdir "$directory/root" >"$log" 2>&1
 result $? "meson install"
 there=$directory/root$prefix
 description=$(find "$there" -name quire.pc)
@@ -41,17 +31,16 @@ result $? "not the right libraries are installed: $(find "$there" -name '*.so*' 
 
 awk '/^```c$/ { inside = 1; next } /^```$/ && inside { exit } inside' "$readme" >"$directory/program.c"
 # shellcheck disable=SC2046
-"$@" -o "$directory/shared" "$directory/program.c" $(flags --cflags --libs) >"$directory/log" 2>&1
+"$@" -o "$directory/shared" "$directory/program.c" $(flags --cflags --libs) >"$log" 2>&1
 result $? "compiling with the shared library"
-LD_LIBRARY_PATH=$library "$directory/shared" >"$directory/log" 2>&1
+LD_LIBRARY_PATH=$library "$directory/shared" >"$log" 2>&1
 result $? "running with the shared library"
 
 # The linker takes the static library if it finds no shared one.
 rm -f "$library"/libquire.so*
 # shellcheck disable=SC2046
-"$@" -o "$directory/static" "$directory/program.c" $(flags --static --cflags --libs) >"$directory/log" 2>&1
+"$@" -o "$directory/static" "$directory/program.c" $(flags --static --cflags --libs) >"$log" 2>&1
 result $? "compiling with the static library"
-"$directory/static" >"$directory/log" 2>&1
+"$directory/static" >"$log" 2>&1
 result $? "running with the static library"
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

@@ -2,20 +2,10 @@
 # Goal: the quickstart's program loads indexes in all their shapes, and fails where it has to.
 # Method: quickstart.sh PROGRAM runs it on small indexes that are written here.
 set -u
+. "$(dirname "$0")/../lib/results.sh"
 program=$1
-passed=0
-failed=0
 directory=$(mktemp -d) || exit 1
 trap 'rm -rf "$directory"' EXIT
-
-result() { # result 0|1 text
-    if [ "$1" -eq 0 ]; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "FAILED: $2"
-    fi
-}
 
 # says TEXT: the latest output has it.
 says() {
@@ -80,5 +70,4 @@ fails 2
 fails 2 --nonsense
 fails 2 --prefix
 fails 0 --help
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+finish

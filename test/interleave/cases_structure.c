@@ -60,12 +60,20 @@ static uint32_t next_leaf(struct world *world, uint32_t number)
     return number;
 }
 
-/*
- * Two neighbours, not the first of their parent: X with the key l alone, not underfull, and R with the key r alone and
- * further keys to be deleted, after which R is underfull and fits into X.
- */
-static void prepare_neighbours(struct world *world, uint32_t *ret_last_left, uint32_t *ret_first_right)
+static bool open_small(struct world *world, bool store)
 {
+    struct world_options options = {.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024, .store = store};
+    return world_open(world, &options);
+}
+
+/*
+ * Opens a world with two neighbours, not the first of their parent: X with the key l alone, not underfull, and R with
+ * the key r alone and further keys to be deleted, after which R is underfull and fits into X.
+ */
+static bool open_neighbours(struct world *world, bool store, uint32_t *ret_last_left, uint32_t *ret_first_right)
+{
+    if (!open_small(world, store))
+        return false;
     uint32_t right = next_leaf(world, world->key_count / 2);
     uint32_t left = right - 2;
     uint32_t first = world_leaf_first(world, left);
@@ -76,6 +84,7 @@ static void prepare_neighbours(struct world *world, uint32_t *ret_last_left, uin
         world_delete(world, i);
     *ret_last_left = left;
     *ret_first_right = right;
+    return true;
 }
 
 /* ---- Cases ------------------------------------------------------------------------------------------------------ */
@@ -91,9 +100,8 @@ static void absorbed_then_split_at_the_same_key(void)
 {
     struct world world;
     uint32_t left, right;
-    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+    if (!open_neighbours(&world, false, &left, &right))
         return;
-    prepare_neighbours(&world, &left, &right);
     struct actor a = {
         .world = &world, .body = delete_after_focus, .focus = right, .count = 20, .stop = "merge.absorbed"};
     struct actor b = {.world = &world, .body = put_focus, .focus = right, .stop = "merge.absorb_built"};
@@ -118,9 +126,8 @@ static void sealed_page_that_was_absorbed(void)
 {
     struct world world;
     uint32_t left, right;
-    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+    if (!open_neighbours(&world, false, &left, &right))
         return;
-    prepare_neighbours(&world, &left, &right);
     struct actor a = {
         .world = &world, .body = delete_after_focus, .focus = right, .count = 20, .stop = "merge.absorbed"};
     CHECK(actor_start(&a), "A does not come to merge.absorbed");
@@ -167,10 +174,8 @@ static void forwarded_to_a_page_that_went_away(void)
 {
     struct world world;
     uint32_t left, right;
-    struct world_options options = {.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024, .store = true};
-    if (!world_open(&world, &options))
+    if (!open_neighbours(&world, true, &left, &right))
         return;
-    prepare_neighbours(&world, &left, &right);
     struct actor a = {
         .world = &world, .body = delete_after_focus, .focus = right, .count = 20, .stop = "merge.forwarded"};
     CHECK(actor_start(&a), "A does not come to merge.forwarded");
@@ -200,7 +205,7 @@ static void forwarded_to_a_page_that_went_away(void)
 static void posted_after_the_page_went_away(void)
 {
     struct world world;
-    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+    if (!open_small(&world, false))
         return;
     uint32_t first = next_leaf(&world, world.key_count / 2);
     struct actor a = {.world = &world, .body = put_odd, .focus = first, .count = 8, .stop = "post.parent_loaded"};
@@ -295,9 +300,8 @@ static void id_kept_while_a_reader_has_it(void)
 {
     struct world world;
     uint32_t left, right;
-    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+    if (!open_neighbours(&world, false, &left, &right))
         return;
-    prepare_neighbours(&world, &left, &right);
     struct actor a = {.world = &world, .body = read_focus, .focus = right, .stop = "find.parent_loaded", .nth = 2};
     CHECK(actor_start(&a), "A does not come to find.parent_loaded");
     for (uint32_t round = 0; round < 2; round++) {
@@ -322,12 +326,11 @@ static void id_kept_while_a_reader_has_it(void)
 static void absorbed_then_read_without_memory(void)
 {
     struct world world;
-    if (!world_open(&world, &(struct world_options){.size = WORLD_HIGH, .chain_length = 1, .leaf_size = 1024}))
+    if (!open_small(&world, false))
         return;
     uint32_t first = next_leaf(&world, world.key_count / 2);
     uint32_t beyond = next_leaf(&world, first);
-    struct actor w = {
-        .world = &world, .body = put_focus, .focus = beyond - 1, .stop = "find.parent_loaded", .nth = 2};
+    struct actor w = {.world = &world, .body = put_focus, .focus = beyond - 1, .stop = "find.parent_loaded", .nth = 2};
     CHECK(actor_start(&w), "W does not come to find.parent_loaded");
     for (uint32_t i = first + 1; i < w.focus; i += 2)
         world_put(&world, i);

@@ -5,33 +5,12 @@
  * and so did a reader who could not finish a merge.
  */
 #include "lib/check.h"
+#include "lib/holder.h"
 
-#include <quire/quire.h>
-
-#include <pthread.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 
 #define MOST_KEYS 40000u
-
-struct holder {
-    struct quire *db;
-    pthread_t thread;
-    sem_t pinned, release;
-};
-
-static void *hold(void *argument)
-{
-    struct holder *holder = argument;
-    struct quire_guard guard;
-    CHECK_EQUAL(quire_pin(holder->db, "regress", &guard), 0);
-    sem_post(&holder->pinned);
-    while (sem_wait(&holder->release) != 0) {
-    }
-    CHECK_EQUAL(quire_unpin(&guard), 0);
-    return NULL;
-}
 
 static size_t make_key(uint64_t number, char *key)
 {
@@ -75,17 +54,14 @@ static void run(uint32_t page_size, uint64_t stride)
     struct holder holder;
     char key[16];
     uint64_t keys = 0, refused = 0, wrong = 0;
-    struct quire_tree *tree = open_limited(page_size, &holder.db);
+    struct quire *db = NULL;
+    struct quire_tree *tree = open_limited(page_size, &db);
 
     memset(state, 0, sizeof(state));
     while (keys < MOST_KEYS && quire_put(tree, key, make_key(keys, key), value, sizeof(value), 0, NULL) == 0)
         state[keys++] = 1;
     CHECK(keys > 1000 && keys < MOST_KEYS, "%llu keys", (unsigned long long)keys);
-    sem_init(&holder.pinned, 0, 0);
-    sem_init(&holder.release, 0, 0);
-    CHECK_EQUAL(pthread_create(&holder.thread, NULL, hold, &holder), 0);
-    while (sem_wait(&holder.pinned) != 0) {
-    }
+    CHECK(holder_start(&holder, db), "no holder");
     for (uint64_t i = 0; i < 4 * keys && refused < 10; i++) {
         uint64_t number = i / 4 * stride % keys; /* several times: a later write drops what was deleted */
         int result = quire_delete(tree, key, make_key(number, key), 0, NULL, NULL);
@@ -97,10 +73,9 @@ static void run(uint32_t page_size, uint64_t stride)
     }
     CHECK(refused > 0, "nothing was refused");
     CHECK_EQUAL(wrong, 0);
-    sem_post(&holder.release);
-    pthread_join(holder.thread, NULL);
+    CHECK(holder_end(&holder), "the holder's guard");
     CHECK_EQUAL(wrong_reads(tree, state, keys), 0);
-    CHECK_EQUAL(quire_close(holder.db), 0);
+    CHECK_EQUAL(quire_close(db), 0);
 }
 
 int main(void)
