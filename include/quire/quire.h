@@ -91,7 +91,7 @@ enum quire_result {
     QUIRE_ERR_IO = -14,              /* the file system failed; the detail has the errno */
     QUIRE_ERR_NO_SPACE = -15,        /* the file system is full, or a quota is used up */
     QUIRE_ERR_FOREIGN = -16,         /* files that are not Quire's; none was touched */
-    QUIRE_ERR_NEWER = -17            /* files of a newer version of Quire, which this one cannot read (or not write);
+    QUIRE_ERR_NEWER = -17,           /* files of a newer version of Quire, which this one cannot read (or not write);
                                         none was touched */
     QUIRE_ERR_UNKNOWN = -18,         /* the write was done, but its sync failed: it is not known whether it survives
                                         power loss */
@@ -317,7 +317,7 @@ QUIRE_API int quire_wait_durable(struct quire *db, uint64_t lsn);
 /* All writes with an LSN up to *ret_lsn survive power loss. In memory: 0. Does not wait. Errors: INVALID, FORKED. */
 QUIRE_API int quire_durable_lsn(struct quire *db, uint64_t *ret_lsn);
 
-/* The highest LSN of a write that has returned; 0: none. Errors: INVALID, NO_MEMORY, FORKED. */
+/* The highest LSN of a write that has returned, or that the opening found; 0: none. Errors: INVALID, NO_MEMORY, FORKED. */
 QUIRE_API int quire_last_lsn(struct quire *db, uint64_t *ret_lsn);
 
 /* ---- Reading by copy -------------------------------------------------------------------------------------------- */
@@ -415,9 +415,6 @@ QUIRE_API int quire_snapshot(struct quire *db, const char *tag, struct quire_sna
 QUIRE_API uint64_t quire_snapshot_lsn(const struct quire_snapshot *snapshot);
 /* NULL is fine. No other thread may be using it. */
 QUIRE_API int quire_snapshot_release(struct quire_snapshot *snapshot);
-
-/* The highest LSN of a write that has returned, 0 before the first one. */
-QUIRE_API int quire_last_lsn(struct quire *db, uint64_t *ret_lsn);
 
 /* ---- Caller versions -------------------------------------------------------------------------------------------- */
 

@@ -157,6 +157,9 @@ static inline bool qr_log_survives(const struct qr_log *log, uint64_t lsn, enum 
 /* All frames below it survive power loss. */
 uint64_t qr_log_durable_end(const struct qr_log *log);
 
+/* When the last sync ended, or the log was opened; monotonic. */
+uint64_t qr_log_last_sync_ns(const struct qr_log *log);
+
 /* The first failure, a negated errno; 0: none. Writes are refused then. */
 static inline int qr_log_failure(const struct qr_log *log)
 {

@@ -367,7 +367,8 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
         if (result == 0) result = report(r);
     }
     if (result != 0) return result;
-    if (!r->last) return lsn >= limit ? 0 : corrupt(r, lsn, "a segment of the log is missing");
+    /* An end in or right behind the header of a segment: that segment holds nothing, and may have been removed. */
+    if (!r->last) return lsn + QR_LOG_HEADER_BYTES >= limit ? 0 : corrupt(r, lsn, "a segment of the log is missing");
     if (r->ended) r->result->end = r->end;
     return r->result->end >= r->replay->durable_end ? 0
                                                     : corrupt(r, r->result->end, "the log ends below what was synced");

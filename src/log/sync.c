@@ -33,6 +33,12 @@ uint64_t qr_log_durable_end(const struct qr_log *log)
     return atomic_load_explicit(&log->files->durable_end, memory_order_acquire);
 }
 
+uint64_t qr_log_last_sync_ns(const struct qr_log *log)
+{
+    /* relaxed: a time to compare with */
+    return atomic_load_explicit(&log->files->last_sync_ns, memory_order_relaxed);
+}
+
 void qr_log_fail(struct qr_log_files *files, int error)
 {
     static const uint32_t poisoned = 1;

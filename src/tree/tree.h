@@ -189,6 +189,7 @@ struct qr_write {
     uint64_t version;              /* caller versions */
     qr_write_condition *condition; /* NULL: blind */
     void *argument;                /* the condition's own */
+    uint32_t level;                /* for whoever acknowledges the write */
     uint64_t last_part;            /* not 0: key and value stand in PARTs of the log */
     uint32_t part_count;
     uint64_t replay_lsn;           /* not 0: the write is in the log, at this LSN; nobody else writes */
