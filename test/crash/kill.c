@@ -45,7 +45,7 @@ struct shared {
     uint64_t start[MOST_THREADS]; /* operations that are done before this life */
     _Atomic uint64_t issued[MOST_THREADS], acked[MOST_THREADS];
     _Atomic uint32_t ready;
-    char path[256];
+    char path[300];
 };
 static struct shared *shared;
 
@@ -392,7 +392,7 @@ int main(int argc, char **argv)
         else return 2;
     }
     if (threads > MOST_THREADS) return 2;
-    char root[300];
+    char root[200];
     char shared_path[320];
     snprintf(root, sizeof(root), "%s/quire-kill-XXXXXX", parent);
     if (mkdtemp(root) == NULL) return 2;
