@@ -271,7 +271,7 @@ QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_c
  */
 enum quire_write_flags {
     QUIRE_WRITE_DURABLE = 1, /* QUIRE_LEVEL_DURABLE for this call; without files, no difference */
-    QUIRE_WRITE_PROCESS = 2, /* QUIRE_LEVEL_PROCESS */
+    QUIRE_WRITE_PROCESS = 2  /* QUIRE_LEVEL_PROCESS */
 };
 
 /* Stores value under key, whether or not it had one. */
