@@ -84,6 +84,10 @@ struct qr_thread {
     uint32_t log_salt;
     bool log_writer; /* counted among the log's writers */
 
+    /* The tree layer's: whether this thread is changing the structure of a tree; and how deep, which is its own. */
+    _Atomic uint32_t structure_slot;
+    uint32_t structure_depth;
+
     /* Written by the thread alone, read by it alone. */
     QR_CACHE_ALIGNED struct qr_epoch *epoch;
     uint64_t random;  /* state of a random generator, never 0; for whoever needs one */

@@ -137,7 +137,7 @@ static int replace(struct qr_op *op, const struct qr_leaf_view *view, const stru
     ret_fresh->page = block;
     ret_fresh->dropped = replacement->dropped;
     ret_fresh->pending = qr_leaf_replace(page, replacement, pending, qr_view_max_lsn(view), qr_view_max_version(view),
-                                         block, block_size);
+                                         qr_view_first_lsn(view), block, block_size);
     return 0;
 }
 
@@ -160,7 +160,7 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
         .flags = page->flags & (QR_PAGE_STUB | QR_PAGE_COLLECTED),
         .safe_version = qr_max(page->safe_version, bounds->safe_version),
         .image_address = page->image_address,
-        .first_lsn = page->first_lsn,
+        .first_lsn = qr_view_first_lsn(view),
     };
     struct qr_plan plan;
     struct qr_replacement replacement;

@@ -10,6 +10,7 @@
 #include "base/counter_ids.h"
 #include "base/counters.h"
 #include "base/stop.h"
+#include "tree/structure.h"
 #include "tree/tree.h"
 
 /* A page met on the way down, as its word showed it. */

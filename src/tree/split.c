@@ -51,6 +51,7 @@ static void set_private(struct qr_op *op, uint64_t pid, const struct qr_page *pa
     bool done = qr_map_cas(qr_op_map(op), pid, &word, qr_word_make(QR_WORD_PRIVATE, page, 0, 0));
     QR_ASSERT(done);
     (void)done;
+    qr_map_note_change(qr_op_map(op), pid);
 }
 
 static void untag(struct qr_op *op, uint64_t pid, const struct qr_page *page)
@@ -94,7 +95,7 @@ static int build_leaf_halves(struct qr_op *op, const struct qr_spot *spot, bool 
     qr_bounds_load(op->tree, false, &bounds);
     struct qr_leaf_properties properties = {.flags = QR_PAGE_COLLECTED, /* a bound changes: rule R10 */
                                             .safe_version = qr_max(page->safe_version, bounds.safe_version),
-                                            .first_lsn = page->first_lsn};
+                                            .first_lsn = qr_view_first_lsn(&view)};
     whole.max_lsn = qr_view_max_lsn(&view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &whole.right_pid);
@@ -152,12 +153,12 @@ static int install_left(struct qr_op *op, struct qr_spot *spot, const struct hal
 {
     if (!qr_map_cas(qr_op_map(op), spot->pid, &spot->word, qr_word_make(QR_WORD_HEAD, h->left, 0, 0)))
         return QR_RETRY;
+    qr_map_note_change(qr_op_map(op), spot->pid);
     qr_retire_page(op, spot->page);
     return 0;
 }
 
-/* One try to split the page of spot. QUIRE_NOT_FOUND: it cannot be divided. */
-static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
+static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end)
 {
     struct halves h = {.left_pid = QR_PID_NONE, .right_pid = QR_PID_NONE};
     bool root = spot->pid == op->tree->root;
@@ -181,6 +182,15 @@ static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
     QR_STOP("split.untagged");
     if (root || QR_BUG(post_separator_late)) return 0;
     return qr_post_separator(op, h.right);
+}
+
+/* One try to split the page of spot. QUIRE_NOT_FOUND: it cannot be divided, or not now. */
+static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
+{
+    if (!qr_structure_begin(op)) return QUIRE_NOT_FOUND;
+    int result = divide(op, spot, near_end);
+    qr_structure_end(op);
+    return result;
 }
 
 /* A consolidated leaf whose records are all of one key stays oversize. */

@@ -33,6 +33,7 @@ int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t i
     }
     qr_word word = qr_map_load(env->map, ret_tree->root);
     bool installed = qr_map_cas(env->map, ret_tree->root, &word, qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0));
+    qr_map_note_change(env->map, ret_tree->root);
     QR_ASSERT(installed);
     (void)installed;
     return 0;

@@ -52,6 +52,11 @@ struct qr_tree_ops {
     uint32_t (*snapshot_bounds)(void *context, uint64_t *ret_bounds, uint32_t capacity, uint64_t *ret_keep_above);
 };
 
+/* How a checkpoint keeps structure changes away while it captures the mapping (rule R9). */
+struct qr_structure {
+    _Atomic uint32_t postponed; /* 1: none is begun */
+};
+
 /* What the trees of one database share. */
 struct qr_tree_env {
     struct qr_arena *arena;
@@ -61,6 +66,7 @@ struct qr_tree_env {
     struct qr_log *log;
     const struct qr_tree_ops *ops;
     void *context;
+    struct qr_structure *structure; /* NULL: nobody postpones structure changes */
     /* Raised (seq_cst) by each new snapshot before it loads its tail; see retention.c. */
     _Atomic uint64_t *snapshot_generation;
 };
@@ -252,6 +258,42 @@ int qr_tree_evict(struct qr_op *op, struct qr_evict *evict, uint64_t address);
 
 /* The same, if the image is that of the base page alone: the chain stays in memory, as a stub. */
 int qr_tree_evict_base(struct qr_op *op, struct qr_evict *evict, uint64_t address);
+
+/* ---- Flushing --------------------------------------------------------------------------------------------------- */
+
+/* A page whose image is going to be written; the block is that of the page, or `built`, which the caller frees by
+ * qr_tree_flush_done. Valid in the section in which it was made. */
+struct qr_flush {
+    uint64_t pid, token;
+    uint64_t max_lsn, min_lsn; /* min_lsn: the oldest LSN in no other image, 0: none */
+    const struct qr_page *page;
+    struct qr_page *built; /* NULL, or a copy */
+};
+
+/* What is known of a page without touching it much: *ret_tree_id, and the oldest LSN that is in no image (0: none). False: no
+ * page in memory. In a section. */
+bool qr_tree_first_lsn(struct qr_map *map, uint64_t pid, uint32_t *ret_tree_id, uint64_t *ret_first_lsn);
+
+/*
+ * Makes the page of an id ready to be written: a leaf is consolidated and a stub joined first. Only one thread at a time may
+ * flush. 0; QUIRE_NOT_FOUND: no page in memory, or one that has an image; QR_RETRY: it is being changed, another time;
+ * QR_FETCH, NO_MEMORY. op->tree must be the page's.
+ */
+int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flush);
+
+/* An image for a word that was captured, whatever the page has become since. `built` is always set. 0, NO_MEMORY, QR_FETCH. */
+int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_flush);
+
+void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush);
+
+/* Copies the image to `to` (page->content_bytes), without what has a meaning in memory only. */
+void qr_tree_flush_copy(const struct qr_flush *flush, uint8_t *to);
+
+/*
+ * After the image was written: whether the page is still as it was, deltas apart. Then it has an image from now on, the id is
+ * out of the map's set of changes, and the caller enters the address in the mapping. In a section.
+ */
+bool qr_tree_flush_end(struct qr_map *map, const struct qr_flush *flush, uint64_t address);
 
 /* For tests: the page in memory under an id, if it is of that level (UINT8_MAX: any) and has that low key. 0; QR_FETCH;
  * QR_RETRY: the word was settled, look again; QUIRE_NOT_FOUND: another page;

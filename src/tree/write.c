@@ -176,6 +176,7 @@ static int install_leaf(struct attempt *a, const struct qr_fresh_leaf *fresh, co
     }
     if (fresh->pending != NULL) qr_record_set_lsn(fresh->pending, lsn);
     page->max_lsn = lsn;
+    if (page->first_lsn == 0) page->first_lsn = lsn;
     if (!caller) page->max_version = lsn;
     write_frame(a, lsn);
     QR_STOP("write.leaf_reserved");
@@ -296,6 +297,7 @@ static int write_blind(struct attempt *a)
     }
     qr_record_set_lsn(fresh.pending, lsn);
     fresh.page->max_lsn = lsn;
+    fresh.page->first_lsn = lsn;
     if (!op->tree->settings.caller_versions) fresh.page->max_version = lsn;
     write_frame(a, lsn);
     QR_STOP("write.blind_reserved");
