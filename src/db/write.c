@@ -12,6 +12,7 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
     struct qr_frame frame = {
         .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
     int result = qr_log_write_parts(&db->log, thread, &frame);
+    write->first_part = frame.first_part;
     write->last_part = frame.last_part;
     write->part_count = frame.part_count;
     return result;
@@ -22,11 +23,12 @@ int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr
     struct quire *db = tree->db;
     struct qr_op op;
     uint64_t deadline_ns = 0;
-    int result;
+    bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
+    int result = parts ? write_parts(db, thread, write) : 0;
 
-    if (QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0) {
-        result = write_parts(db, thread, write);
-        if (result != 0) return result;
+    if (QR_UNLIKELY(result != 0)) {
+        qr_log_parts_done(thread);
+        return result;
     }
     qr_op_init(&op, &tree->tree, thread);
     for (;;) {
@@ -52,6 +54,7 @@ int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
+    if (QR_UNLIKELY(parts)) qr_log_parts_done(thread);
     return result;
 }
 

@@ -26,6 +26,17 @@ uint64_t qr_log_stable_end(const struct qr_log *log, struct qr_epoch *epoch)
     return end;
 }
 
+uint64_t qr_log_open_bound(const struct qr_log *log, struct qr_epoch *epoch)
+{
+    uint64_t bound = qr_log_stable_end(log, epoch);
+    for (struct qr_thread *t = qr_thread_first(epoch); t != NULL; t = qr_thread_next(t)) {
+        /* order: log.parts.look pairs with log.parts.open and log.parts.close */
+        uint64_t parts = atomic_load_explicit(&t->parts_lsn, memory_order_seq_cst);
+        if (parts != 0) bound = qr_min(bound, parts);
+    }
+    return bound;
+}
+
 uint64_t qr_log_durable_end(const struct qr_log *log)
 {
     if (log->files == NULL) return 0;

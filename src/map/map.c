@@ -196,6 +196,14 @@ void qr_map_free(struct qr_map *map, uint64_t pid)
     atomic_fetch_add_explicit(&map->free_count, 1, memory_order_relaxed);
 }
 
+int qr_map_restore(struct qr_map *map, uint64_t next_pid, const uint64_t *free_ids, uint64_t free_count)
+{
+    if (next_pid > map->capacity || next_pid == QR_PID_NONE || !charge(map, next_pid, true)) return QUIRE_ERR_NO_MEMORY;
+    atomic_init(&map->next_pid, next_pid);
+    for (uint64_t i = 0; i < free_count; i++) qr_map_free(map, free_ids[i]);
+    return 0;
+}
+
 void qr_map_raise_floor(struct qr_map *map, uint64_t pid, uint64_t max_lsn)
 {
     _Atomic uint64_t *floor = &map->floors[pid % QR_FLOOR_COUNT];

@@ -166,6 +166,10 @@ static inline bool qr_map_cas(struct qr_map *map, uint64_t pid, qr_word *expecte
  */
 int qr_map_alloc(struct qr_map *map, qr_word word, bool use_reserve, uint64_t *ret_pid);
 
+/* As a checkpoint left it: ids below next_pid were in use, those of `free_ids` are free, and the others are UNLOADED. Before
+ * anybody uses the map. 0 or NO_MEMORY. */
+int qr_map_restore(struct qr_map *map, uint64_t next_pid, const uint64_t *free_ids, uint64_t free_count);
+
 /* Gives an id back that no section can reach any more (MAP-2). */
 void qr_map_free(struct qr_map *map, uint64_t pid);
 

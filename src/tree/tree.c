@@ -39,6 +39,13 @@ int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t i
     return 0;
 }
 
+void qr_tree_attach(struct qr_tree_env *env, uint32_t id, uint64_t root, const struct qr_tree_settings *settings,
+                    struct qr_tree *ret_tree)
+{
+    *ret_tree = (struct qr_tree){.env = env, .settings = *settings, .id = id, .root = root};
+    atomic_init(&ret_tree->safe_version, 0);
+}
+
 void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread)
 {
     struct qr_op op;

@@ -50,6 +50,8 @@ struct qr_tree_ops {
      * whose bound is not known yet; UINT64_MAX if none is.
      */
     uint32_t (*snapshot_bounds)(void *context, uint64_t *ret_bounds, uint32_t capacity, uint64_t *ret_keep_above);
+    /* During recovery: every frame of the page up to *ret_max_lsn is in its image (R4). 0, or a failure. May wait for the disk. */
+    int (*image_max_lsn)(void *context, uint64_t pid, uint64_t *ret_max_lsn);
 };
 
 /* How a checkpoint keeps structure changes away while it captures the mapping (rule R9). */
@@ -103,7 +105,7 @@ struct qr_op_image {
 struct qr_op {
     struct qr_tree *tree;
     struct qr_thread *thread;
-    uint64_t need_pid, need_address; /* after QR_FETCH */
+    uint64_t need_pid, need_address; /* after QR_FETCH; address 0: nothing is known of the page but its id */
     uint32_t image_count;
     bool use_reserve;     /* may dip into the memory reserve: deletions, structure changes */
     uint32_t delta_bytes; /* of the delta that is going to be written; 0: none. For a prefetch */
@@ -130,6 +132,10 @@ void qr_op_add_image(struct qr_op *op, uint64_t address, struct qr_page *page);
 /* Makes an empty tree: a root that is an empty leaf. 0 or NO_MEMORY. */
 int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id,
                    const struct qr_tree_settings *settings, struct qr_tree *ret_tree);
+
+/* A tree that is in the mapping: its root has that id. */
+void qr_tree_attach(struct qr_tree_env *env, uint32_t id, uint64_t root, const struct qr_tree_settings *settings,
+                    struct qr_tree *ret_tree);
 
 /* Undoes qr_tree_create for a tree that nobody else has seen. */
 void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread);
@@ -196,6 +202,7 @@ struct qr_write {
     qr_write_condition *condition; /* NULL: blind */
     void *argument;                /* the condition's own */
     uint32_t level;                /* for whoever acknowledges the write */
+    uint64_t first_part;           /* not 0: LSN of the first PART, see last_part */
     uint64_t last_part;            /* not 0: key and value stand in PARTs of the log */
     uint32_t part_count;
     uint64_t replay_lsn;           /* not 0: the write is in the log, at this LSN; nobody else writes */

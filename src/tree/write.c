@@ -162,6 +162,13 @@ static int install_delta(struct attempt *a, uint32_t offset, uint8_t *record)
     return 0;
 }
 
+/* The page holds the record now, which is in no image: recovery needs its frame, and the PARTs that it names (R6). */
+static void note_first_lsn(const struct attempt *a, struct qr_page *page, uint64_t lsn)
+{
+    uint64_t first = a->write->first_part != 0 ? a->write->first_part : lsn;
+    if (page->first_lsn == 0 || first < page->first_lsn) page->first_lsn = first;
+}
+
 /* Installs a consolidated page that contains the record. */
 static int install_leaf(struct attempt *a, const struct qr_fresh_leaf *fresh, const struct qr_bounds *bounds)
 {
@@ -176,7 +183,7 @@ static int install_leaf(struct attempt *a, const struct qr_fresh_leaf *fresh, co
     }
     if (fresh->pending != NULL) qr_record_set_lsn(fresh->pending, lsn);
     page->max_lsn = lsn;
-    if (page->first_lsn == 0) page->first_lsn = lsn;
+    note_first_lsn(a, page, lsn);
     if (!caller) page->max_version = lsn;
     write_frame(a, lsn);
     QR_STOP("write.leaf_reserved");
@@ -280,8 +287,14 @@ static int write_blind(struct attempt *a)
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
 
+    if (QR_UNLIKELY(a->write->replay_lsn != 0)) {
+        uint64_t max_lsn;
+        int failed = op->tree->env->ops->image_max_lsn(op->tree->env->context, a->spot.pid, &max_lsn);
+        if (failed != 0) return failed;
+        if (a->write->replay_lsn <= max_lsn) return 0; /* R4: no look at the leaf */
+    }
     properties.safe_version = qr_tree_safe_version(op->tree);
-    if (op->tree->settings.caller_versions && properties.safe_version != 0 &&
+    if (a->write->replay_lsn == 0 && op->tree->settings.caller_versions && properties.safe_version != 0 &&
         a->write->version <= properties.safe_version)
         return QUIRE_ERR_LSN_TOO_OLD;
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
@@ -297,7 +310,7 @@ static int write_blind(struct attempt *a)
     }
     qr_record_set_lsn(fresh.pending, lsn);
     fresh.page->max_lsn = lsn;
-    fresh.page->first_lsn = lsn;
+    note_first_lsn(a, fresh.page, lsn);
     if (!op->tree->settings.caller_versions) fresh.page->max_version = lsn;
     write_frame(a, lsn);
     QR_STOP("write.blind_reserved");
@@ -359,7 +372,7 @@ static int write_once(struct attempt *a)
     }
 
     const struct qr_page *page = a->view.page;
-    if (a->view.chain < op->tree->settings.chain_limit) {
+    if (a->view.chain < op->tree->settings.chain_limit && a->write->first_part == 0) {
         uint64_t size = qr_delta_size(
             qr_record_size_for(a->spec.key_size, a->spec.value_size, qr_page_caller(page), page->align_log2),
             page->align_log2);
