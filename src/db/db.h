@@ -79,6 +79,7 @@ struct quire {
     uint32_t thread_count;
     struct qr_event wake;      /* there is work, or the end */
     struct qr_event reclaimed; /* a round of reclamation has ended */
+    _Atomic uint32_t round_wanted; /* a writer waits for one: it is due, however little was retired */
     _Atomic uint32_t stopping;
     struct qr_maintain_state maintain;
 
@@ -206,11 +207,18 @@ static inline void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns,
 
 /* ---- Memory ----------------------------------------------------------------------------------------------------- */
 
+/* What one write has done so far for want of memory; all zero at first. */
+struct qr_memory_wait {
+    uint64_t deadline_ns;
+    uint64_t reclaimed_bytes; /* since creation, when it last waited */
+    bool regrouped;
+};
+
 /*
  * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
- * wait for; STALLED: it did not come in time. *deadline_ns: 0 at the first call.
+ * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end.
  */
-int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, uint64_t *deadline_ns);
+int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
 
 /* After a write, outside sections: slows the writer if guards retain much, reclaims if nobody else does. */
 void qr_db_after_write(struct quire *db, struct qr_thread *thread);

@@ -11,7 +11,7 @@ static int run(struct quire_tree *tree, struct qr_thread *thread, struct qr_writ
 {
     struct quire *db = tree->db;
     struct qr_op op;
-    uint64_t deadline_ns = 0;
+    struct qr_memory_wait wait = {0};
     int result;
 
     qr_op_init(&op, &tree->tree, thread);
@@ -29,7 +29,7 @@ static int run(struct quire_tree *tree, struct qr_thread *thread, struct qr_writ
         }
         qr_epoch_exit(thread);
         if (QR_LIKELY(result != QUIRE_ERR_NO_MEMORY)) break;
-        result = qr_db_wait_memory(db, thread, &deadline_ns);
+        result = qr_db_wait_memory(db, thread, &wait);
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
