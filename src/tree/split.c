@@ -156,8 +156,9 @@ static int install_left(struct qr_op *op, struct qr_spot *spot, const struct hal
     return 0;
 }
 
-/* One try to split the page of spot. QUIRE_NOT_FOUND: it cannot be divided. */
-static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
+/* Steps 1 to 3, one try. QUIRE_NOT_FOUND: it cannot be divided. *ret_right: the page whose separator is to be posted;
+ * NULL: none. */
+static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end, const struct qr_page **ret_right)
 {
     struct halves h = {.left_pid = QR_PID_NONE, .right_pid = QR_PID_NONE};
     bool root = spot->pid == op->tree->root;
@@ -179,8 +180,16 @@ static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
     qr_count(op, QR_COUNTER_SPLITS);
     untag(op, h.right_pid, h.right);
     QR_STOP("split.untagged");
-    if (root || QR_BUG(post_separator_late)) return 0;
-    return qr_post_separator(op, h.right);
+    *ret_right = root || QR_BUG(post_separator_late) ? NULL : h.right;
+    return 0;
+}
+
+/* All steps, one try. NO_MEMORY may be for want of the separator alone. */
+static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
+{
+    const struct qr_page *right;
+    int result = divide(op, spot, near_end, &right);
+    return result == 0 && right != NULL ? qr_post_separator(op, right) : result;
 }
 
 /* A consolidated leaf whose records are all of one key stays oversize. */
@@ -196,7 +205,12 @@ static bool has_one_key(const struct qr_spot *spot)
 int qr_split_leaf(struct qr_op *op, const struct qr_spot *spot, bool near_end)
 {
     struct qr_spot copy = *spot;
-    return has_one_key(spot) ? QUIRE_NOT_FOUND : split_once(op, &copy, near_end);
+    const struct qr_page *right;
+    if (has_one_key(spot)) return QUIRE_NOT_FOUND;
+    int result = divide(op, &copy, near_end, &right);
+    if (result != 0 || right == NULL) return result;
+    result = qr_post_separator(op, right);
+    return result == QUIRE_ERR_NO_MEMORY ? 0 : result; /* whoever goes right by the link has another try */
 }
 
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end)
