@@ -36,8 +36,9 @@
  * C++. Some functions are named as a struct is: quire_snapshot, quire_stats, quire_limits, quire_error_detail. There the
  * name alone means the function, so write `struct quire_snapshot *s`, as in C.
  *
- * CRASH. This version keeps data in memory only: nothing survives the end of the process, and nothing is written to
- * any file.
+ * CRASH. A database is opened in memory (path NULL), where nothing survives the end of the process, or in a directory, where
+ * every write goes to a log first. See quire_open and "Writing" for what survives what. In this version the log is not yet
+ * shortened by checkpoints: it grows with every write, and opening a store reads all of it.
  */
 #ifndef QUIRE_QUIRE_H
 #define QUIRE_QUIRE_H
@@ -86,7 +87,15 @@ enum quire_result {
     QUIRE_ERR_WRONG_TYPE = -10,      /* quire_add: the present value is not 8 bytes */
     QUIRE_ERR_UNSUPPORTED = -11,     /* not for this kind of tree, or not in this version */
     QUIRE_ERR_WRONG_THREAD = -12,    /* a guard was used by a thread that did not pin it */
-    QUIRE_ERR_CORRUPT = -13          /* stored bytes failed verification */
+    QUIRE_ERR_CORRUPT = -13,         /* stored bytes failed verification */
+    QUIRE_ERR_IO = -14,              /* the file system failed; the detail has the errno */
+    QUIRE_ERR_NO_SPACE = -15,        /* the file system is full, or a quota is used up */
+    QUIRE_ERR_FOREIGN = -16,         /* files that are not Quire's; none was touched */
+    QUIRE_ERR_NEWER = -17,           /* files of a newer version of Quire, which this one cannot read (or not write);
+                                        none was touched */
+    QUIRE_ERR_UNKNOWN = -18,         /* the write was done, but its sync failed: it is not known whether it survives
+                                        power loss */
+    QUIRE_ERR_READ_ONLY = -19        /* a write to a database that was opened read-only */
 };
 
 /* A short English text for a result code; never NULL, also for unknown codes. Static memory. Any thread. */
@@ -143,7 +152,35 @@ struct quire_options {
                                       before it answers QUIRE_ERR_STALLED; at most 3600000 */
     uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
     uint32_t reserved;             /* must be 0 */
+
+    /* Of a database with files; without a path they must be 0. */
+    uint32_t open_mode;            /* enum quire_open_mode */
+    uint32_t level;                /* enum quire_level of writes that name none; 0 = QUIRE_LEVEL_DURABLE */
+    uint32_t sync_period_ms;       /* writes at QUIRE_LEVEL_PROCESS survive power loss so long after they returned, and
+                                      the time of a sync more; 0 = default (100); QUIRE_NO_PERIOD = when asked to */
+    uint32_t disable_ring;         /* 1: no io_uring. 0 = default: it is used where the kernel allows it */
+    uint64_t sync_volume_bytes;    /* a sync begins when so much log is not durable; 0 = default (64 MiB) */
+    uint64_t log_segment_bytes;    /* largest segment of the log, a power of two from 16 KiB to 1 GiB; 0 = default
+                                      (64 MiB). Segments start at 256 KiB, or at this if it is less */
+    uint32_t log_buffered;         /* 1: the log is written by system calls, as on file systems where mapped files are
+                                      not safe. 0 = default: it is mapped where it can be */
+    uint32_t no_sync_at_close;     /* 1: quire_close does not wait for a sync; what was not durable survives the process,
+                                      not power loss */
+    /* Called while the log is read at opening: bytes done, of all. Not 0: the opening ends with QUIRE_ERR_BUSY. */
+    int (*recovery_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
+    void *recovery_context;
 };
+enum quire_open_mode {
+    QUIRE_OPEN_OR_CREATE = 0,
+    QUIRE_OPEN_EXISTING = 1, /* QUIRE_NOT_FOUND if there is no store, and nothing is created */
+    QUIRE_CREATE_NEW = 2,    /* QUIRE_EXISTS if there is one, and it is not touched */
+    QUIRE_OPEN_READ_ONLY = 3 /* as OPEN_EXISTING; not one byte is written, any number of processes may do so at once */
+};
+enum quire_level {
+    QUIRE_LEVEL_DURABLE = 1, /* the call returns when the write survives power loss */
+    QUIRE_LEVEL_PROCESS = 2  /* the call returns when the write survives the death of the process */
+};
+#define QUIRE_NO_PERIOD UINT32_MAX
 #define QUIRE_NO_THREADS UINT32_MAX
 
 QUIRE_API void quire_options_init(struct quire_options *ret_options);
@@ -152,10 +189,17 @@ struct quire;      /* a database */
 struct quire_tree; /* a named tree of a database */
 
 /*
- * Opens a database. path: NULL for a database in memory; files come with a later version (QUIRE_ERR_UNSUPPORTED).
- * options: NULL = defaults; copied. On 0 the caller owns *ret_db and ends it with quire_close.
- * Errors: INVALID (the detail names the field), NO_MEMORY, UNSUPPORTED; FORKED in a child made by fork whose parent has
- * used Quire (before exec).
+ * Opens a database. path: NULL for a database in memory, else the directory of a store, which is created if it is not there
+ * (open_mode). options: NULL = defaults; copied. On 0 the caller owns *ret_db and ends it with quire_close.
+ *
+ * One process at a time has a store open for writing; the lock goes with the process. After a crash opening it is all that
+ * there is to do: it reads the log and finds every write that was acknowledged, at DURABLE after power loss, at PROCESS
+ * after the death of the process. What it had to decide is durable when it returns, and so is a store that it created.
+ *
+ * Results: QUIRE_NOT_FOUND, QUIRE_EXISTS (open_mode). Errors: INVALID (the detail names the field), NO_MEMORY; BUSY (another
+ * opener has it; the detail has its process id); FOREIGN (the path is a file, or a directory with other things in it), NEWER,
+ * CORRUPT, IO, NO_SPACE; FORKED in a child made by fork whose parent has used Quire (before exec). After any of these the
+ * path holds what it held before, but for a store whose creation had begun.
  */
 QUIRE_API int quire_open(const char *path, const struct quire_options *options, struct quire **ret_db);
 
@@ -164,7 +208,8 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
  * on it. QUIRE_ERR_BUSY while a guard, pages iterator or snapshot is open, or while the calling thread holds a guard of
  * any other database (or is in a section of its own of liburcu-bp): nothing happened, the handle stays valid. Waits for
  * the background threads to end, which may be waiting for guards of other databases in other threads. After fork, in
- * the child: forgets the handle and answers 0.
+ * the child: forgets the handle and answers 0. A database with files makes all writes durable first (no_sync_at_close);
+ * if that fails the answer is UNKNOWN, and the handle is freed all the same.
  */
 QUIRE_API int quire_close(struct quire *db);
 
@@ -213,11 +258,21 @@ QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_c
 /* ---- Writing ---------------------------------------------------------------------------------------------------- */
 
 /*
- * flags: 0 in this version. ret_lsn: NULL, or receives the LSN of the write. All writes are atomic and visible to every
+ * flags: 0, or one of enum quire_write_flags. ret_lsn: NULL, or receives the LSN of the write. All writes are atomic and visible to every
  * thread from the moment the call returns. Lock-free: a write that loses a race to others tries again; what it may wait
  * for is listed in doc/concurrency.md ("Waits"), above all memory (NO_MEMORY at once, STALLED after waiting). Common
- * errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED; UNSUPPORTED in a tree with caller versions.
+ * errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED; UNSUPPORTED in a tree with caller versions. With files: NO_SPACE
+ * (nothing was changed; writes go on when there is space again), IO (a sync has failed before: reads go on, writes do not,
+ * until the store is opened again), READ_ONLY; and UNKNOWN, where the write was done and is visible, but a sync failed that
+ * should have made it durable.
+ *
+ * CRASH. In memory nothing survives. With files a write survives what its level says from the moment that the call returns;
+ * a write whose call did not return may be there or not, as a whole.
  */
+enum quire_write_flags {
+    QUIRE_WRITE_DURABLE = 1, /* QUIRE_LEVEL_DURABLE for this call; without files, no difference */
+    QUIRE_WRITE_PROCESS = 2  /* QUIRE_LEVEL_PROCESS */
+};
 
 /* Stores value under key, whether or not it had one. */
 QUIRE_API int quire_put(struct quire_tree *tree, const void *key, size_t key_size, const void *value,
@@ -249,6 +304,21 @@ QUIRE_API int quire_compare_and_swap(struct quire_tree *tree, const void *key, s
  */
 QUIRE_API int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t delta, unsigned flags,
                         int64_t *ret_value, uint64_t *ret_lsn);
+
+/* ---- Durability ------------------------------------------------------------------------------------------------- */
+
+/* Makes all writes that have returned durable; waits for the disk. 0; UNKNOWN, INVALID, FORKED. In memory: 0 at once. */
+QUIRE_API int quire_sync(struct quire *db);
+
+/* Waits until the write with this LSN, and all with lower ones, are durable. Results as quire_sync; INVALID for an LSN that no
+ * write has had yet. */
+QUIRE_API int quire_wait_durable(struct quire *db, uint64_t lsn);
+
+/* All writes with an LSN up to *ret_lsn survive power loss. In memory: 0. Does not wait. Errors: INVALID, FORKED. */
+QUIRE_API int quire_durable_lsn(struct quire *db, uint64_t *ret_lsn);
+
+/* The highest LSN of a write that has returned, or that the opening found; 0: none. Errors: INVALID, NO_MEMORY, FORKED. */
+QUIRE_API int quire_last_lsn(struct quire *db, uint64_t *ret_lsn);
 
 /* ---- Reading by copy -------------------------------------------------------------------------------------------- */
 
@@ -345,9 +415,6 @@ QUIRE_API int quire_snapshot(struct quire *db, const char *tag, struct quire_sna
 QUIRE_API uint64_t quire_snapshot_lsn(const struct quire_snapshot *snapshot);
 /* NULL is fine. No other thread may be using it. */
 QUIRE_API int quire_snapshot_release(struct quire_snapshot *snapshot);
-
-/* The highest LSN of a write that has returned, 0 before the first one. */
-QUIRE_API int quire_last_lsn(struct quire *db, uint64_t *ret_lsn);
 
 /* ---- Caller versions -------------------------------------------------------------------------------------------- */
 

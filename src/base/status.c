@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -16,16 +17,47 @@ static _Thread_local struct {
     char message[QR_STATUS_MESSAGE_BYTES];
 } detail;
 
+static QR_PRINTF(3, 0) int fail(int result, int os_errno, const char *format, va_list arguments)
+{
+    QR_ASSERT(result < 0);
+    detail.result = result;
+    detail.os_errno = os_errno;
+    if (vsnprintf(detail.message, sizeof(detail.message), format, arguments) < 0)
+        detail.message[0] = '\0';
+    return result;
+}
+
 int qr_fail(int result, int os_errno, const char *format, ...)
 {
     va_list arguments;
 
-    QR_ASSERT(result < 0);
-    detail.result = result;
-    detail.os_errno = os_errno;
     va_start(arguments, format);
-    if (vsnprintf(detail.message, sizeof(detail.message), format, arguments) < 0)
-        detail.message[0] = '\0';
+    fail(result, os_errno, format, arguments);
+    va_end(arguments);
+    return result;
+}
+
+static int result_of_errno(int os_errno)
+{
+    switch (os_errno) {
+    case ENOMEM:
+        return QUIRE_ERR_NO_MEMORY;
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG:
+        return QUIRE_ERR_NO_SPACE;
+    default:
+        return QUIRE_ERR_IO;
+    }
+}
+
+int qr_fail_io(int os_errno, const char *format, ...)
+{
+    va_list arguments;
+    int result;
+
+    va_start(arguments, format);
+    result = fail(result_of_errno(os_errno), os_errno, format, arguments);
     va_end(arguments);
     return result;
 }
@@ -81,6 +113,18 @@ const char *quire_strerror(int result)
         return "the guard belongs to another thread";
     case QUIRE_ERR_CORRUPT:
         return "stored bytes failed verification";
+    case QUIRE_ERR_IO:
+        return "the file system failed";
+    case QUIRE_ERR_NO_SPACE:
+        return "no space left for files";
+    case QUIRE_ERR_FOREIGN:
+        return "not files of Quire";
+    case QUIRE_ERR_NEWER:
+        return "files of a newer version of Quire";
+    case QUIRE_ERR_UNKNOWN:
+        return "a sync failed: unknown whether the write survives power loss";
+    case QUIRE_ERR_READ_ONLY:
+        return "the database was opened read-only";
     }
     return "unknown result";
 }

@@ -20,4 +20,7 @@
  */
 QR_COLD QR_PRINTF(3, 4) int qr_fail(int result, int os_errno, const char *format, ...);
 
+/* The same for what the file system answered, an errno above 0: NO_SPACE, NO_MEMORY, or else IO. */
+QR_COLD QR_PRINTF(2, 3) int qr_fail_io(int os_errno, const char *format, ...);
+
 #endif

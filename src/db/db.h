@@ -19,6 +19,7 @@
 #include "base/counter_ids.h"
 #include "base/counters.h"
 #include "base/status.h"
+#include "db/files.h"
 #include "os/thread.h"
 #include "tree/tree.h"
 #include "txn/snapshot.h"
@@ -60,6 +61,7 @@ struct quire {
     struct qr_epoch *epoch;
     struct qr_map *map;
     struct qr_log log;
+    struct qr_db_files *files; /* NULL: in memory */
     struct qr_snapshot_registry snapshots;
     struct qr_tree_env env;
     struct qr_page_source source;
@@ -158,6 +160,16 @@ int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct q
 int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key, size_t key_size, const void *value,
               size_t value_size);
 
+/* Runs a write to its end: pages are fetched, memory and room in the log are waited for. What qr_tree_write answers, or why it
+ * could not go on. */
+int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write);
+
+/* Does a record of the catalogue again: creates the tree. 0, CORRUPT, NO_MEMORY. */
+int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write);
+
+/* Replays the log into the trees. */
+int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log_list *list);
+
 static inline uint64_t qr_db_version_of(const struct quire_snapshot *snapshot)
 {
     return snapshot == NULL ? UINT64_MAX : snapshot->place->lsn;
@@ -225,6 +237,8 @@ void qr_db_after_write(struct quire *db, struct qr_thread *thread);
 
 /* ---- Parts of open and close ------------------------------------------------------------------------------------ */
 
+/* As quire_open; disk: see qr_db_files_open. */
+int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_options *options, struct quire **ret_db);
 int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread);
 void qr_db_catalogue_close(struct quire *db);
 int qr_db_background_start(struct quire *db);

@@ -89,16 +89,3 @@ int quire_snapshot_release(struct quire_snapshot *snapshot)
     qr_free(snapshot);
     return 0;
 }
-
-int quire_last_lsn(struct quire *db, uint64_t *ret_lsn)
-{
-    struct qr_thread *thread = NULL;
-    int result = qr_db_begin(db, &thread);
-    if (result != 0) return result;
-    if (ret_lsn == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_lsn is NULL");
-    uint64_t last = 0;
-    for (struct qr_thread *t = qr_thread_first(db->epoch); t != NULL; t = qr_thread_next(t))
-        last = qr_max(last, qr_counter_read(&t->counters[QR_COUNTER_LAST_LSN]));
-    *ret_lsn = last;
-    return 0;
-}

@@ -207,6 +207,7 @@ int quire_maintain(struct quire *db)
     /* A round waits for guards of the whole process: not for one that the caller, or anybody, may keep. */
     bool round = result != QUIRE_MORE || !has_threads(db);
     bool reclaimed = round && !qr_epoch_process_guarded() && reclaim(db, thread);
+    if (!has_threads(db)) qr_db_log_work(db); /* what fails there fails for whoever needs it */
     if (result == 0 || result == QUIRE_ERR_NO_MEMORY) {
         if (reclaimed) return QUIRE_MORE; /* once more, with what has come back */
         if (result == 0) qr_arena_trim(db->arena);

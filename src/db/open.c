@@ -30,6 +30,11 @@ int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
 #define DEFAULT_STALL_TIMEOUT_MS 10000u
 #define SMALLEST_MEMORY_LIMIT ((uint64_t)4 << 20)
 #define MOST_THREADS 16u
+#define DEFAULT_SYNC_PERIOD_MS 100u
+#define DEFAULT_SYNC_VOLUME ((uint64_t)64 << 20)
+#define DEFAULT_LOG_SEGMENT ((uint64_t)64 << 20)
+#define LEAST_LOG_SEGMENT ((uint64_t)16 << 10)
+#define MOST_LOG_SEGMENT ((uint64_t)1 << 30)
 
 void quire_options_init(struct quire_options *ret_options)
 {
@@ -64,6 +69,44 @@ int qr_db_hand_out_options(struct qr_thread *thread, const void *options, size_t
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_options.struct_size is %zu", ret_size);
     qr_db_hand_out(ret_options, ret_size, options, size);
     *(size_t *)ret_options = ret_size;
+    return 0;
+}
+
+/* The options of a database without files: those of files are not set. */
+static int refuse_file_options(const struct quire_options *o)
+{
+    const char *set = NULL;
+    if (o->open_mode != 0) set = "open_mode";
+    if (o->level != 0) set = "level";
+    if (o->sync_period_ms != 0) set = "sync_period_ms";
+    if (o->disable_ring != 0) set = "disable_ring";
+    if (o->sync_volume_bytes != 0) set = "sync_volume_bytes";
+    if (o->log_segment_bytes != 0) set = "log_segment_bytes";
+    if (o->log_buffered != 0) set = "log_buffered";
+    if (o->no_sync_at_close != 0) set = "no_sync_at_close";
+    if (o->recovery_progress != NULL) set = "recovery_progress";
+    if (o->recovery_context != NULL) set = "recovery_context";
+    if (set == NULL) return 0;
+    return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is set, and path is NULL", set);
+}
+
+static int fill_file_options(struct quire_options *o)
+{
+    const char *bad = NULL;
+    uint64_t segment = o->log_segment_bytes == 0 ? DEFAULT_LOG_SEGMENT : o->log_segment_bytes;
+    if (o->open_mode > QUIRE_OPEN_READ_ONLY) bad = "open_mode";
+    if (o->level > QUIRE_LEVEL_PROCESS) bad = "level";
+    if (o->sync_period_ms > 3600000 && o->sync_period_ms != QUIRE_NO_PERIOD) bad = "sync_period_ms";
+    if (o->disable_ring > 1) bad = "disable_ring";
+    if (segment < LEAST_LOG_SEGMENT || segment > MOST_LOG_SEGMENT || (segment & (segment - 1)) != 0)
+        bad = "log_segment_bytes";
+    if (o->log_buffered > 1) bad = "log_buffered";
+    if (o->no_sync_at_close > 1) bad = "no_sync_at_close";
+    if (bad != NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is out of range", bad);
+    o->log_segment_bytes = segment;
+    if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
+    if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
+    if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
     return 0;
 }
 
@@ -146,11 +189,18 @@ static void tear_down(struct quire *db)
         pthread_mutex_destroy(&db->trees_mutex);
         pthread_mutex_destroy(&db->stats_mutex);
     }
+    qr_db_files_close(db);
     qr_epoch_destroy(db->epoch);
     if (db->source.destroy != NULL) db->source.destroy(db->source.context);
     qr_map_destroy(db->map);
     qr_arena_destroy(db->arena);
     qr_free_aligned(db);
+}
+
+static void stop_threads(struct quire *db)
+{
+    qr_db_background_stop(db);
+    qr_db_log_thread_stop(db);
 }
 
 /* The arena may exceed its own limit by a reserve, for deletions and structure changes; both together are the user's. */
@@ -159,43 +209,68 @@ static uint64_t arena_limit(uint64_t limit_bytes)
     return limit_bytes == 0 ? 0 : limit_bytes - qr_max(limit_bytes / 16, (uint64_t)1 << 20);
 }
 
-static int build(struct quire *db)
+static int no_memory(int result)
+{
+    return qr_fail(result, 0, result == QUIRE_ERR_FORKED ? "a child made by fork opens a database after exec only"
+                                                         : "no memory or threads to open a database");
+}
+
+static int build(struct quire *db, const char *path, struct qr_disk *disk)
 {
     struct qr_thread *thread = NULL;
     int result = qr_arena_create(arena_limit(db->options.memory_limit_bytes), &db->arena);
     if (result == 0) result = qr_epoch_create(db->arena, &epoch_ops, db, &db->epoch);
     if (result == 0) result = qr_map_create(db->arena, 0, &db->map);
-    if (result != 0) return result;
+    if (result != 0) return no_memory(result);
     wire(db);
     thread = qr_thread_self(db->epoch);
-    if (thread == NULL) return QUIRE_ERR_NO_MEMORY;
+    if (thread == NULL) return no_memory(QUIRE_ERR_NO_MEMORY);
     result = qr_db_catalogue_open(db, thread);
-    return result != 0 ? result : qr_db_background_start(db);
+    if (result != 0) return no_memory(result);
+    if (path != NULL) {
+        result = qr_db_files_open(db, path, disk);
+        if (result == 0) result = qr_db_recover(db, thread);
+        if (result == 0) result = qr_db_log_thread_start(db);
+        if (result != 0) return result;
+    }
+    result = qr_db_background_start(db);
+    return result == 0 ? 0 : no_memory(result);
 }
 
-int quire_open(const char *path, const struct quire_options *options, struct quire **ret_db)
+int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_options *options, struct quire **ret_db)
 {
     struct quire_options effective;
     if (ret_db == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "ret_db is NULL");
     quire_options_init(&effective);
     int result = qr_db_take_options(NULL, "options", options, &effective, sizeof(effective));
     if (result == 0) result = fill_options(&effective);
+    if (result == 0) result = path == NULL ? refuse_file_options(&effective) : fill_file_options(&effective);
     if (result != 0) return result;
-    if (path != NULL)
-        return qr_fail(QUIRE_ERR_UNSUPPORTED, 0, "this version keeps data in memory only: path must be NULL");
 
     struct quire *db = qr_malloc_aligned(64, sizeof(*db));
     if (db == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the database handle");
     memset(db, 0, sizeof(*db));
     db->options = effective;
-    result = build(db);
+    result = build(db, path, disk);
     if (result != 0) {
+        stop_threads(db);
         tear_down(db);
-        return qr_fail(result, 0, result == QUIRE_ERR_FORKED ? "a child made by fork opens a database after exec only"
-                                                             : "no memory or threads to open a database");
+        return result;
     }
     *ret_db = db;
     return 0;
+}
+
+int quire_open(const char *path, const struct quire_options *options, struct quire **ret_db)
+{
+    return qr_db_open(path, NULL, options, ret_db);
+}
+
+/* The last sync of a database that is closed in good order. */
+static int sync_at_close(struct quire *db)
+{
+    if (db->log.files == NULL || db->options.no_sync_at_close != 0) return 0;
+    return qr_log_wait(&db->log, qr_log_tail(&db->log) - 1, QR_LOG_DURABLE);
 }
 
 int quire_close(struct quire *db)
@@ -210,9 +285,10 @@ int quire_close(struct quire *db)
     /* A background thread may be in a grace period, which would wait for this thread, and this thread for it. */
     if (qr_epoch_inside_any())
         return qr_fail(QUIRE_ERR_BUSY, 0, "the calling thread holds a guard of another database");
-    qr_db_background_stop(db);
+    stop_threads(db);
+    int result = sync_at_close(db);
     tear_down(db);
-    return 0;
+    return result;
 }
 
 void qr_db_open_count_add(_Atomic uint32_t *count, uint32_t amount)

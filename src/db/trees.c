@@ -217,6 +217,10 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
                           .align_log2 = settings.align_log2,
                           .caller_versions = settings.caller_versions};
     result = qr_db_put(db->catalogue, thread, name, strlen(name), &entry, sizeof(entry));
+    if (result == QUIRE_ERR_UNKNOWN) { /* the record is there: so must the tree be */
+        publish_handle(db, tree);
+        return result;
+    }
     if (result != 0) {
         qr_tree_destroy_empty(&tree->tree, thread);
         qr_free(tree);
@@ -224,6 +228,42 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
     }
     publish_handle(db, tree);
     *ret_tree = tree;
+    return 0;
+}
+
+/* One thread, no users yet. The ids of trees are those of their creation, so the next one must come. */
+int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write)
+{
+    char name[QR_MAX_TREE_NAME_SIZE + 1];
+    struct quire_tree *tree;
+    struct entry entry;
+    uint32_t count;
+    qr_db_handles(db, &count);
+    bool sane = write->kind == QR_RECORD_PUT && write->value_size == sizeof(entry) &&
+                write->key.size <= QR_MAX_TREE_NAME_SIZE && memchr(write->key.data, 0, write->key.size) == NULL;
+    if (sane) memcpy(&entry, write->value, sizeof(entry));
+    if (!sane || entry.format != 1 || entry.id != count || !page_size_fits(entry.leaf_page_size_bytes) ||
+        !page_size_fits(entry.inner_page_size_bytes) || entry.chain_limit == 0 || entry.chain_limit > QR_CHAIN_MAX ||
+        entry.align_log2 > 6 || entry.caller_versions > 1)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record of the catalogue does not say what one says");
+    struct qr_tree_settings settings = {.leaf_page_size_bytes = entry.leaf_page_size_bytes,
+                                        .inner_page_size_bytes = entry.inner_page_size_bytes,
+                                        .chain_limit = entry.chain_limit,
+                                        .align_log2 = (uint8_t)entry.align_log2,
+                                        .caller_versions = entry.caller_versions != 0};
+    qr_copy(name, write->key.data, write->key.size);
+    name[write->key.size] = '\0';
+    int result = make_handle(db, thread, name, &settings, &tree);
+    if (result != 0) return qr_fail(result, 0, "no memory for a tree");
+    entry.root = tree->tree.root;
+    write->value = (const uint8_t *)&entry;
+    result = qr_db_run_write(db->catalogue, thread, write);
+    if (result != 0) {
+        qr_tree_destroy_empty(&tree->tree, thread);
+        qr_free(tree);
+        return result < 0 ? qr_fail(result, 0, "no memory for a tree") : result;
+    }
+    publish_handle(db, tree);
     return 0;
 }
 
@@ -249,7 +289,9 @@ int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_
     if (result == 0)
         result = given.must_create != 0 ? QUIRE_EXISTS : match_options(thread, &given, &tree->tree.settings);
     else if (result == QUIRE_NOT_FOUND && given.must_exist == 0)
-        result = create(db, thread, name, &given, &tree);
+        result = db->files != NULL && db->files->read_only
+                     ? qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the tree is not there, and the database was opened read-only")
+                     : create(db, thread, name, &given, &tree);
     pthread_mutex_unlock(&db->trees_mutex);
     if (result == QUIRE_ERR_NO_MEMORY) return qr_db_fail(thread, result, "no memory for a tree");
     if (result == QUIRE_ERR_STALLED)

@@ -6,14 +6,28 @@
  */
 #include "db/db.h"
 
-/* Runs a write to its end. */
-static int run(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
+/* Key and value of a write that is too large for a frame go to the log before it. */
+static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_write *write)
+{
+    struct qr_frame frame = {
+        .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
+    int result = qr_log_write_parts(&db->log, thread, &frame);
+    write->last_part = frame.last_part;
+    write->part_count = frame.part_count;
+    return result;
+}
+
+int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
 {
     struct quire *db = tree->db;
     struct qr_op op;
     struct qr_memory_wait wait = {0};
     int result;
 
+    if (QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0) {
+        result = write_parts(db, thread, write);
+        if (result != 0) return result;
+    }
     qr_op_init(&op, &tree->tree, thread);
     for (;;) {
         op.use_reserve = write->kind == QR_RECORD_DELETE;
@@ -28,12 +42,37 @@ static int run(struct quire_tree *tree, struct qr_thread *thread, struct qr_writ
             continue;
         }
         qr_epoch_exit(thread);
+        if (QR_UNLIKELY(result == QR_NO_ROOM)) {
+            result = qr_log_provision(&db->log);
+            if (result != 0) break;
+            continue;
+        }
         if (QR_LIKELY(result != QUIRE_ERR_NO_MEMORY)) break;
         result = qr_db_wait_memory(db, thread, &wait);
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
     return result;
+}
+
+/* Waits until the write survives what its level says. */
+static int acknowledge(struct quire *db, struct qr_thread *thread, const struct qr_write *write)
+{
+    enum qr_log_level level = write->level == QUIRE_LEVEL_PROCESS ? QR_LOG_PROCESS : QR_LOG_DURABLE;
+    if (QR_LIKELY(qr_log_survives(&db->log, write->ret_lsn, level))) return 0;
+    int result = qr_log_wait(&db->log, write->ret_lsn, level);
+    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    return result;
+}
+
+/* Whether writes are refused at present. */
+static int check_writable(const struct quire *db, struct qr_thread *thread)
+{
+    if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
+    int error = qr_log_failure(&db->log);
+    if (QR_LIKELY(error == 0)) return 0;
+    qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    return qr_fail(QUIRE_ERR_IO, -error, "a sync of the log has failed: the store takes no writes until it is opened again");
 }
 
 /* The common end of the calls. */
@@ -45,7 +84,7 @@ static int finish(struct quire_tree *tree, struct qr_thread *thread, const struc
         qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write->ret_lsn);
         if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;
         qr_db_after_write(tree->db, thread);
-        return 0;
+        return QR_LIKELY(tree->db->files == NULL) ? 0 : acknowledge(tree->db, thread, write);
     }
     switch (result) {
     case QUIRE_ERR_NO_MEMORY:
@@ -58,6 +97,10 @@ static int finish(struct quire_tree *tree, struct qr_thread *thread, const struc
     case QUIRE_CONFLICT:
         qr_db_count(tree->db, thread, QR_COUNTER_CONFLICTS, 1);
         return result;
+    case QUIRE_ERR_NO_SPACE:
+    case QUIRE_ERR_IO:
+        qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+        return result; /* the detail is that of the file */
     default:
         return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
     }
@@ -77,7 +120,8 @@ static int begin(struct quire_tree *tree, struct qr_thread **ret_thread, const v
                           QR_MAX_VALUE_SIZE);
     if (QR_UNLIKELY(value == NULL && value_size != 0))
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "value is NULL, its size is %zu", value_size);
-    if (QR_UNLIKELY(flags != 0)) return qr_db_fail(thread, QUIRE_ERR_INVALID, "flags are not 0");
+    if (QR_UNLIKELY(flags > QUIRE_WRITE_PROCESS))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "flags are not 0 or one of enum quire_write_flags");
     if (QR_UNLIKELY(tree->tree.settings.caller_versions != caller))
         return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, caller ? "the tree has engine versions"
                                                                 : "the tree has caller versions");
@@ -85,7 +129,9 @@ static int begin(struct quire_tree *tree, struct qr_thread **ret_thread, const v
                                    .kind = QR_RECORD_PUT,
                                    .value = value,
                                    .value_size = (uint32_t)value_size};
-    return 0;
+    if (QR_LIKELY(tree->db->files == NULL)) return 0;
+    ret_write->level = flags == 0 ? tree->db->options.level : flags;
+    return check_writable(tree->db, thread);
 }
 
 int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key, size_t key_size, const void *value,
@@ -95,7 +141,10 @@ int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key
                              .kind = QR_RECORD_PUT,
                              .value = value,
                              .value_size = (uint32_t)value_size};
-    return run(tree, thread, &write);
+    int result = qr_db_run_write(tree, thread, &write);
+    if (result != 0 || tree->db->files == NULL) return result;
+    write.level = tree->db->options.level;
+    return acknowledge(tree->db, thread, &write);
 }
 
 int quire_put(struct quire_tree *tree, const void *key, size_t key_size, const void *value, size_t value_size,
@@ -107,7 +156,7 @@ int quire_put(struct quire_tree *tree, const void *key, size_t key_size, const v
     if (QR_UNLIKELY(result != 0)) return result;
     uint64_t start_ns = qr_db_sample_start(tree->db, thread, QR_COUNTER_PUTS);
     qr_db_count(tree->db, thread, QR_COUNTER_PUTS, 1);
-    result = finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    result = finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
     qr_db_sample_end(thread, start_ns, QR_COUNTER_PUT_SAMPLES);
     return result;
 }
@@ -121,7 +170,7 @@ int quire_put_at(struct quire_tree *tree, uint64_t version, const void *key, siz
     if (QR_UNLIKELY(result != 0)) return result;
     qr_db_count(tree->db, thread, QR_COUNTER_PUTS, 1);
     write.version = version;
-    return finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    return finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
 }
 
 /* ---- Deleting --------------------------------------------------------------------------------------------------- */
@@ -147,7 +196,7 @@ int quire_delete(struct quire_tree *tree, const void *key, size_t key_size, unsi
         write.condition = note_existed;
         write.argument = &existed;
     }
-    result = finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    result = finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
     if (result == 0 && ret_existed != NULL) *ret_existed = existed;
     qr_db_sample_end(thread, start_ns, QR_COUNTER_DELETE_SAMPLES);
     return result;
@@ -163,7 +212,7 @@ int quire_delete_at(struct quire_tree *tree, uint64_t version, const void *key, 
     qr_db_count(tree->db, thread, QR_COUNTER_DELETES, 1);
     write.kind = QR_RECORD_DELETE;
     write.version = version;
-    return finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    return finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
 }
 
 /* ---- Conditional writes ----------------------------------------------------------------------------------------- */
@@ -183,7 +232,7 @@ int quire_insert(struct quire_tree *tree, const void *key, size_t key_size, cons
     if (QR_UNLIKELY(result != 0)) return result;
     qr_db_count(tree->db, thread, QR_COUNTER_INSERTS, 1);
     write.condition = must_be_absent;
-    return finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    return finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
 }
 
 static int must_equal(struct qr_write *write, const struct quire_value *present)
@@ -207,7 +256,7 @@ int quire_compare_and_swap(struct quire_tree *tree, const void *key, size_t key_
     qr_db_count(tree->db, thread, QR_COUNTER_COMPARE_AND_SWAPS, 1);
     write.condition = must_equal;
     write.argument = &slice;
-    return finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    return finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
 }
 
 struct addition {
@@ -238,7 +287,7 @@ int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t
     qr_db_count(tree->db, thread, QR_COUNTER_ADDS, 1);
     write.condition = add_to_present;
     write.argument = &addition;
-    result = finish(tree, thread, &write, run(tree, thread, &write), ret_lsn);
+    result = finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
     if (result == 0 && ret_value != NULL) *ret_value = addition.sum;
     return result;
 }

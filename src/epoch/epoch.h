@@ -78,6 +78,12 @@ struct qr_thread {
     /* For the log layer: lower bound of the LSN that this thread is writing; 0 = slot closed. */
     QR_CACHE_ALIGNED _Atomic uint64_t slot_lsn;
 
+    /* The log layer's too: the part of a log segment that this thread writes to, by LSN. Written and read by it alone. */
+    uint64_t log_window_start, log_window_end; /* 0, 0: none yet */
+    uint8_t *log_window;                       /* memory of log_window_start */
+    uint32_t log_salt;
+    bool log_writer; /* counted among the log's writers */
+
     /* Written by the thread alone, read by it alone. */
     QR_CACHE_ALIGNED struct qr_epoch *epoch;
     uint64_t random;  /* state of a random generator, never 0; for whoever needs one */

@@ -1,9 +1,9 @@
 /*
  * log.h: the order of writes: LSNs, slots, frames.
  *
- * Layer 3. An LSN is the position of a frame in the log; reserving one is a fetch-add on the tail. In this version no bytes
- * stand behind the positions: frames are counted, not kept. The calls are those of the mapped log, so that the write
- * path is the final one: slot open, reserve, write, decide, slot close.
+ * Layer 3. An LSN is the position of a frame in the log; reserving one is a fetch-add on the tail. In a database without
+ * files no bytes stand behind the positions: frames are counted, not kept. Otherwise they are copied to mapped segments
+ * (files.h). The write path is the same: slot open, reserve, write, decide, slot close.
  *
  * A slot is a thread's announcement that it is between reserving an LSN and having decided what becomes of it.
  *
@@ -12,6 +12,11 @@
  * LOG-2  Whoever loads a tail T after a reservation of LSN < T sees the slot of that reservation, open or closed after
  *        the frame was installed or voided: the reservation releases the bound, loading the tail acquires it.
  * LOG-3  Nothing sleeps, waits, helps, allocates or fetches with a slot open (rule R11).
+ * LOG-4  The tail never passes ready_end. Before each reservation a thread loads tail T and then the margin, and sees
+ *        T + (writers + 1) x frame cap <= ready_end. All of this is seq_cst, so looks are ordered by their loads of the tail. After
+ *        the last look, at T, come only its own reservation and those of looks before it: one for each writer at most, each a cap
+ *        at most, so the tail stays at or below T + writers x cap. Who looked before has registered before its look, and so before
+ *        the last look loaded the margin: it is counted.
  *
  * Wait-free.
  */
@@ -19,36 +24,45 @@
 #define QR_LOG_LOG_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
 #include "base/counter_ids.h"
 #include "base/counters.h"
 #include "epoch/epoch.h"
+#include "log/frame.h"
 
-#define QR_LOG_FRAME_HEADER 16u
-#define QR_LOG_FRAME_UNIT 16u
-#define QR_LOG_START 16u /* the first LSN; 0 means none */
+#define QR_LOG_START 16u /* the first LSN of a log without files; 0 means none */
+#define QR_LOG_NO_ROOM 0u
+
+struct qr_log_files;
 
 struct qr_log {
     QR_CACHE_ALIGNED _Atomic uint64_t tail; /* the next LSN */
-};
 
-/* What a frame says of a single-key write. */
-struct qr_frame {
-    uint32_t tree_id;
-    uint8_t kind; /* enum qr_record_kind */
-    uint32_t key_size, value_size;
-    const void *key, *value;
-    uint64_t version;       /* caller versions */
-    uint64_t named_version; /* conditional operation: the version that it replaces */
+    /* Read by each write, changed seldom. Without files: no limit. */
+    QR_CACHE_ALIGNED struct qr_log_files *files;
+    _Atomic uint64_t ready_end;    /* memory up to here can be stored into; only grows */
+    _Atomic uint64_t soft_end;     /* not above it: a writer that comes beyond calls for more */
+    _Atomic uint64_t margin_bytes; /* (writers + 1) x frame cap */
+    uint32_t frame_cap_bytes;
 };
-
-enum qr_frame_state { QR_FRAME_DONE, QR_FRAME_VOID };
 
 static inline void qr_log_init(struct qr_log *log)
 {
     atomic_init(&log->tail, QR_LOG_START);
+    log->files = NULL;
+    atomic_init(&log->ready_end, UINT64_MAX);
+    atomic_init(&log->soft_end, UINT64_MAX);
+    atomic_init(&log->margin_bytes, 0);
+    log->frame_cap_bytes = QR_FRAME_MOST_BYTES;
+}
+
+/* While nobody writes. */
+static inline void qr_log_set_tail(struct qr_log *log, uint64_t tail)
+{
+    atomic_init(&log->tail, tail);
 }
 
 /* The next LSN: all LSNs handed out are below. */
@@ -59,47 +73,90 @@ static inline uint64_t qr_log_tail(const struct qr_log *log)
     return atomic_load_explicit(&log->tail, memory_order_seq_cst);
 }
 
-static inline uint64_t qr_log_frame_size(const struct qr_frame *frame)
+/* Whether key and value are too much for one frame: then they go to PARTs first (parts.c). */
+static inline bool qr_log_is_large(const struct qr_log *log, uint64_t key_size, uint64_t value_size)
 {
-    return qr_round_up(QR_LOG_FRAME_HEADER + 24 + (uint64_t)frame->key_size + frame->value_size, QR_LOG_FRAME_UNIT);
+    return log->files != NULL && key_size + value_size + 128 > log->frame_cap_bytes;
 }
 
-static inline void qr_log_slot_open(struct qr_log *log, struct qr_thread *thread)
+/* ---- The slot window -------------------------------------------------------------------------------------------- */
+
+/* Whether one more reservation has room: before another one in the same window. */
+static inline bool qr_log_has_room(const struct qr_log *log)
+{
+    uint64_t tail = qr_log_tail(log);
+    /* order: log.margin.read as in qr_log_slot_open */
+    uint64_t margin = atomic_load_explicit(&log->margin_bytes, memory_order_seq_cst);
+    /* order: log.ready.read pairs with log.ready.raise: what was made ready */
+    return tail + margin <= atomic_load_explicit(&log->ready_end, memory_order_acquire);
+}
+
+/* The slow sides. */
+bool qr_log_room(struct qr_log *log, struct qr_thread *thread);
+uint64_t qr_log_reserve_slow(struct qr_log *log, struct qr_thread *thread, uint64_t lsn, uint64_t size_bytes);
+
+/* Opens the slot, if there is room for a frame. False: nothing is open; qr_log_provision makes room, outside. */
+static inline bool qr_log_slot_open(struct qr_log *log, struct qr_thread *thread)
 {
     QR_ASSERT(atomic_load_explicit(&thread->slot_lsn, memory_order_relaxed) == 0); /* relaxed: own slot */
-    /* relaxed: any earlier tail is a lower bound */
-    uint64_t bound = atomic_load_explicit(&log->tail, memory_order_relaxed);
+    /* order: log.room.tail pairs with log.reserve: LOG-4; as a bound any earlier tail would do */
+    uint64_t bound = atomic_load_explicit(&log->tail, memory_order_seq_cst);
+    /* order: log.margin.read pairs with log.margin.raise: a writer that this look does not count looks later */
+    uint64_t margin = atomic_load_explicit(&log->margin_bytes, memory_order_seq_cst);
+    /* relaxed: it only grows */
+    bool call = bound + margin > atomic_load_explicit(&log->soft_end, memory_order_relaxed) || !thread->log_writer;
+    if (QR_UNLIKELY(call) && !qr_log_room(log, thread)) return false;
     /* relaxed: published by log.reserve, which comes after it */
     atomic_store_explicit(&thread->slot_lsn, bound, memory_order_relaxed);
+    return true;
 }
 
-static inline uint64_t qr_log_reserve(struct qr_log *log, uint64_t size_bytes)
+/* The position of a frame that is wholly in one segment; QR_LOG_NO_ROOM: close the slot, make room outside. */
+static inline uint64_t qr_log_reserve(struct qr_log *log, struct qr_thread *thread, uint64_t size_bytes)
 {
+    QR_ASSERT(size_bytes <= log->frame_cap_bytes || log->files == NULL);
     /* order: log.reserve pairs with log.tail.read and txn.generation.raise: publishes the slot's bound */
-    return atomic_fetch_add_explicit(&log->tail, size_bytes, memory_order_seq_cst);
+    uint64_t lsn = atomic_fetch_add_explicit(&log->tail, size_bytes, memory_order_seq_cst);
+    if (QR_LIKELY(log->files == NULL ||
+                  (lsn >= thread->log_window_start && lsn + size_bytes <= thread->log_window_end)))
+        return lsn;
+    return qr_log_reserve_slow(log, thread, lsn, size_bytes);
+}
+
+/* Where a position of the thread's window is in memory. */
+static inline uint8_t *qr_log_at(const struct qr_thread *thread, uint64_t lsn)
+{
+    return thread->log_window + (lsn - thread->log_window_start);
 }
 
 /* Writes the frame at its position, state TENTATIVE. */
 static inline void qr_log_write(struct qr_log *log, struct qr_thread *thread, const struct qr_frame *frame,
-                                uint64_t lsn)
+                                uint64_t size_bytes, uint64_t lsn)
 {
-    (void)log;
-    (void)lsn;
     qr_counter_add(&thread->counters[QR_COUNTER_LOG_FRAMES], 1);
-    qr_counter_add(&thread->counters[QR_COUNTER_LOG_BYTES], qr_log_frame_size(frame));
+    qr_counter_add(&thread->counters[QR_COUNTER_LOG_BYTES], size_bytes);
+    if (log->files != NULL)
+        qr_frame_write(qr_log_at(thread, lsn), frame, (uint32_t)size_bytes, lsn, thread->log_salt);
 }
 
-/* Decides the frame. */
+/* Decides a frame that was written: DONE or VOID. */
 static inline void qr_log_decide(struct qr_log *log, struct qr_thread *thread, uint64_t lsn, enum qr_frame_state state)
 {
-    (void)log;
-    (void)lsn;
     if (state == QR_FRAME_VOID) qr_counter_add(&thread->counters[QR_COUNTER_LOG_VOIDS], 1);
+    if (log->files != NULL) qr_frame_decide(qr_log_at(thread, lsn), state);
+}
+
+/* Gives up a reservation before anything was written there. */
+static inline void qr_log_skip(struct qr_log *log, struct qr_thread *thread, uint64_t lsn, uint64_t size_bytes)
+{
+    qr_counter_add(&thread->counters[QR_COUNTER_LOG_VOIDS], 1);
+    if (log->files != NULL) qr_frame_fill(qr_log_at(thread, lsn), size_bytes, lsn, thread->log_salt);
 }
 
 static inline void qr_log_slot_close(struct qr_thread *thread)
 {
-    /* order: log.slot.close pairs with log.slot.read: the install is visible to who sees the slot closed */
+    /* order: log.slot.close pairs with log.slot.read: the install, and the frame with its state, are visible to who sees the
+     * slot closed */
     atomic_store_explicit(&thread->slot_lsn, 0, memory_order_release);
 }
 
@@ -110,5 +167,8 @@ static inline uint64_t qr_log_slot_bound(const struct qr_thread *thread)
     uint64_t bound = atomic_load_explicit(&thread->slot_lsn, memory_order_acquire);
     return bound == 0 ? UINT64_MAX : bound;
 }
+
+/* All frames below are decided: the lowest open slot, or the tail. */
+uint64_t qr_log_stable_end(const struct qr_log *log, struct qr_epoch *epoch);
 
 #endif

@@ -37,6 +37,7 @@ enum qr_tree_result {
     QR_FETCH = 1000, /* a page must be read: op->need_address */
     QR_RETRY = 1001, /* inside the tree only: somebody else was first, start again */
     QR_LARGE = 1002, /* inside the tree only: the page would be large */
+    QR_NO_ROOM = 1003, /* the log has no room: qr_log_provision, and call again */
 };
 
 /* ---- Surroundings ----------------------------------------------------------------------------------------------- */
@@ -188,12 +189,19 @@ struct qr_write {
     uint64_t version;              /* caller versions */
     qr_write_condition *condition; /* NULL: blind */
     void *argument;                /* the condition's own */
+    uint32_t level;                /* for whoever acknowledges the write */
+    uint64_t last_part;            /* not 0: key and value stand in PARTs of the log */
+    uint32_t part_count;
+    uint64_t replay_lsn;           /* not 0: the write is in the log, at this LSN; nobody else writes */
+    uint64_t replay_named;         /* ... and was conditional: the LSN of the record that it replaces */
+    bool replay_conditional;
     uint64_t ret_lsn;
 };
 
 /*
- * Writes one record. 0, what the condition answered, NO_MEMORY, LSN_TOO_OLD (caller versions), QR_FETCH. On anything but
- * 0 nothing has changed.
+ * Writes one record. 0, what the condition answered, NO_MEMORY, LSN_TOO_OLD (caller versions), QR_FETCH, QR_NO_ROOM. On
+ * anything but 0 nothing has changed. A replayed write that the page has already is 0; one whose condition no longer holds is
+ * QUIRE_CONFLICT.
  */
 int qr_tree_write(struct qr_op *op, struct qr_write *write);
 

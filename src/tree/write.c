@@ -84,26 +84,40 @@ static int judge(struct attempt *a)
 
 /* ---- The slot window -------------------------------------------------------------------------------------------- */
 
-/* Reserves an LSN above max_lsn, with the slot open. */
+/* Reserves an LSN above max_lsn, with the slot open; QR_LOG_NO_ROOM. */
 static uint64_t reserve_above(struct attempt *a, uint64_t max_lsn)
 {
     struct qr_log *log = a->op->tree->env->log;
-    uint64_t lsn = qr_log_reserve(log, a->frame_size);
-    while (QR_UNLIKELY(lsn <= max_lsn) && !QR_BUG(skip_growing_lsn)) {
-        qr_log_decide(log, a->op->thread, lsn, QR_FRAME_VOID);
-        lsn = qr_log_reserve(log, a->frame_size);
+    struct qr_thread *thread = a->op->thread;
+    uint64_t lsn = qr_log_reserve(log, thread, a->frame_size);
+    while (QR_UNLIKELY(lsn <= max_lsn) && lsn != QR_LOG_NO_ROOM && !QR_BUG(skip_growing_lsn)) {
+        qr_log_skip(log, thread, lsn, a->frame_size);
+        lsn = qr_log_has_room(log) ? qr_log_reserve(log, thread, a->frame_size) : QR_LOG_NO_ROOM;
     }
     return lsn;
 }
 
-static void open_window(struct attempt *a)
+/* Opens the window and reserves an LSN above max_lsn, or says QR_LOG_NO_ROOM and the window is closed. A replayed write has
+ * its LSN, and no window: nobody looks at slots during recovery. */
+static uint64_t open_window(struct attempt *a, uint64_t max_lsn)
 {
-    qr_log_slot_open(a->op->tree->env->log, a->op->thread);
+    if (QR_UNLIKELY(a->write->replay_lsn != 0)) return a->write->replay_lsn;
+    if (QR_UNLIKELY(!qr_log_slot_open(a->op->tree->env->log, a->op->thread))) return QR_LOG_NO_ROOM;
     QR_STOP("write.slot_open");
+    uint64_t lsn = reserve_above(a, max_lsn);
+    if (QR_UNLIKELY(lsn == QR_LOG_NO_ROOM)) qr_log_slot_close(a->op->thread);
+    return lsn;
+}
+
+static void write_frame(struct attempt *a, uint64_t lsn)
+{
+    if (QR_UNLIKELY(a->write->replay_lsn != 0)) return;
+    qr_log_write(a->op->tree->env->log, a->op->thread, &a->frame, a->frame_size, lsn);
 }
 
 static void close_window(struct attempt *a, uint64_t lsn, enum qr_frame_state state)
 {
+    if (QR_UNLIKELY(a->write->replay_lsn != 0)) return;
     qr_log_decide(a->op->tree->env->log, a->op->thread, lsn, state);
     QR_STOP("write.decided");
     qr_log_slot_close(a->op->thread);
@@ -126,10 +140,10 @@ static bool still_takes(struct attempt *a, uint64_t lsn)
 static int install_delta(struct attempt *a, uint32_t offset, uint8_t *record)
 {
     struct qr_op *op = a->op;
-    open_window(a);
-    uint64_t lsn = reserve_above(a, qr_view_max_lsn(&a->view));
+    uint64_t lsn = open_window(a, qr_view_max_lsn(&a->view));
+    if (QR_UNLIKELY(lsn == QR_LOG_NO_ROOM)) return QR_NO_ROOM;
     qr_record_set_lsn(record, lsn);
-    qr_log_write(op->tree->env->log, op->thread, &a->frame, lsn);
+    write_frame(a, lsn);
     QR_STOP("write.reserved");
     for (;;) {
         qr_delta_link(&a->view, offset, a->write->key.fingerprint);
@@ -155,12 +169,15 @@ static int install_leaf(struct attempt *a, const struct qr_fresh_leaf *fresh, co
     struct qr_page *page = fresh->page;
     const bool caller = op->tree->settings.caller_versions;
 
-    open_window(a);
-    uint64_t lsn = reserve_above(a, qr_view_max_lsn(&a->view));
+    uint64_t lsn = open_window(a, qr_view_max_lsn(&a->view));
+    if (QR_UNLIKELY(lsn == QR_LOG_NO_ROOM)) {
+        qr_discard_page(op, page);
+        return QR_NO_ROOM;
+    }
     if (fresh->pending != NULL) qr_record_set_lsn(fresh->pending, lsn);
     page->max_lsn = lsn;
     if (!caller) page->max_version = lsn;
-    qr_log_write(op->tree->env->log, op->thread, &a->frame, lsn);
+    write_frame(a, lsn);
     QR_STOP("write.leaf_reserved");
     a->disappointed = !qr_bounds_hold(op->tree, bounds);
     if (a->disappointed ||
@@ -286,12 +303,15 @@ static int write_blind(struct attempt *a)
     qr_plan_done(&plan);
     if (result != 0) return result;
 
-    open_window(a);
-    uint64_t lsn = reserve_above(a, QR_BUG(skip_floor) ? 0 : qr_map_floor(qr_op_map(op), a->spot.pid));
+    uint64_t lsn = open_window(a, QR_BUG(skip_floor) ? 0 : qr_map_floor(qr_op_map(op), a->spot.pid));
+    if (QR_UNLIKELY(lsn == QR_LOG_NO_ROOM)) {
+        qr_discard_page(op, fresh.page);
+        return QR_NO_ROOM;
+    }
     qr_record_set_lsn(fresh.pending, lsn);
     fresh.page->max_lsn = lsn;
     if (!op->tree->settings.caller_versions) fresh.page->max_version = lsn;
-    qr_log_write(op->tree->env->log, op->thread, &a->frame, lsn);
+    write_frame(a, lsn);
     QR_STOP("write.blind_reserved");
     if (!qr_map_cas(qr_op_map(op), a->spot.pid, &a->spot.word, qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0))) {
         close_window(a, lsn, QR_FRAME_VOID);
@@ -312,7 +332,7 @@ static void describe(struct attempt *a)
     a->frame.kind = a->write->kind;
     a->frame.value = a->spec.value;
     a->frame.value_size = a->spec.value_size;
-    a->frame_size = qr_log_frame_size(&a->frame);
+    a->frame_size = qr_frame_size(&a->frame);
 }
 
 /* A stub that must be made whole before this write: it does not know the key's newest version, or has grown large. */
@@ -338,7 +358,12 @@ static int write_once(struct attempt *a)
         result = qr_join(op, &a->spot);
         return result == 0 ? QR_RETRY : result;
     }
-    if (safe_refuses(a)) return QUIRE_ERR_LSN_TOO_OLD;
+    if (QR_UNLIKELY(a->write->replay_lsn != 0)) {
+        if (a->write->replay_lsn <= qr_view_max_lsn(&a->view)) return 0; /* R4 */
+        if (a->write->replay_conditional && newest_lsn(a) != a->write->replay_named) return QUIRE_CONFLICT;
+    } else if (safe_refuses(a)) {
+        return QUIRE_ERR_LSN_TOO_OLD;
+    }
     if (!blind) {
         result = judge(a);
         if (result != 0) return result;
@@ -370,8 +395,12 @@ int qr_tree_write(struct qr_op *op, struct qr_write *write)
     a.frame.tree_id = op->tree->id;
     a.frame.key = write->key.data;
     a.frame.key_size = write->key.size;
+    a.frame.has_version = op->tree->settings.caller_versions;
     a.frame.version = write->version;
+    a.frame.has_named = write->condition != NULL;
     a.frame.named_version = NO_VERSION;
+    a.frame.last_part = write->last_part;
+    a.frame.part_count = write->part_count;
     const uint8_t align_log2 = op->tree->settings.align_log2;
     uint64_t delta_bytes = qr_delta_size(
         qr_record_size_for(write->key.size, write->value_size, op->tree->settings.caller_versions, align_log2), align_log2);

@@ -211,18 +211,18 @@ Test(badinput, keys_above_the_limit_are_too_large_everywhere)
     OK(quire_unpin(&guard));
 }
 
-/* Bad input: flags are 0 in this version */
+/* Bad input: flags that no version knows, and two levels at once */
 Test(badinput, unknown_flags_are_invalid)
 {
     struct quire_tree *other = open_caller_tree(db, "caller");
-    INVALID(quire_put(tree, TEXT("k"), TEXT("x"), 1, NULL));
+    INVALID(quire_put(tree, TEXT("k"), TEXT("x"), 3, NULL));
     expect_detail(QUIRE_ERR_INVALID, "flags");
     INVALID(quire_delete(tree, TEXT("k"), 0x80000000u, NULL, NULL));
-    INVALID(quire_insert(tree, TEXT("new"), TEXT("x"), 2, NULL));
-    INVALID(quire_compare_and_swap(tree, TEXT("k"), TEXT("v"), TEXT("x"), 4, NULL));
-    INVALID(quire_add(tree, TEXT("new"), 1, 1, NULL, NULL));
-    INVALID(quire_put_at(other, 1, TEXT("k"), TEXT("x"), 1, NULL));
-    INVALID(quire_delete_at(other, 1, TEXT("k"), 1, NULL));
+    INVALID(quire_insert(tree, TEXT("new"), TEXT("x"), 3, NULL));
+    INVALID(quire_compare_and_swap(tree, TEXT("k"), TEXT("v"), TEXT("x"), 3, NULL));
+    INVALID(quire_add(tree, TEXT("new"), 1, 4, NULL, NULL));
+    INVALID(quire_put_at(other, 1, TEXT("k"), TEXT("x"), 3, NULL));
+    INVALID(quire_delete_at(other, 1, TEXT("k"), 3, NULL));
 }
 
 /* ---- Ranges ----------------------------------------------------------------------------------------------------- */

@@ -212,15 +212,6 @@ Test(open, options_get_zeroes_what_a_newer_header_has_more)
     OK(quire_close(db));
 }
 
-/* K02: files come with a later version */
-Test(open, a_path_is_not_supported_yet)
-{
-    struct quire *db = NULL;
-    EXPECT(quire_open("some-directory", NULL, &db), QUIRE_ERR_UNSUPPORTED);
-    cr_assert_null(db);
-    cr_assert(access("some-directory", F_OK) != 0, "something was created");
-}
-
 static unsigned count_entries(const char *directory)
 {
     unsigned count = 0;

@@ -14,16 +14,16 @@
 
 Test(status, every_result_has_a_text_of_its_own)
 {
-    for (int result = QUIRE_ERR_CORRUPT; result <= QUIRE_MORE; result++) {
+    for (int result = QUIRE_ERR_NEWER; result <= QUIRE_MORE; result++) {
         cr_assert_str_neq(quire_strerror(result), "unknown result", "result %d", result);
-        for (int other = QUIRE_ERR_CORRUPT; other < result; other++)
+        for (int other = QUIRE_ERR_NEWER; other < result; other++)
             cr_assert_str_neq(quire_strerror(result), quire_strerror(other), "results %d and %d", result, other);
     }
 }
 
 Test(status, unknown_results_have_a_text_too)
 {
-    static const int unknown[] = {QUIRE_MORE + 1, QUIRE_ERR_CORRUPT - 1, INT32_MAX, INT32_MIN};
+    static const int unknown[] = {QUIRE_MORE + 1, QUIRE_ERR_READ_ONLY - 1, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < QR_ARRAY_COUNT(unknown); i++)
         cr_assert_str_eq(quire_strerror(unknown[i]), "unknown result");
 }
@@ -46,6 +46,19 @@ Test(status, fail_returns_its_result_and_keeps_the_newest_detail)
     cr_assert_eq(detail.result, QUIRE_ERR_NO_MEMORY);
     cr_assert_eq(detail.os_errno, ENOMEM);
     cr_assert_str_eq(detail.message, "no room for a page");
+}
+
+Test(status, what_the_file_system_answers_has_results_of_its_own)
+{
+    struct quire_error_detail detail;
+    cr_assert_eq(qr_fail_io(ENOSPC, "manifest: write"), QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(qr_fail_io(EDQUOT, "manifest: write"), QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(qr_fail_io(ENOMEM, "manifest: write"), QUIRE_ERR_NO_MEMORY);
+    cr_assert_eq(qr_fail_io(EROFS, "%s: %s", "manifest", "write"), QUIRE_ERR_IO);
+    quire_error_detail(&detail);
+    cr_assert_eq(detail.result, QUIRE_ERR_IO);
+    cr_assert_eq(detail.os_errno, EROFS);
+    cr_assert_str_eq(detail.message, "manifest: write");
 }
 
 Test(status, asking_for_a_detail_into_nothing_is_harmless)

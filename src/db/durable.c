@@ -1,0 +1,61 @@
+/*
+ * durable.c: the public calls about what survives.
+ *
+ * Layer 6.
+ */
+#include "db/db.h"
+
+static uint64_t last_lsn(struct quire *db)
+{
+    uint64_t last = db->files == NULL ? 0 : db->files->recovery.last_lsn;
+    for (struct qr_thread *t = qr_thread_first(db->epoch); t != NULL; t = qr_thread_next(t))
+        last = qr_max(last, qr_counter_read(&t->counters[QR_COUNTER_LAST_LSN]));
+    return last;
+}
+
+/* Waits for all below `end`. */
+static int wait_durable(struct quire *db, struct qr_thread *thread, uint64_t end)
+{
+    if (db->log.files == NULL) return 0;
+    int result = qr_log_wait(&db->log, end - 1, QR_LOG_DURABLE);
+    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    return result;
+}
+
+int quire_sync(struct quire *db)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    return result == 0 ? wait_durable(db, thread, qr_log_tail(&db->log)) : result;
+}
+
+int quire_wait_durable(struct quire *db, uint64_t lsn)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (lsn >= qr_log_tail(&db->log))
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "no write has had LSN %llu", (unsigned long long)lsn);
+    return wait_durable(db, thread, lsn + 1);
+}
+
+int quire_durable_lsn(struct quire *db, uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (ret_lsn == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_lsn is NULL");
+    uint64_t end = qr_log_durable_end(&db->log);
+    *ret_lsn = end == 0 ? 0 : end - 1;
+    return 0;
+}
+
+int quire_last_lsn(struct quire *db, uint64_t *ret_lsn)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0) return result;
+    if (ret_lsn == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_lsn is NULL");
+    *ret_lsn = last_lsn(db);
+    return 0;
+}

@@ -1,0 +1,384 @@
+/*
+ * files.c: opening and closing the files of a database.
+ *
+ * Layer 6. See files.h for the order of steps.
+ */
+#include "db/files.h"
+
+#include <errno.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "db/db.h"
+
+#define LOCK_NAME "lock"
+
+/* ---- Randomness ------------------------------------------------------------------------------------------------- */
+
+static int draw(void *context, void *memory, size_t size)
+{
+    uint8_t *to = memory;
+    (void)context;
+    while (size != 0) {
+        ssize_t got = getrandom(to, size, 0);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return -errno;
+        to += got;
+        size -= (size_t)got;
+    }
+    return 0;
+}
+
+/* ---- The directory ---------------------------------------------------------------------------------------------- */
+
+struct contents {
+    bool manifest; /* there is one: the store exists */
+    bool other;    /* there is something that is no beginning of a store */
+};
+
+static int look_at(void *context, const char *name)
+{
+    struct contents *contents = context;
+    if (strcmp(name, QR_MANIFEST_NAME) == 0)
+        contents->manifest = true;
+    else if (strcmp(name, QR_MANIFEST_NEW_NAME) != 0 && strcmp(name, LOCK_NAME) != 0)
+        contents->other = true;
+    return 0;
+}
+
+/* Whether the directory holds a store, may hold one, or belongs to somebody else. */
+static int check_contents(struct qr_db_files *files, uint32_t mode, bool *ret_exists)
+{
+    struct contents contents = {false, false};
+    int error = files->disk->ops->dir_list(files->dir, look_at, &contents);
+    if (error != 0) return qr_fail_io(-error, "listing the directory of the store");
+    *ret_exists = contents.manifest;
+    if (contents.manifest) return mode == QUIRE_CREATE_NEW ? QUIRE_EXISTS : 0;
+    if (contents.other) return qr_fail(QUIRE_ERR_FOREIGN, 0, "the directory is not empty and has no manifest");
+    return mode == QUIRE_OPEN_EXISTING || mode == QUIRE_OPEN_READ_ONLY ? QUIRE_NOT_FOUND : 0;
+}
+
+static int open_directory(struct qr_db_files *files, const char *path, uint32_t mode)
+{
+    unsigned flags = mode == QUIRE_OPEN_READ_ONLY ? QR_DIR_READ_ONLY : 0;
+    if (mode == QUIRE_OPEN_OR_CREATE || mode == QUIRE_CREATE_NEW) flags |= QR_DIR_CREATE;
+    int error = files->disk->ops->dir_open(files->disk, path, flags, &files->dir);
+    if (error == -ENOENT && (flags & QR_DIR_CREATE) == 0) return QUIRE_NOT_FOUND;
+    if (error == -ENOTDIR) return qr_fail(QUIRE_ERR_FOREIGN, ENOTDIR, "the path is not a directory");
+    return error == 0 ? 0 : qr_fail_io(-error, "opening the directory of the store");
+}
+
+static int lock(struct qr_db_files *files)
+{
+    int64_t pid = 0;
+    int error = files->disk->ops->dir_lock(files->dir, LOCK_NAME, files->read_only, &pid);
+    if (error == -EWOULDBLOCK)
+        return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open, in process %lld", (long long)pid);
+    return error == 0 ? 0 : qr_fail_io(-error, "locking the store");
+}
+
+/* ---- The manifest ----------------------------------------------------------------------------------------------- */
+
+static bool add_incarnation(struct qr_db_files *files, const struct qr_incarnation *incarnation)
+{
+    if (files->incarnation_count == files->incarnation_capacity) {
+        uint32_t capacity = files->incarnation_capacity == 0 ? 8 : files->incarnation_capacity * 2;
+        struct qr_incarnation *grown = qr_realloc(files->incarnations, capacity * sizeof(*grown));
+        if (grown == NULL) return false;
+        files->incarnations = grown;
+        files->incarnation_capacity = capacity;
+    }
+    files->incarnations[files->incarnation_count++] = *incarnation;
+    return true;
+}
+
+static int take_incarnation(struct qr_db_files *files, const struct qr_manifest_record *record)
+{
+    struct qr_manifest_incarnation stored;
+    int result = qr_manifest_incarnation_decode(record, &stored);
+    if (result != 0) return result;
+    if (files->incarnation_count != 0) {
+        struct qr_incarnation *before = &files->incarnations[files->incarnation_count - 1];
+        if (stored.number <= before->number || stored.first_lsn < before->first_lsn ||
+            stored.previous_end_lsn > stored.first_lsn)
+            return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: incarnation %llu does not follow",
+                           (unsigned long long)stored.number);
+        before->end = stored.previous_end_lsn;
+    }
+    struct qr_incarnation incarnation = {.number = stored.number, .first_lsn = stored.first_lsn};
+    return add_incarnation(files, &incarnation) ? 0 : qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for incarnations");
+}
+
+static int visit_record(void *context, const struct qr_manifest_record *record)
+{
+    struct qr_db_files *files = context;
+    switch ((enum qr_manifest_kind)record->kind) {
+    case QR_MANIFEST_STORE:
+        return qr_manifest_store_decode(record, &files->settings);
+    case QR_MANIFEST_INCARNATION:
+        return take_incarnation(files, record);
+    case QR_MANIFEST_CHECKPOINT:
+    case QR_MANIFEST_LSN_RANGE:
+    case QR_MANIFEST_POISON:
+        return qr_fail(QUIRE_ERR_NEWER, 0, "manifest: a record of kind %u", record->kind);
+    }
+    return 0; /* optional, of a newer version */
+}
+
+static int create_manifest(struct qr_db_files *files)
+{
+    uint8_t payload[QR_MANIFEST_STORE_BYTES];
+    struct qr_manifest_setup setup = {.random = draw};
+    files->settings = (struct qr_manifest_store){
+        .created_seconds = (uint64_t)time(NULL), .has_log = true, .checksum = QR_MANIFEST_CHECKSUM_CRC32C};
+    struct qr_manifest_record record = qr_manifest_store_encode(&files->settings, payload);
+    return qr_manifest_create(files->dir, &setup, &record, 1, &files->manifest);
+}
+
+/* Writes a record for an incarnation; the file is rewritten without the empty ones when it is full. */
+static int record_incarnation(struct qr_db_files *files, const struct qr_manifest_incarnation *incarnation)
+{
+    uint8_t payload[QR_MANIFEST_INCARNATION_BYTES];
+    struct qr_manifest_record record = qr_manifest_incarnation_encode(incarnation, payload);
+    int result = qr_manifest_append(files->manifest, &record, 1);
+    if (result != QR_MANIFEST_FULL) return result;
+
+    /* All that have frames, and the last one, whose end the new one has. */
+    uint32_t count = files->incarnation_count;
+    struct qr_manifest_record *records = qr_calloc(count + 2, sizeof(*records));
+    uint8_t *payloads = qr_calloc(count + 2, QR_MANIFEST_INCARNATION_BYTES + QR_MANIFEST_STORE_BYTES);
+    if (records != NULL && payloads != NULL) {
+        uint8_t *to = payloads;
+        uint32_t kept = 0;
+        uint64_t previous_end = 0;
+        records[kept++] = qr_manifest_store_encode(&files->settings, to);
+        to += QR_MANIFEST_STORE_BYTES;
+        for (uint32_t i = 0; i < count; i++) {
+            const struct qr_incarnation *old = &files->incarnations[i];
+            bool empty = i + 1 < count && old->end <= old->first_lsn + QR_LOG_HEADER_BYTES;
+            if (empty) continue;
+            struct qr_manifest_incarnation stored = {
+                .number = old->number, .first_lsn = old->first_lsn, .previous_end_lsn = previous_end};
+            records[kept++] = qr_manifest_incarnation_encode(&stored, to);
+            to += QR_MANIFEST_INCARNATION_BYTES;
+            previous_end = old->end;
+        }
+        records[kept++] = record;
+        result = qr_manifest_rewrite(files->manifest, records, kept);
+    } else {
+        result = qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to rewrite the manifest");
+    }
+    qr_free(records);
+    qr_free(payloads);
+    return result;
+}
+
+static int stop_visiting(void *context, const struct qr_manifest_record *record)
+{
+    (void)context;
+    (void)record;
+    return 1;
+}
+
+/* Whether what is called manifest is one of Quire's, and of this version: before anything is written beside it. */
+static int probe_manifest(struct qr_db_files *files)
+{
+    struct qr_manifest *manifest = NULL;
+    int result = qr_manifest_open(files->dir, false, stop_visiting, NULL, &manifest);
+    if (result == 0) qr_manifest_close(manifest);
+    return result == QUIRE_ERR_FOREIGN || result == QUIRE_ERR_NEWER ? result : 0;
+}
+
+/* ---- Open ------------------------------------------------------------------------------------------------------- */
+
+static int open_manifest(struct qr_db_files *files, uint32_t mode, bool exists)
+{
+    if (!exists) {
+        int result = create_manifest(files);
+        if (result != QUIRE_EXISTS) return result;
+        if (mode == QUIRE_CREATE_NEW) return QUIRE_EXISTS;
+    }
+    int result = qr_manifest_open(files->dir, !files->read_only, visit_record, files, &files->manifest);
+    return result == QUIRE_NOT_FOUND ? qr_fail(QUIRE_ERR_BUSY, 0, "the store is being created or removed") : result;
+}
+
+int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
+{
+    struct qr_db_files *files = qr_calloc(1, sizeof(*files));
+    if (files == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the files of the store");
+    uint32_t mode = db->options.open_mode;
+    bool exists = false;
+    db->files = files;
+    files->db = db;
+    files->read_only = mode == QUIRE_OPEN_READ_ONLY;
+    files->disk = disk;
+    if (disk == NULL) {
+        int error = qr_disk_open(db->options.disable_ring == 0, &files->disk);
+        if (error != 0) return qr_fail_io(-error, "beginning to reach files");
+        files->owns_disk = true;
+    }
+    int result = open_directory(files, path, mode);
+    /* RECOVER-1: foreign files are refused before the lock's file is made; what comes between is seen by the second look. */
+    if (result == 0) result = check_contents(files, mode, &exists);
+    if (result == 0 && exists) result = probe_manifest(files);
+    if (result == 0) result = lock(files);
+    if (result == 0) result = check_contents(files, mode, &exists);
+    return result == 0 ? open_manifest(files, mode, exists) : result;
+}
+
+void qr_db_files_close(struct quire *db)
+{
+    struct qr_db_files *files = db->files;
+    if (files == NULL) return;
+    qr_log_close(&db->log);
+    qr_manifest_close(files->manifest);
+    if (files->dir != NULL) files->disk->ops->dir_close(files->dir);
+    if (files->owns_disk) files->disk->ops->disk_free(files->disk);
+    qr_free(files->incarnations);
+    qr_free(files);
+    db->files = NULL;
+}
+
+/* ---- The log ---------------------------------------------------------------------------------------------------- */
+
+static void wake(void *context)
+{
+    struct qr_db_files *files = context;
+    qr_event_signal(&files->wake);
+}
+
+static struct qr_log_options log_options(const struct qr_db_files *files)
+{
+    const struct quire_options *o = &files->db->options;
+    struct qr_log_options options = {.first_segment_bytes = qr_min(o->log_segment_bytes, (uint64_t)256 << 10),
+                                     .most_segment_bytes = o->log_segment_bytes,
+                                     .buffered = o->log_buffered != 0,
+                                     .random = draw,
+                                     .wake = wake,
+                                     .context = (void *)(uintptr_t)files};
+    memcpy(options.store_id, qr_manifest_header(files->manifest)->store_id, sizeof(options.store_id));
+    return options;
+}
+
+/* Removes segments that hold nothing of an incarnation that is over. A failure leaves them for the next opening. */
+static void remove_dead_segments(struct qr_db_files *files, const struct qr_log_list *list)
+{
+    char name[QR_LOG_NAME_BYTES];
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct qr_log_header *h = &list->found[i].header;
+        bool known = false;
+        bool dead = true;
+        for (uint32_t k = 0; k + 1 < files->incarnation_count; k++) {
+            if (files->incarnations[k].number != h->incarnation) continue;
+            known = true;
+            dead = files->incarnations[k].end <= h->start + QR_LOG_HEADER_BYTES;
+        }
+        /* Of an incarnation without a record: its record was rewritten away, or never came to be. */
+        if (known ? !dead : h->incarnation >= files->incarnations[files->incarnation_count - 1].number) continue;
+        qr_log_file_name(list->found[i].number, name);
+        files->disk->ops->dir_unlink(files->dir, name);
+    }
+}
+
+/* RECOVER-4, and then the log. */
+static int begin_incarnation(struct qr_db_files *files, const struct qr_log_list *list, uint64_t start_lsn)
+{
+    struct quire *db = files->db;
+    struct qr_dir_facts facts;
+    uint32_t count = files->incarnation_count;
+    struct qr_incarnation next = {.number = count == 0 ? 1 : files->incarnations[count - 1].number + 1,
+                                  .first_lsn = start_lsn};
+    int error = files->disk->ops->dir_facts(files->dir, &facts);
+    if (error != 0) return qr_fail_io(-error, "facts of the directory");
+    if (count != 0) files->incarnations[count - 1].end = files->recovery.log.end;
+    if (!add_incarnation(files, &next)) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for incarnations");
+    files->incarnation_count--; /* until it is recorded */
+    struct qr_manifest_incarnation stored = {.number = next.number,
+                                             .first_lsn = next.first_lsn,
+                                             .previous_end_lsn = files->recovery.log.end,
+                                             .device = facts.device,
+                                             .mount_id = facts.mount_id,
+                                             .directory_inode = facts.inode};
+    memcpy(stored.boot_id, facts.boot_id, sizeof(stored.boot_id));
+    int result = record_incarnation(files, &stored);
+    if (result != 0) return result;
+    files->incarnation_count++;
+    remove_dead_segments(files, list);
+    struct qr_log_options options = log_options(files);
+    return qr_log_open(&db->log, db->epoch, files->dir, &options, next.number, start_lsn, list->next_number);
+}
+
+int qr_db_recover(struct quire *db, struct qr_thread *thread)
+{
+    struct qr_db_files *files = db->files;
+    struct qr_log_list list = {0};
+    uint64_t start_ns = qr_clock_ns();
+    uint32_t count = files->incarnation_count;
+    int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
+    if (result != 0) return result;
+    uint64_t start_lsn = list.top;
+    if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
+    qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
+    result = qr_db_replay(db, thread, &list);
+    if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
+    qr_log_list_done(&list);
+    files->recovery.ns = qr_clock_ns() - start_ns;
+    return result;
+}
+
+/* ---- The thread that syncs -------------------------------------------------------------------------------------- */
+
+#define LONGEST_WAIT_MS 50u
+
+/* Whether a sync is due: the period is over, or the volume is reached. */
+static bool sync_is_due(struct quire *db, uint64_t tail)
+{
+    uint64_t durable = qr_log_durable_end(&db->log);
+    if (tail <= durable) return false;
+    if (tail - durable >= db->options.sync_volume_bytes) return true;
+    uint32_t period = db->options.sync_period_ms;
+    return period != QUIRE_NO_PERIOD && qr_clock_ns() - qr_log_last_sync_ns(&db->log) >= period * 1000000ull;
+}
+
+int qr_db_log_work(struct quire *db)
+{
+    if (db->log.files == NULL) return 0;
+    int result = qr_log_work(&db->log);
+    uint64_t tail = qr_log_tail(&db->log);
+    if (sync_is_due(db, tail)) {
+        int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);
+        if (result == 0) result = synced;
+    }
+    return result;
+}
+
+static void *run_log(void *argument)
+{
+    struct quire *db = argument;
+    uint32_t period = db->options.sync_period_ms;
+    uint64_t wait_us = qr_min(period / 2 + 1, LONGEST_WAIT_MS) * 1000;
+    for (;;) {
+        uint32_t seen = qr_event_count(&db->files->wake);
+        /* order: db.stop.seen pairs with db.stop.set: only the flag itself */
+        if (atomic_load_explicit(&db->stopping, memory_order_acquire) != 0) return NULL;
+        qr_db_log_work(db);
+        qr_event_wait(&db->files->wake, seen, wait_us);
+    }
+}
+
+int qr_db_log_thread_start(struct quire *db)
+{
+    if (db->log.files == NULL || db->options.background_threads == QUIRE_NO_THREADS) return 0;
+    if (qr_thread_start(&db->files->thread, "quire-log", run_log, db) != 0)
+        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no thread for the log");
+    db->files->thread_runs = true;
+    return 0;
+}
+
+void qr_db_log_thread_stop(struct quire *db)
+{
+    if (db->files == NULL || !db->files->thread_runs) return;
+    qr_event_signal(&db->files->wake);
+    pthread_join(db->files->thread, NULL);
+    db->files->thread_runs = false;
+}

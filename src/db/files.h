@@ -1,0 +1,71 @@
+/*
+ * files.h: the files of a database: directory, lock, manifest, log; and what recovery found.
+ *
+ * Layer 6. A database in memory has none: db->files is NULL.
+ *
+ *     disk, directory, lock | manifest | log segments listed | replay into the trees | incarnation recorded | log begun
+ *
+ * RECOVER-1  Nothing is written to the directory before the lock is held and its contents are known to be ours.
+ * RECOVER-2  The tail is above every segment that is there before the first record is replayed, so collection takes every
+ *            replayed version for old, and LSNs are not used twice.
+ * RECOVER-3  What replay decided is synced, then the incarnation's record is, and then the first user is answered (R8).
+ * RECOVER-4  The record of an incarnation has the end of the one before; what stands behind that end is dead (R7).
+ */
+#ifndef QR_DB_FILES_H
+#define QR_DB_FILES_H
+
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "log/replay.h"
+#include "os/disk.h"
+#include "os/thread.h"
+#include "store/records.h"
+
+struct quire;
+struct qr_thread;
+
+/* What the opening did. */
+struct qr_recovery {
+    uint64_t ns;
+    uint64_t last_lsn; /* of the records that were replayed; 0: none */
+    uint64_t applied, refused; /* records; refused: undecided ones whose condition did not hold */
+    struct qr_replay_result log;
+};
+
+struct qr_db_files {
+    struct quire *db;
+    struct qr_disk *disk;
+    bool owns_disk;
+    bool read_only;
+    struct qr_dir *dir;
+    struct qr_manifest *manifest;
+    struct qr_manifest_store settings;
+    struct qr_incarnation *incarnations; /* all, oldest first; the last one is ours, unless read-only */
+    uint32_t incarnation_count, incarnation_capacity;
+    int visit_result; /* of the record that ended a visit */
+    struct qr_recovery recovery;
+
+    /* The thread that syncs and makes room. */
+    pthread_t thread;
+    bool thread_runs;
+    struct qr_event wake;
+};
+
+/* Opens the files of db->options and `path`, without reading the log. disk: NULL, or one to use instead of the machine's, which
+ * stays the caller's. Sets db->files, also on failure, for qr_db_files_close. */
+int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk);
+
+/* Replays the log into the trees and begins the new incarnation. The catalogue is open and empty. */
+int qr_db_recover(struct quire *db, struct qr_thread *thread);
+
+/* Begins and ends the thread that syncs; without background threads there is none. */
+int qr_db_log_thread_start(struct quire *db);
+void qr_db_log_thread_stop(struct quire *db);
+
+/* A slice of what that thread does, by whoever drives the database. 0 or a failure without detail of interest. */
+int qr_db_log_work(struct quire *db);
+
+void qr_db_files_close(struct quire *db);
+
+#endif

@@ -1,0 +1,87 @@
+/*
+ * replay.c: what the log says, done again in the trees.
+ *
+ * Layer 6. One thread, in the order of LSNs, each record with the LSN that it had. So every page ends with the max_lsn that
+ * it had, and a record that a page has already is not applied twice (R4).
+ *
+ * A tree is created again where its catalogue record stands: root ids are those of this life of the mapping table.
+ */
+#include "db/files.h"
+
+#include "db/db.h"
+
+struct replayer {
+    struct quire *db;
+    struct qr_thread *thread;
+};
+
+/* Finds the tree of a record; NULL: the catalogue does not know it at this point, and the record is dropped (R4). */
+static struct quire_tree *tree_of(struct quire *db, uint32_t id)
+{
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
+    return id < count ? handles[id] : NULL;
+}
+
+static int apply(struct replayer *r, const struct qr_replay_record *record)
+{
+    const struct qr_frame *frame = &record->frame;
+    struct quire_tree *tree = tree_of(r->db, frame->tree_id);
+    if (tree == NULL) return 0;
+    struct qr_write write = {
+        .key = qr_key_make(frame->key, frame->key_size),
+        .kind = frame->kind,
+        .value = frame->value,
+        .value_size = frame->value_size,
+        .version = frame->version,
+        .replay_lsn = record->lsn,
+        .replay_named = frame->named_version,
+        .replay_conditional = record->tentative && frame->has_named,
+    };
+    if (frame->has_version != tree->tree.settings.caller_versions ||
+        (frame->kind != QR_RECORD_PUT && frame->kind != QR_RECORD_DELETE))
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record of tree %u that it cannot have", frame->tree_id);
+    if (frame->tree_id == 0) return qr_db_catalogue_replay(r->db, r->thread, &write);
+    return qr_db_run_write(tree, r->thread, &write);
+}
+
+static int visit(void *context, const struct qr_replay_record *record)
+{
+    struct replayer *r = context;
+    struct qr_recovery *recovery = &r->db->files->recovery;
+    int result = apply(r, record);
+    if (result < 0) return result;
+    if (result == QUIRE_CONFLICT) {
+        recovery->refused++;
+        return QR_REPLAY_VOID;
+    }
+    recovery->last_lsn = record->lsn;
+    recovery->applied++;
+    qr_db_after_write(r->db, r->thread);
+    return 0;
+}
+
+static int progress(void *context, uint64_t done_bytes, uint64_t all_bytes)
+{
+    struct replayer *r = context;
+    const struct quire_options *o = &r->db->options;
+    if (o->recovery_progress == NULL || o->recovery_progress(o->recovery_context, done_bytes, all_bytes) == 0) return 0;
+    return qr_fail(QUIRE_ERR_BUSY, 0, "options.recovery_progress ended the opening");
+}
+
+int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log_list *list)
+{
+    struct qr_db_files *files = db->files;
+    struct replayer replayer = {db, thread};
+    struct qr_replay replay = {
+        .dir = files->dir,
+        .list = list,
+        .incarnations = files->incarnations,
+        .incarnation_count = files->incarnation_count,
+        .read_only = files->read_only,
+        .visit = visit,
+        .progress = progress,
+        .context = &replayer,
+    };
+    return qr_log_replay(&replay, &files->recovery.log);
+}

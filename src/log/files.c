@@ -1,0 +1,312 @@
+/*
+ * files.c: the life of a log with files, and the room in it.
+ *
+ * Layer 3. Writers pass through qr_log_room and qr_log_reserve_slow seldom: when a segment ends, when little room is left.
+ * Neither waits. qr_log_provision and qr_log_work do what waits.
+ */
+#include "log/files.h"
+
+#include <errno.h>
+
+#include "base/alloc.h"
+#include "base/status.h"
+#include "base/stop.h"
+
+#define FIRST_SEGMENT_BYTES ((uint64_t)256 << 10)
+#define MOST_SEGMENT_BYTES ((uint64_t)64 << 20)
+#define POPULATE_BYTES ((uint64_t)256 << 10)
+
+/* ---- Room, in a slot window ------------------------------------------------------------------------------------- */
+
+static void call_for_more(struct qr_log_files *files)
+{
+    /* relaxed: it only spares calls */
+    if (atomic_load_explicit(&files->called, memory_order_relaxed) != 0) return;
+    /* relaxed: as above */
+    atomic_store_explicit(&files->called, 1, memory_order_relaxed);
+    if (files->options.wake != NULL) files->options.wake(files->options.context);
+}
+
+bool qr_log_room(struct qr_log *log, struct qr_thread *thread)
+{
+    if (log->files == NULL) {
+        thread->log_writer = true;
+        return true;
+    }
+    if (!thread->log_writer) {
+        thread->log_writer = true;
+        /* order: log.margin.raise pairs with log.margin.read: LOG-4 */
+        atomic_fetch_add_explicit(&log->margin_bytes, log->frame_cap_bytes, memory_order_seq_cst);
+    }
+    call_for_more(log->files);
+    return qr_log_has_room(log);
+}
+
+/* Gives the thread the segment that has `lsn` as its window. There is one: lsn is below ready_end (LOG-4), and segments are
+ * released below all open slots only. */
+static struct qr_log_segment *enter_segment(struct qr_log_files *files, struct qr_thread *thread, uint64_t lsn)
+{
+    /* order: log.ring.read pairs with log.ring.add */
+    uint64_t i = atomic_load_explicit(&files->next, memory_order_acquire);
+    struct qr_log_segment *segment;
+    do {
+        i--;
+        /* relaxed: published with the count */
+        segment = atomic_load_explicit(&files->ring[i % QR_LOG_RING], memory_order_relaxed);
+    } while (segment->start > lsn);
+    QR_ASSERT(lsn < segment->end);
+    thread->log_window_start = segment->start + QR_LOG_HEADER_BYTES;
+    thread->log_window_end = segment->end;
+    thread->log_window = segment->memory + QR_LOG_HEADER_BYTES;
+    thread->log_salt = segment->salt;
+    return segment;
+}
+
+/* Fills a range of reserved positions, headers left out, however many segments it touches. */
+static void fill(struct qr_log_files *files, struct qr_thread *thread, uint64_t from, uint64_t to)
+{
+    while (from < to) {
+        enter_segment(files, thread, from);
+        from = qr_max(from, thread->log_window_start);
+        uint64_t end = qr_min(to, thread->log_window_end);
+        if (from < end) qr_frame_fill(qr_log_at(thread, from), end - from, from, thread->log_salt);
+        from = qr_max(from, end);
+    }
+}
+
+uint64_t qr_log_reserve_slow(struct qr_log *log, struct qr_thread *thread, uint64_t lsn, uint64_t size_bytes)
+{
+    for (;;) {
+        enter_segment(log->files, thread, lsn);
+        if (lsn >= thread->log_window_start && lsn + size_bytes <= thread->log_window_end) return lsn;
+        fill(log->files, thread, lsn, lsn + size_bytes);
+        QR_STOP("log.boundary_filled");
+        if (!qr_log_has_room(log)) return QR_LOG_NO_ROOM;
+        /* order: log.reserve as in qr_log_reserve */
+        lsn = atomic_fetch_add_explicit(&log->tail, size_bytes, memory_order_seq_cst);
+    }
+}
+
+/* ---- Making room ------------------------------------------------------------------------------------------------ */
+
+/* How far ahead of the tail there should be room: more in a store with large segments, which takes more a second. */
+static uint64_t ahead_bytes(const struct qr_log_segment *last)
+{
+    return qr_min(qr_max((last->end - last->start) / 16, POPULATE_BYTES), POPULATE_BYTES * 16);
+}
+
+/* Under the mutex. */
+static void set_ready(struct qr_log_files *files, uint64_t end)
+{
+    uint64_t ahead = ahead_bytes(qr_log_segment_last(files)) / 2;
+    /* order: log.ready.raise pairs with log.ready.read: the segment, and its pages */
+    atomic_store_explicit(&files->log->ready_end, end, memory_order_release);
+    /* relaxed: a hint; the room itself is looked up in ready_end */
+    atomic_store_explicit(&files->log->soft_end, end - qr_min(ahead, end), memory_order_relaxed);
+}
+
+static uint64_t ready_end(const struct qr_log_files *files)
+{
+    /* relaxed: raised under the mutex only */
+    return atomic_load_explicit(&files->log->ready_end, memory_order_relaxed);
+}
+
+/* Under the mutex: makes the next part of the last segment ready, if there is one left; ready_end lies in it or at its end. */
+static int populate(struct qr_log_files *files)
+{
+    struct qr_log_segment *last = qr_log_segment_last(files);
+    uint64_t from = qr_max(ready_end(files), last->start);
+    uint64_t to = qr_min(from + POPULATE_BYTES, last->end);
+    if (last->mapped) {
+        int error = last->file->dir->disk->ops->file_populate(last->file, last->memory + (from - last->start), to - from);
+        if (error != 0) return qr_log_disk_failure(error, "making pages ready", last->number);
+    }
+    set_ready(files, to);
+    return 0;
+}
+
+/* Makes a segment behind the one that ends at `end`, if there is none yet. */
+static int add_segment(struct qr_log_files *files, uint64_t end)
+{
+    struct qr_log_segment *segment;
+    int result = 0;
+    pthread_mutex_lock(&files->make_mutex);
+    pthread_mutex_lock(&files->mutex);
+    struct qr_log_segment *last = qr_log_segment_last(files);
+    bool wanted = last->end == end;
+    uint64_t size = qr_min((last->end - last->start) * 2, files->options.most_segment_bytes);
+    pthread_mutex_unlock(&files->mutex);
+    if (wanted) {
+        result = qr_log_segment_make(files, end, size, &segment);
+        if (result == 0) {
+            pthread_mutex_lock(&files->mutex);
+            bool added = qr_log_segment_add(files, segment);
+            pthread_mutex_unlock(&files->mutex);
+            if (!added) {
+                qr_log_segment_free(segment);
+                result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments", QR_LOG_RING);
+            }
+        }
+    }
+    pthread_mutex_unlock(&files->make_mutex);
+    return result;
+}
+
+/* Makes ready what lies below `target`. */
+static int make_ready(struct qr_log_files *files, uint64_t target)
+{
+    int result = 0;
+    while (result == 0) {
+        pthread_mutex_lock(&files->mutex);
+        uint64_t ready = ready_end(files);
+        uint64_t end = qr_log_segment_last(files)->end;
+        if (ready < target && ready < end) result = populate(files);
+        pthread_mutex_unlock(&files->mutex);
+        if (ready >= target) return 0;
+        if (ready == end) result = add_segment(files, end);
+    }
+    return result;
+}
+
+/* Where room must reach for all writers to go on. */
+static uint64_t needed_end(const struct qr_log *log)
+{
+    /* relaxed: asked again by who needs the room */
+    return qr_log_tail(log) + atomic_load_explicit(&log->margin_bytes, memory_order_relaxed);
+}
+
+int qr_log_provision(struct qr_log *log)
+{
+    int error = qr_log_failure(log);
+    if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
+    /* relaxed: statistics */
+    atomic_fetch_add_explicit(&log->files->provision_waits, 1, memory_order_relaxed);
+    return make_ready(log->files, needed_end(log) + log->frame_cap_bytes);
+}
+
+int qr_log_work(struct qr_log *log)
+{
+    struct qr_log_files *files = log->files;
+    if (files == NULL || qr_log_failure(log) != 0) return 0;
+    /* relaxed: a call that comes now is answered by this round or made again */
+    atomic_store_explicit(&files->called, 0, memory_order_relaxed);
+    pthread_mutex_lock(&files->mutex);
+    struct qr_log_segment *last = qr_log_segment_last(files);
+    uint64_t end = last->end;
+    uint64_t half = (last->end - last->start) / 2;
+    uint64_t target = needed_end(log) + ahead_bytes(last);
+    pthread_mutex_unlock(&files->mutex);
+    int result = make_ready(files, target);
+    /* A segment takes long to make: it is begun when half of the last one is used. */
+    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES) result = add_segment(files, end);
+    return result;
+}
+
+/* ---- Release ---------------------------------------------------------------------------------------------------- */
+
+int qr_log_release(struct qr_log *log, uint64_t lsn)
+{
+    struct qr_log_files *files = log->files;
+    const struct qr_disk_ops *ops = files->dir->disk->ops;
+    int error = 0;
+    lsn = qr_min(lsn, qr_log_durable_end(log));
+    pthread_mutex_lock(&files->make_mutex);
+    while (error == 0) {
+        pthread_mutex_lock(&files->mutex);
+        /* relaxed: under the mutex */
+        uint64_t first = atomic_load_explicit(&files->first, memory_order_relaxed);
+        /* relaxed: under the mutex */
+        struct qr_log_segment *segment = atomic_load_explicit(&files->ring[first % QR_LOG_RING], memory_order_relaxed);
+        struct qr_log_segment *last = qr_log_segment_last(files);
+        bool over = segment->end <= lsn && segment != last;
+        bool large = (segment->end - segment->start) * 2 >= last->end - last->start;
+        /* relaxed: under the mutex */
+        if (over) atomic_store_explicit(&files->first, first + 1, memory_order_relaxed);
+        pthread_mutex_unlock(&files->mutex);
+        if (!over) break;
+        if (files->spare == NULL && large) {
+            files->spare = segment;
+            continue;
+        }
+        char name[QR_LOG_NAME_BYTES];
+        uint32_t number = segment->number;
+        qr_log_file_name(number, name);
+        qr_log_segment_free(segment);
+        error = ops->dir_unlink(files->dir, name);
+        if (error != 0) qr_log_disk_failure(error, "removal", number);
+    }
+    pthread_mutex_unlock(&files->make_mutex);
+    return error == 0 ? 0 : QUIRE_ERR_IO;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------------------------- */
+
+static void set_defaults(struct qr_log_options *o, const struct qr_dir_facts *facts)
+{
+    if (o->first_segment_bytes == 0) o->first_segment_bytes = FIRST_SEGMENT_BYTES;
+    if (o->most_segment_bytes == 0) o->most_segment_bytes = MOST_SEGMENT_BYTES;
+    o->most_segment_bytes = qr_max(o->most_segment_bytes, o->first_segment_bytes);
+    uint64_t quarter = (o->first_segment_bytes - QR_LOG_HEADER_BYTES) / 4 & ~(uint64_t)(QR_FRAME_UNIT - 1);
+    if (o->frame_cap_bytes == 0 || o->frame_cap_bytes > QR_FRAME_MOST_BYTES) o->frame_cap_bytes = QR_FRAME_MOST_BYTES;
+    o->frame_cap_bytes = (uint32_t)qr_min(o->frame_cap_bytes, quarter);
+    if (!facts->can_map) o->buffered = true;
+}
+
+int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, const struct qr_log_options *options,
+                uint64_t incarnation, uint64_t start_lsn, uint32_t first_number)
+{
+    struct qr_log_segment *segment;
+    struct qr_log_files *files = qr_malloc_aligned(QR_CACHE_LINE_BYTES, sizeof(*files));
+    if (files == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the log");
+    memset(files, 0, sizeof(*files));
+    files->log = log;
+    files->epoch = epoch;
+    files->dir = dir;
+    files->options = *options;
+    files->incarnation = incarnation;
+    files->next_number = first_number;
+    int error = dir->disk->ops->dir_facts(dir, &files->facts);
+    if (error != 0) {
+        qr_free_aligned(files);
+        return qr_fail(QUIRE_ERR_IO, -error, "facts of the directory");
+    }
+    set_defaults(&files->options, &files->facts);
+    pthread_mutex_init(&files->make_mutex, NULL);
+    pthread_mutex_init(&files->mutex, NULL);
+    int result = qr_log_segment_make(files, start_lsn, files->options.first_segment_bytes, &segment);
+    if (result != 0) {
+        log->files = files;
+        qr_log_close(log);
+        return result;
+    }
+    qr_log_segment_add(files, segment);
+    uint64_t first_lsn = start_lsn + QR_LOG_HEADER_BYTES;
+    atomic_init(&files->written_end, first_lsn);
+    atomic_init(&files->durable_end, first_lsn);
+    atomic_init(&files->last_sync_ns, qr_clock_ns());
+    log->frame_cap_bytes = files->options.frame_cap_bytes;
+    atomic_init(&log->margin_bytes, log->frame_cap_bytes);
+    atomic_init(&log->ready_end, first_lsn);
+    atomic_init(&log->soft_end, first_lsn);
+    atomic_init(&log->tail, first_lsn);
+    log->files = files;
+    return make_ready(files, needed_end(log) + log->frame_cap_bytes);
+}
+
+void qr_log_close(struct qr_log *log)
+{
+    struct qr_log_files *files = log->files;
+    if (files == NULL) return;
+    /* relaxed: nobody else is here */
+    uint64_t next = atomic_load_explicit(&files->next, memory_order_relaxed);
+    /* relaxed: as above */
+    for (uint64_t i = atomic_load_explicit(&files->first, memory_order_relaxed); i < next; i++) {
+        /* relaxed: as above */
+        qr_log_segment_free(atomic_load_explicit(&files->ring[i % QR_LOG_RING], memory_order_relaxed));
+    }
+    qr_log_segment_free(files->spare);
+    pthread_mutex_destroy(&files->make_mutex);
+    pthread_mutex_destroy(&files->mutex);
+    qr_free_aligned(files);
+    log->files = NULL;
+}

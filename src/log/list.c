@@ -1,0 +1,124 @@
+/*
+ * list.c: finding the segments of a log.
+ *
+ * Layer 3.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/alloc.h"
+#include "base/crc32c.h"
+#include "base/status.h"
+#include "log/replay.h"
+
+struct search {
+    struct qr_dir *dir;
+    struct qr_dir_facts facts;
+    const uint8_t *store_id;
+    struct qr_log_list list;
+    int result; /* of the file that ended the search */
+};
+
+/* The number in the name of a log file; false: another file. */
+static bool number_of(const char *name, uint32_t *ret_number)
+{
+    char again[QR_LOG_NAME_BYTES];
+    if (strncmp(name, "log-", 4) != 0) return false;
+    unsigned long number = strtoul(name + 4, NULL, 16);
+    if (number > UINT32_MAX) return false;
+    qr_log_file_name((uint32_t)number, again);
+    *ret_number = (uint32_t)number;
+    return strcmp(name, again) == 0;
+}
+
+static bool header_is_ours(const struct qr_log_header *h, const uint8_t *store_id)
+{
+    return memcmp(h->magic, "QUIRELOG", 8) == 0 && memcmp(h->store_id, store_id, 16) == 0 &&
+           h->crc == qr_crc32c(0, h, offsetof(struct qr_log_header, crc));
+}
+
+static bool is_same_boot(const struct qr_log_header *h, const struct qr_dir_facts *dir, const struct qr_file_facts *file)
+{
+    static const uint8_t unknown[16];
+    return memcmp(h->boot_id, dir->boot_id, 16) == 0 && memcmp(h->boot_id, unknown, 16) != 0 &&
+           h->device == dir->device && h->mount_id == dir->mount_id && h->mount_id != 0 && h->inode == file->inode &&
+           h->poisoned == 0;
+}
+
+static int add(struct qr_log_list *list, const struct qr_log_found *found)
+{
+    if (list->count == list->capacity) {
+        uint32_t capacity = list->capacity == 0 ? 16 : list->capacity * 2;
+        struct qr_log_found *grown = qr_realloc(list->found, capacity * sizeof(*grown));
+        if (grown == NULL) return QUIRE_ERR_NO_MEMORY;
+        list->found = grown;
+        list->capacity = capacity;
+    }
+    list->found[list->count++] = *found;
+    list->top = qr_max(list->top, found->header.end);
+    return 0;
+}
+
+/* Reads one file's header. */
+static int look(struct search *search, const char *name, uint32_t number)
+{
+    const struct qr_disk_ops *ops = search->dir->disk->ops;
+    struct qr_log_found found = {.number = number};
+    struct qr_file_facts facts;
+    struct qr_file *file;
+    int error = ops->file_open(search->dir, name, 0, &file);
+    if (error == -ELOOP || error == -EINVAL || error == -EISDIR) return 0; /* a link or the like: not ours */
+    if (error != 0) return qr_log_disk_failure(error, "opening", number);
+    int64_t size = qr_file_read(file, &found.header, sizeof(found.header), 0);
+    error = size < 0 ? (int)size : ops->file_facts(file, &facts);
+    ops->file_close(file);
+    if (error != 0) return qr_log_disk_failure(error, "reading the header", number);
+    const struct qr_log_header *h = &found.header;
+    if (size != (int64_t)sizeof(*h) || !header_is_ours(h, search->store_id)) return 0;
+    if (h->format > QR_LOG_FORMAT) return qr_fail(QUIRE_ERR_NEWER, 0, "%s has format %u", name, h->format);
+    if (h->end < h->start || h->end - h->start < QR_LOG_HEADER_BYTES || h->end - h->start > facts.size_bytes ||
+        h->start % QR_FRAME_UNIT != 0 || h->end % QR_FRAME_UNIT != 0)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "%s: its size is not that of its header", name);
+    found.same_boot = is_same_boot(h, &search->facts, &facts);
+    int result = add(&search->list, &found);
+    return result == 0 ? 0 : qr_fail(result, 0, "no memory for the list of log segments");
+}
+
+static int visit(void *context, const char *name)
+{
+    struct search *search = context;
+    uint32_t number;
+    if (!number_of(name, &number)) return 0;
+    if (number >= search->list.next_number) search->list.next_number = number + 1;
+    search->result = look(search, name, number);
+    return search->result == 0 ? 0 : 1;
+}
+
+static int by_start(const void *a, const void *b)
+{
+    const struct qr_log_found *x = a;
+    const struct qr_log_found *y = b;
+    return x->header.start < y->header.start ? -1 : x->header.start > y->header.start;
+}
+
+int qr_log_list_make(struct qr_dir *dir, const uint8_t store_id[16], struct qr_log_list *ret_list)
+{
+    struct search search = {.dir = dir, .store_id = store_id};
+    int error = dir->disk->ops->dir_facts(dir, &search.facts);
+    if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "facts of the directory");
+    error = dir->disk->ops->dir_list(dir, visit, &search);
+    if (error < 0) search.result = qr_fail(QUIRE_ERR_IO, -error, "listing the directory");
+    if (search.result != 0) {
+        qr_log_list_done(&search.list);
+        return search.result;
+    }
+    if (search.list.count != 0) qsort(search.list.found, search.list.count, sizeof(struct qr_log_found), by_start);
+    *ret_list = search.list;
+    return 0;
+}
+
+void qr_log_list_done(struct qr_log_list *list)
+{
+    qr_free(list->found);
+    *list = (struct qr_log_list){0};
+}

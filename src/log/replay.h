@@ -1,0 +1,87 @@
+/*
+ * replay.h: reading a log after the process that wrote it has ended.
+ *
+ * Layer 3. One thread; nobody writes the log meanwhile.
+ *
+ * REPLAY-1  Frames are visited in the order of their LSNs, each whose write was acknowledged among them: at DURABLE after power
+ *           loss, at PROCESS after the death of the process alone.
+ * REPLAY-2  The last incarnation is read by the rule of the same boot (R12) if all of its segments were written in this boot, on
+ *           this device and mount, in these files, none of them is marked poisoned, and a sync of them succeeds now: then
+ *           the page cache has every store of the dead process, holes are where it died between reservation and write, and
+ *           they are passed over; TENTATIVE frames are visited as such. Otherwise the log ends at the first hole, damaged or
+ *           undecided frame.
+ * REPLAY-3  Damage at or below `durable_end`, which the manifest says was synced, is CORRUPT; so is anything but decided frames in
+ *           an older incarnation, which had been repaired to its recorded end (R7, R8).
+ * REPLAY-4  After a replay for writing that answered 0, what was visited is decided on disk: TENTATIVE frames are DONE or VOID as
+ *           the visitor said, holes are fillers, and all of it is synced (R8).
+ */
+#ifndef QR_LOG_REPLAY_H
+#define QR_LOG_REPLAY_H
+
+#include <quire/quire.h>
+
+#include "log/files.h"
+
+/* An incarnation as the manifest records it, oldest first; the end of the last one is not known. */
+struct qr_incarnation {
+    uint64_t number;
+    uint64_t first_lsn; /* where its first segment starts */
+    uint64_t end;       /* 0: not known */
+};
+
+/* A segment file that was found. */
+struct qr_log_found {
+    struct qr_log_header header;
+    uint32_t number;
+    bool same_boot; /* written in this boot, here, and not poisoned */
+};
+
+struct qr_log_list {
+    struct qr_log_found *found; /* by start */
+    uint32_t count, capacity;
+    uint32_t next_number; /* above those of all files, also of such that are no segments of this store */
+    uint64_t top;         /* end of the highest segment; 0: none */
+};
+
+/* Finds the segments of a store. Files without a valid header of this store are passed over: no reservation has entered them
+ * (FILES-1), or a frame is missing, which replay notices. 0, IO, NO_MEMORY, NEWER. */
+int qr_log_list_make(struct qr_dir *dir, const uint8_t store_id[16], struct qr_log_list *ret_list);
+void qr_log_list_done(struct qr_log_list *list);
+
+/* A frame with a write. */
+struct qr_replay_record {
+    uint64_t lsn;
+    bool tentative;
+    struct qr_frame frame; /* key and value are valid during the visit; large ones were put together */
+};
+
+enum { QR_REPLAY_VOID = 1 }; /* of a tentative record: it was not applied */
+
+/* 0: applied; QR_REPLAY_VOID; negative: replay ends with that. */
+typedef int qr_replay_visit(void *context, const struct qr_replay_record *record);
+/* done of all bytes were read. Not 0: replay ends with that. */
+typedef int qr_replay_progress(void *context, uint64_t done_bytes, uint64_t all_bytes);
+
+struct qr_replay {
+    struct qr_dir *dir;
+    const struct qr_log_list *list;
+    uint64_t from; /* replay_from: the first LSN that may be needed */
+    const struct qr_incarnation *incarnations;
+    uint32_t incarnation_count;
+    uint64_t durable_end; /* synced according to the manifest; 0: not known */
+    bool read_only;       /* nothing is repaired or synced */
+    qr_replay_visit *visit;
+    qr_replay_progress *progress; /* may be NULL */
+    void *context;
+};
+
+struct qr_replay_result {
+    uint64_t end; /* of the last incarnation: the position after its last frame */
+    bool same_boot;
+    uint64_t frames, records, voids, tentative, holes, hole_bytes, bytes;
+};
+
+/* 0, CORRUPT, IO, NO_MEMORY, what the visitor or the progress function answered. No incarnations: nothing happens. */
+int qr_log_replay(const struct qr_replay *replay, struct qr_replay_result *ret_result);
+
+#endif

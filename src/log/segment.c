@@ -1,0 +1,166 @@
+/*
+ * segment.c: making the files of the log.
+ *
+ * Layer 3. A new file is written full of zeros once, so that later syncs of it commit no allocation; then its header; then it
+ * and its name are synced; then it may be written to (FILES-1). A released segment is used again: a new header, synced. What
+ * stands behind the header then has LSNs of other positions and another salt, so that no frame of it can be taken for one of
+ * the new life.
+ */
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/alloc.h"
+#include "base/crc32c.h"
+#include "base/status.h"
+#include "log/files.h"
+
+QR_STATIC_ASSERT(sizeof(struct qr_log_header) == 112, "the layout is that of the file");
+
+void qr_log_file_name(uint32_t number, char *ret_name)
+{
+    snprintf(ret_name, QR_LOG_NAME_BYTES, "log-%08x", number);
+}
+
+int qr_log_disk_failure(int error, const char *what, uint32_t number)
+{
+    return qr_fail_io(-error, "log-%08x: %s", number, what);
+}
+
+void qr_log_segment_free(struct qr_log_segment *segment)
+{
+    if (segment == NULL) return;
+    uint64_t size = segment->end - segment->start;
+    if (segment->memory != NULL && segment->mapped)
+        segment->file->dir->disk->ops->file_unmap(segment->file, segment->memory, size);
+    else
+        qr_free_aligned(segment->memory);
+    if (segment->file != NULL) segment->file->dir->disk->ops->file_close(segment->file);
+    qr_free(segment);
+}
+
+/* Writes and syncs the header of a segment whose start, end and number are set; draws its salt. */
+static int write_header(struct qr_log_files *files, struct qr_log_segment *segment, const char **ret_what)
+{
+    const struct qr_disk_ops *ops = files->dir->disk->ops;
+    struct qr_file_facts facts;
+    struct qr_log_header header = {
+        .magic = {'Q', 'U', 'I', 'R', 'E', 'L', 'O', 'G'},
+        .format = QR_LOG_FORMAT,
+        .start = segment->start,
+        .end = segment->end,
+        .incarnation = files->incarnation,
+        .device = files->facts.device,
+        .mount_id = files->facts.mount_id,
+    };
+    *ret_what = "facts";
+    int error = ops->file_facts(segment->file, &facts);
+    if (error != 0) return error;
+    if (files->options.random(files->options.context, &header.salt, sizeof(header.salt)) != 0) return -EIO;
+    header.inode = facts.inode;
+    memcpy(header.store_id, files->options.store_id, sizeof(header.store_id));
+    memcpy(header.boot_id, files->facts.boot_id, sizeof(header.boot_id));
+    header.crc = qr_crc32c(0, &header, offsetof(struct qr_log_header, crc));
+    segment->salt = header.salt;
+    *ret_what = "write of the header";
+    error = qr_file_write(segment->file, &header, sizeof(header), 0);
+    if (error != 0) return error;
+    *ret_what = "sync of the header";
+    return qr_file_sync(segment->file);
+}
+
+/* The memory that stands for the file. */
+static int give_memory(struct qr_log_files *files, struct qr_log_segment *segment)
+{
+    uint64_t size = segment->end - segment->start;
+    void *memory = NULL;
+    if (files->options.buffered) {
+        segment->memory = qr_malloc_aligned(QR_LOG_HEADER_BYTES, size);
+        return segment->memory == NULL ? -ENOMEM : 0;
+    }
+    int error = files->dir->disk->ops->file_map(segment->file, 0, size, &memory);
+    segment->memory = memory;
+    segment->mapped = error == 0;
+    return error;
+}
+
+static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
+{
+    const struct qr_disk_ops *ops = files->dir->disk->ops;
+    char name[QR_LOG_NAME_BYTES];
+    const char *what = "creation";
+    qr_log_file_name(segment->number, name);
+    int error = ops->file_open(files->dir, name, QR_FILE_WRITE | QR_FILE_CREATE | QR_FILE_EXCLUSIVE, &segment->file);
+    if (error != 0) return qr_log_disk_failure(error, what, segment->number);
+    what = "space";
+    error = qr_file_write_zeros(segment->file, 0, segment->end - segment->start);
+    if (error == 0) error = write_header(files, segment, &what);
+    if (error == 0) {
+        what = "sync of the directory";
+        error = ops->dir_sync(files->dir);
+    }
+    if (error == 0) {
+        what = "mapping";
+        error = give_memory(files, segment);
+    }
+    if (error == 0) return 0;
+    ops->dir_unlink(files->dir, name); /* if it stays, it is a segment of no frames: recovery passes it over */
+    return qr_log_disk_failure(error, what, segment->number);
+}
+
+int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
+                        struct qr_log_segment **ret_segment)
+{
+    struct qr_log_segment *segment = files->spare;
+    const char *what;
+    if (segment != NULL) {
+        uint64_t size = segment->end - segment->start;
+        files->spare = NULL;
+        segment->start = start;
+        segment->end = start + size;
+        int error = write_header(files, segment, &what);
+        if (error == 0) {
+            /* relaxed: statistics */
+            atomic_fetch_add_explicit(&files->segments_recycled, 1, memory_order_relaxed);
+            *ret_segment = segment;
+            return 0;
+        }
+        uint32_t number = segment->number;
+        qr_log_segment_free(segment);
+        return qr_log_disk_failure(error, what, number);
+    }
+    segment = qr_calloc(1, sizeof(*segment));
+    if (segment == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a log segment");
+    segment->start = start;
+    segment->end = start + size_bytes;
+    segment->number = files->next_number++;
+    int result = make_new(files, segment);
+    if (result != 0) {
+        qr_log_segment_free(segment);
+        return result;
+    }
+    /* relaxed: statistics */
+    atomic_fetch_add_explicit(&files->segments_made, 1, memory_order_relaxed);
+    *ret_segment = segment;
+    return 0;
+}
+
+bool qr_log_segment_add(struct qr_log_files *files, struct qr_log_segment *segment)
+{
+    /* relaxed: under the mutex */
+    uint64_t next = atomic_load_explicit(&files->next, memory_order_relaxed);
+    /* relaxed: under the mutex */
+    if (next - atomic_load_explicit(&files->first, memory_order_relaxed) == QR_LOG_RING) return false;
+    /* relaxed: published with the count */
+    atomic_store_explicit(&files->ring[next % QR_LOG_RING], segment, memory_order_relaxed);
+    /* order: log.ring.add pairs with log.ring.read: the segment before the count */
+    atomic_store_explicit(&files->next, next + 1, memory_order_release);
+    return true;
+}
+
+struct qr_log_segment *qr_log_segment_last(const struct qr_log_files *files)
+{
+    /* relaxed: under the mutex; there is always one */
+    uint64_t next = atomic_load_explicit(&files->next, memory_order_relaxed);
+    /* relaxed: as above */
+    return atomic_load_explicit(&files->ring[(next - 1) % QR_LOG_RING], memory_order_relaxed);
+}

@@ -1,0 +1,477 @@
+/*
+ * Goal: a database with files gives back after opening what was written, keeps others out, and refuses what is not its own.
+ * Method: small stores in new directories, closed, abandoned and opened again in all modes; a child that ends without closing;
+ * directories of other things compared byte by byte before and after.
+ */
+#include "api.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char root[64];
+
+static void make_root(void)
+{
+    snprintf(root, sizeof(root), "/tmp/quire-persist-XXXXXX");
+    cr_assert_not_null(mkdtemp(root));
+}
+
+static void remove_root(void)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", root);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(persist, .init = make_root, .fini = remove_root);
+
+static const char *path_of(const char *name)
+{
+    static char path[128];
+    snprintf(path, sizeof(path), "%s/%s", root, name);
+    return path;
+}
+
+static struct quire_options options_of(uint32_t mode, uint32_t level)
+{
+    struct quire_options options;
+    quire_options_init(&options);
+    options.open_mode = mode;
+    options.level = level;
+    options.log_segment_bytes = 65536;
+    return options;
+}
+
+static struct quire *open_store(const char *name, uint32_t mode)
+{
+    struct quire_options options = options_of(mode, QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    int result = quire_open(path_of(name), &options, &db);
+    struct quire_error_detail detail;
+    quire_error_detail(&detail);
+    cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
+    return db;
+}
+
+static int try_open(const char *name, uint32_t mode)
+{
+    struct quire_options options = options_of(mode, 0);
+    struct quire *db = NULL;
+    int result = quire_open(path_of(name), &options, &db);
+    if (result == 0) OK(quire_close(db));
+    return result;
+}
+
+/* A number that changes with any byte or name in a directory. */
+static uint64_t digest(const char *name)
+{
+    char command[256];
+    char line[128] = "";
+    snprintf(command, sizeof(command), "cd %s && (ls -la --time-style=full-iso; find . -type f | sort | xargs -r cat) | md5sum",
+             path_of(name));
+    FILE *pipe = popen(command, "r");
+    cr_assert_not_null(fgets(line, sizeof(line), pipe));
+    pclose(pipe);
+    return strtoull(line, NULL, 16) ^ strtoull(line + 16, NULL, 16);
+}
+
+/* ---- What comes back -------------------------------------------------------------------------------------------- */
+
+#define KEYS 3000u
+
+static void fill_tree(struct quire_tree *tree, uint32_t seed)
+{
+    char key[32];
+    char value[512];
+    for (uint32_t i = 0; i < KEYS; i++) {
+        uint32_t size = (i * 37 + seed) % 400;
+        int key_size = snprintf(key, sizeof(key), "key %05u", i * 7 % KEYS);
+        memset(value, (int)('a' + seed % 26), size);
+        OK(quire_put(tree, key, (size_t)key_size, value, size, 0, NULL));
+    }
+    for (uint32_t i = seed % 3; i < KEYS; i += 3) {
+        int key_size = snprintf(key, sizeof(key), "key %05u", i);
+        OK(quire_delete(tree, key, (size_t)key_size, 0, NULL, NULL));
+    }
+}
+
+static void check_tree(struct quire_tree *tree, uint32_t seed)
+{
+    char key[32];
+    char value[512];
+    size_t size;
+    for (uint32_t i = 0; i < KEYS; i++) {
+        uint32_t k = i * 7 % KEYS;
+        int key_size = snprintf(key, sizeof(key), "key %05u", k);
+        int result = quire_get(tree, NULL, key, (size_t)key_size, value, sizeof(value), &size);
+        if (k % 3 == seed % 3) {
+            EXPECT(result, QUIRE_NOT_FOUND);
+            continue;
+        }
+        OK(result);
+        cr_assert_eq(size, (i * 37 + seed) % 400);
+        if (size != 0) cr_assert_eq(value[size - 1], (char)('a' + seed % 26));
+    }
+}
+
+/* A08, A11, F06 */
+Test(persist, what_was_written_is_there_after_each_reopening)
+{
+    for (uint32_t round = 0; round < 8; round++) {
+        struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+        struct quire_tree *a = open_tree(db, "a");
+        struct quire_tree *b = open_small_tree(db, "b", QUIRE_VERSIONS_ENGINE);
+        if (round > 0) {
+            check_tree(a, round - 1);
+            check_tree(b, round + 9);
+        }
+        fill_tree(a, round);
+        fill_tree(b, round + 10);
+        OK(quire_close(db));
+    }
+}
+
+/* B06, M03: caller versions come back with their order of arrival. */
+Test(persist, versions_of_callers_come_back)
+{
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    struct quire_tree *tree = open_caller_tree(db, "v");
+    OK(quire_put_at(tree, 20, TEXT("k"), TEXT("twenty"), 0, NULL));
+    OK(quire_put_at(tree, 10, TEXT("k"), TEXT("ten"), 0, NULL));
+    OK(quire_delete_at(tree, 30, TEXT("k"), 0, NULL));
+    OK(quire_put_at(tree, 10, TEXT("k"), TEXT("ten again"), 0, NULL));
+    OK(quire_close(db));
+    for (int again = 0; again < 2; again++) {
+        db = open_store("s", QUIRE_OPEN_EXISTING);
+        tree = open_caller_tree(db, "v");
+        expect_at(tree, 9, "k", NULL);
+        expect_at(tree, 10, "k", "ten again");
+        expect_at(tree, 25, "k", "twenty");
+        expect_at(tree, 31, "k", NULL);
+        OK(quire_close(db));
+    }
+}
+
+Test(persist, conditional_writes_and_counters_come_back)
+{
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    struct quire_tree *tree = open_tree(db, "t");
+    int64_t sum = 0;
+    for (int i = 0; i < 1000; i++) OK(quire_add(tree, TEXT("counter"), i, 0, &sum, NULL));
+    OK(quire_insert(tree, TEXT("once"), TEXT("1"), 0, NULL));
+    EXPECT(quire_insert(tree, TEXT("once"), TEXT("2"), 0, NULL), QUIRE_EXISTS);
+    OK(quire_compare_and_swap(tree, TEXT("once"), TEXT("1"), TEXT("3"), 0, NULL));
+    OK(quire_close(db));
+    db = open_store("s", QUIRE_OPEN_EXISTING);
+    tree = open_tree(db, "t");
+    expect(tree, NULL, "once", "3");
+    OK(quire_add(tree, TEXT("counter"), 0, 0, &sum, NULL));
+    cr_assert_eq(sum, 999 * 1000 / 2);
+    OK(quire_close(db));
+}
+
+Test(persist, large_keys_and_values_come_back)
+{
+    struct quire_limits limits;
+    quire_limits(&limits);
+    size_t sizes[][2] = {{0, 0}, {1, 200000}, {limits.max_key_size, 0}, {limits.max_key_size, 3000000}, {60000, 60000}};
+    char *bytes = malloc(4000000);
+    char *got = malloc(4000000);
+    for (size_t i = 0; i < 4000000; i++) bytes[i] = (char)(i * 2654435761u >> 13);
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    struct quire_tree *tree = open_tree(db, "t");
+    for (unsigned i = 0; i < 5; i++) OK(quire_put(tree, bytes + i, sizes[i][0], bytes, sizes[i][1], 0, NULL));
+    OK(quire_close(db));
+    db = open_store("s", QUIRE_OPEN_EXISTING);
+    tree = open_tree(db, "t");
+    for (unsigned i = 0; i < 5; i++) {
+        size_t size;
+        OK(quire_get(tree, NULL, bytes + i, sizes[i][0], got, 4000000, &size));
+        cr_assert_eq(size, sizes[i][1]);
+        cr_assert_eq(memcmp(got, bytes, size), 0);
+    }
+    OK(quire_close(db));
+    free(bytes);
+    free(got);
+}
+
+/* M12, F07: what was acknowledged at PROCESS survives a process that just ends. */
+Test(persist, a_process_that_ends_without_closing_loses_nothing)
+{
+    for (uint32_t buffered = 0; buffered < 2; buffered++) { /* before this process uses Quire itself */
+        const char *name = buffered ? "b" : "m";
+        pid_t child = fork();
+        if (child == 0) {
+            struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
+            struct quire *db = NULL;
+            struct quire_tree *tree = NULL;
+            options.log_buffered = buffered;
+            options.sync_period_ms = QUIRE_NO_PERIOD;
+            if (quire_open(path_of(name), &options, &db) != 0 || quire_tree_open(db, "t", NULL, &tree) != 0) _exit(1);
+            fill_tree(tree, 5);
+            _exit(0);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        cr_assert_eq(status, 0);
+    }
+    for (uint32_t buffered = 0; buffered < 2; buffered++) {
+        const char *name = buffered ? "b" : "m";
+        struct quire *db = open_store(name, QUIRE_OPEN_EXISTING);
+        check_tree(open_tree(db, "t"), 5);
+        OK(quire_close(db));
+    }
+}
+
+Test(persist, opening_and_closing_many_times_does_not_grow_the_store)
+{
+    char command[256];
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    put(open_tree(db, "t"), "k", "v");
+    OK(quire_close(db));
+    for (int i = 0; i < 300; i++) OK(try_open("s", QUIRE_OPEN_EXISTING));
+    db = open_store("s", QUIRE_OPEN_EXISTING);
+    expect(open_tree(db, "t"), NULL, "k", "v");
+    OK(quire_close(db));
+    snprintf(command, sizeof(command), "test $(du -sk %s | cut -f1) -lt 1024", path_of("s"));
+    cr_assert_eq(system(command), 0, "more than a mebibyte");
+}
+
+/* ---- Durability ------------------------------------------------------------------------------------------------- */
+
+/* B31, F01, E30 */
+Test(persist, durable_lsns_follow_the_level_of_the_call)
+{
+    struct quire_options options = options_of(0, 0);
+    struct quire *db = NULL;
+    uint64_t lsn, durable, last;
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    OK(quire_open(path_of("s"), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    OK(quire_put(tree, TEXT("a"), TEXT("1"), 0, &lsn));
+    OK(quire_durable_lsn(db, &durable));
+    cr_assert_geq(durable, lsn, "DURABLE is the default");
+    OK(quire_put(tree, TEXT("b"), TEXT("1"), QUIRE_WRITE_PROCESS, &lsn));
+    OK(quire_durable_lsn(db, &durable));
+    cr_assert_lt(durable, lsn);
+    OK(quire_last_lsn(db, &last));
+    cr_assert_eq(last, lsn);
+    OK(quire_wait_durable(db, lsn));
+    OK(quire_durable_lsn(db, &durable));
+    cr_assert_geq(durable, lsn);
+    EXPECT(quire_wait_durable(db, lsn + 1000), QUIRE_ERR_INVALID);
+    OK(quire_put(tree, TEXT("c"), TEXT("1"), QUIRE_WRITE_PROCESS, &lsn));
+    OK(quire_sync(db));
+    OK(quire_durable_lsn(db, &durable));
+    cr_assert_geq(durable, lsn);
+    OK(quire_put(tree, TEXT("d"), TEXT("1"), QUIRE_WRITE_DURABLE, &lsn));
+    EXPECT(quire_put(tree, TEXT("d"), TEXT("1"), 3, &lsn), QUIRE_ERR_INVALID);
+    OK(quire_close(db));
+}
+
+/* F03, F05 */
+Test(persist, a_period_makes_writes_durable)
+{
+    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    uint64_t lsn, durable = 0;
+    options.sync_period_ms = 20;
+    OK(quire_open(path_of("s"), &options, &db));
+    OK(quire_put(open_tree(db, "t"), TEXT("a"), TEXT("1"), 0, &lsn));
+    for (int i = 0; i < 1000 && durable < lsn; i++) {
+        usleep(5000);
+        OK(quire_durable_lsn(db, &durable));
+    }
+    cr_assert_geq(durable, lsn);
+    OK(quire_close(db));
+}
+
+/* F04 */
+Test(persist, a_volume_makes_writes_durable)
+{
+    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    uint64_t lsn, durable = 0;
+    char value[1000] = "";
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    options.sync_volume_bytes = 100000;
+    OK(quire_open(path_of("s"), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    for (int i = 0; i < 300; i++) OK(quire_put(tree, &i, sizeof(i), value, sizeof(value), 0, &lsn));
+    for (int i = 0; i < 1000 && durable + 100000 < lsn; i++) {
+        usleep(5000);
+        OK(quire_durable_lsn(db, &durable));
+    }
+    cr_assert_geq(durable + 100000, lsn);
+    OK(quire_close(db));
+}
+
+/* ---- Modes ------------------------------------------------------------------------------------------------------ */
+
+/* A01-A03 */
+Test(persist, modes_say_whether_a_store_must_be_there)
+{
+    struct stat facts;
+    EXPECT(try_open("s", QUIRE_OPEN_EXISTING), QUIRE_NOT_FOUND);
+    EXPECT(try_open("s", QUIRE_OPEN_READ_ONLY), QUIRE_NOT_FOUND);
+    cr_assert_neq(stat(path_of("s"), &facts), 0, "something was created");
+    OK(try_open("s", QUIRE_CREATE_NEW));
+    uint64_t before = digest("s");
+    EXPECT(try_open("s", QUIRE_CREATE_NEW), QUIRE_EXISTS);
+    cr_assert_eq(digest("s"), before);
+    OK(try_open("s", QUIRE_OPEN_EXISTING));
+    OK(try_open("s", QUIRE_OPEN_OR_CREATE));
+    OK(try_open("s", QUIRE_OPEN_READ_ONLY));
+    cr_assert_eq(mkdir(path_of("empty"), 0700), 0);
+    EXPECT(try_open("empty", QUIRE_OPEN_EXISTING), QUIRE_NOT_FOUND);
+    OK(try_open("empty", QUIRE_OPEN_OR_CREATE));
+    EXPECT(try_open("no/such", QUIRE_OPEN_OR_CREATE), QUIRE_ERR_IO);
+}
+
+/* A04, M13 */
+Test(persist, what_is_not_ours_is_refused_and_not_touched)
+{
+    char command[512];
+    snprintf(command, sizeof(command),
+             "cd %s && mkdir d1 d2 d3 && echo hello > d1/manifest && echo hello > d2/notes && "
+             "head -c 65536 /dev/urandom > d3/manifest && echo text > file && ln -s d2 link && mkfifo fifo",
+             root);
+    cr_assert_eq(system(command), 0);
+    for (uint32_t mode = 0; mode <= QUIRE_OPEN_READ_ONLY; mode++) {
+        static const char *const names[] = {"d1", "d2", "d3", "link"};
+        for (unsigned i = 0; i < 4; i++) {
+            uint64_t before = digest(names[i]);
+            int result = try_open(names[i], mode);
+            cr_assert(result == QUIRE_ERR_FOREIGN || (mode == QUIRE_CREATE_NEW && result == QUIRE_EXISTS), "%s: %d",
+                      names[i], result);
+            cr_assert_eq(digest(names[i]), before, "%s was touched", names[i]);
+        }
+        EXPECT(try_open("file", mode), QUIRE_ERR_FOREIGN);
+        EXPECT(try_open("fifo", mode), QUIRE_ERR_FOREIGN);
+    }
+}
+
+/* A05, M10 */
+Test(persist, one_process_has_a_store_for_writing)
+{
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    EXPECT(try_open("s", QUIRE_OPEN_OR_CREATE), QUIRE_ERR_BUSY);
+    EXPECT(try_open("s", QUIRE_OPEN_READ_ONLY), QUIRE_ERR_BUSY);
+    OK(quire_close(db));
+    int ready[2];
+    cr_assert_eq(pipe(ready), 0);
+    pid_t child = fork(); /* this process has used Quire, so the child starts a program */
+    if (child == 0) {
+        char command[512];
+        snprintf(command, sizeof(command),
+                 "exec flock -x -n %s/lock sh -c 'echo locked >&%d; exec sleep 100'", path_of("s"), ready[1]);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(1);
+    }
+    close(ready[1]);
+    close(ready[0]);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    OK(try_open("s", QUIRE_OPEN_EXISTING));
+}
+
+Test(persist, several_read_at_once_and_write_nothing)
+{
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    put(open_tree(db, "t"), "k", "v");
+    OK(quire_close(db));
+    uint64_t before = digest("s");
+    struct quire *a = open_store("s", QUIRE_OPEN_READ_ONLY);
+    struct quire *b = open_store("s", QUIRE_OPEN_READ_ONLY);
+    EXPECT(try_open("s", QUIRE_OPEN_EXISTING), QUIRE_ERR_BUSY);
+    struct quire_tree *tree = open_tree(a, "t");
+    struct quire_tree *none = NULL;
+    expect(tree, NULL, "k", "v");
+    expect(open_tree(b, "t"), NULL, "k", "v");
+    EXPECT(quire_put(tree, TEXT("k"), TEXT("w"), 0, NULL), QUIRE_ERR_READ_ONLY);
+    EXPECT(quire_delete(tree, TEXT("k"), 0, NULL, NULL), QUIRE_ERR_READ_ONLY);
+    EXPECT(quire_tree_open(a, "new", NULL, &none), QUIRE_ERR_READ_ONLY);
+    OK(quire_sync(a));
+    OK(quire_close(a));
+    OK(quire_close(b));
+    cr_assert_eq(digest("s"), before);
+}
+
+Test(persist, options_of_files_need_files_and_sense)
+{
+    struct quire_options options;
+    struct quire *db = NULL;
+    struct quire_error_detail detail;
+#define REFUSE(path, field, value)                                                                                     \
+    do {                                                                                                               \
+        quire_options_init(&options);                                                                                  \
+        options.field = (value);                                                                                       \
+        EXPECT(quire_open(path, &options, &db), QUIRE_ERR_INVALID);                                                    \
+        quire_error_detail(&detail);                                                                                   \
+        cr_assert(strstr(detail.message, #field) != NULL, "%s", detail.message);                                       \
+    } while (0)
+    REFUSE(NULL, open_mode, 1);
+    REFUSE(NULL, level, 1);
+    REFUSE(NULL, sync_period_ms, 1);
+    REFUSE(NULL, disable_ring, 1);
+    REFUSE(NULL, sync_volume_bytes, 1);
+    REFUSE(NULL, log_segment_bytes, 65536);
+    REFUSE(NULL, log_buffered, 1);
+    REFUSE(NULL, no_sync_at_close, 1);
+    REFUSE(NULL, recovery_context, &db);
+    const char *path = path_of("s");
+    REFUSE(path, open_mode, 4);
+    REFUSE(path, level, 3);
+    REFUSE(path, sync_period_ms, 3600001);
+    REFUSE(path, disable_ring, 2);
+    REFUSE(path, log_segment_bytes, 8192);
+    REFUSE(path, log_segment_bytes, 100000);
+    REFUSE(path, log_segment_bytes, (uint64_t)2 << 30);
+    REFUSE(path, log_buffered, 2);
+    REFUSE(path, no_sync_at_close, 2);
+}
+
+/* ---- Recovery --------------------------------------------------------------------------------------------------- */
+
+static int count_progress(void *context, uint64_t done, uint64_t all)
+{
+    unsigned *calls = context;
+    cr_assert_leq(done, all);
+    return ++*calls == 3;
+}
+
+Test(persist, the_progress_of_recovery_is_told_and_can_end_it)
+{
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    fill_tree(open_tree(db, "t"), 1);
+    OK(quire_close(db));
+    struct quire_options options = options_of(QUIRE_OPEN_EXISTING, 0);
+    unsigned calls = 0;
+    options.recovery_progress = count_progress;
+    options.recovery_context = &calls;
+    EXPECT(quire_open(path_of("s"), &options, &db), QUIRE_ERR_BUSY);
+    cr_assert_eq(calls, 3);
+    OK(quire_open(path_of("s"), &options, &db)); /* does not end it again */
+    check_tree(open_tree(db, "t"), 1);
+    OK(quire_close(db));
+}
+
+/* J10 */
+Test(persist, a_copied_directory_opens_beside_the_original)
+{
+    char command[300];
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    fill_tree(open_tree(db, "t"), 2);
+    OK(quire_close(db));
+    snprintf(command, sizeof(command), "cd %s && cp -r s copy", root);
+    cr_assert_eq(system(command), 0);
+    db = open_store("s", QUIRE_OPEN_EXISTING);
+    struct quire *copy = open_store("copy", QUIRE_OPEN_EXISTING);
+    check_tree(open_tree(db, "t"), 2);
+    check_tree(open_tree(copy, "t"), 2);
+    OK(quire_close(copy));
+    OK(quire_close(db));
+}
