@@ -37,8 +37,8 @@
  * name alone means the function, so write `struct quire_snapshot *s`, as in C.
  *
  * CRASH. A database is opened in memory (path NULL), where nothing survives the end of the process, or in a directory, where
- * every write goes to a log first. See quire_open and "Writing" for what survives what. In this version the log is not yet
- * shortened by checkpoints: it grows with every write, and opening a store reads all of it.
+ * every write goes to a log first. See quire_open and "Writing" for what survives what.
+ * All data must fit in memory in this version.
  */
 #ifndef QUIRE_QUIRE_H
 #define QUIRE_QUIRE_H
@@ -166,6 +166,11 @@ struct quire_options {
                                       not safe. 0 = default: it is mapped where it can be */
     uint32_t no_sync_at_close;     /* 1: quire_close does not wait for a sync; what was not durable survives the process,
                                       not power loss */
+    uint64_t log_cap_bytes;        /* a checkpoint begins when the log that recovery would read is larger; at least 64 KiB;
+                                      0 = default: a quarter of the memory of the data, from 64 MiB to 1.5 GiB */
+    uint32_t checkpoint_interval_ms; /* ... or so long after the last one, if there was something to write; 0 = default
+                                      (60000); QUIRE_NO_PERIOD = only for the log's size, and when asked to */
+    uint32_t reserved_files;       /* must be 0 */
     /* Called while the log is read at opening: bytes done, of all. Not 0: the opening ends with QUIRE_ERR_BUSY. */
     int (*recovery_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *recovery_context;
@@ -313,6 +318,14 @@ QUIRE_API int quire_sync(struct quire *db);
 /* Waits until the write with this LSN, and all with lower ones, are durable. Results as quire_sync; INVALID for an LSN that no
  * write has had yet. */
 QUIRE_API int quire_wait_durable(struct quire *db, uint64_t lsn);
+
+/*
+ * Writes all pages that changed to the page store, and a small record that makes them count, so that the log before is not
+ * needed any more: opening the store reads only what is written from now on. Reads and writes go on meanwhile. Waits for the
+ * disk, and for another checkpoint. Errors: INVALID, NO_MEMORY, FORKED, READ_ONLY; NO_SPACE, IO: nothing is lost, the one before
+ * still counts; BUSY: the thread holds a guard, or structure changes did not come to an end. In memory: 0 at once.
+ */
+QUIRE_API int quire_checkpoint(struct quire *db);
 
 /* All writes with an LSN up to *ret_lsn survive power loss. In memory: 0. Does not wait. Errors: INVALID, FORKED. */
 QUIRE_API int quire_durable_lsn(struct quire *db, uint64_t *ret_lsn);

@@ -16,7 +16,7 @@
 #define TRIES 200u
 #define LOG_CAP_LEAST ((uint64_t)64 << 20)
 #define LOG_CAP_MOST ((uint64_t)1536 << 20)
-#define INTERVAL_NS 60000000000u
+#define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
 
 /* ---- Sets of pages ---------------------------------------------------------------------------------------------- */
 
@@ -343,7 +343,8 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     qr_store_committed(cp->store, c->store);
     c->store = NULL;
     cp->record = record;
-    cp->last_ns = qr_clock_ns();
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->last_ns, qr_clock_ns(), memory_order_relaxed);
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->replay_from, replay_from, memory_order_relaxed);
     /* relaxed: statistics */
@@ -407,8 +408,10 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
     if (tail - from > qr_db_log_cap(db)) return true;
     uint32_t interval = db->options.checkpoint_interval_ms;
-    return interval != QUIRE_NO_PERIOD && tail > qr_log_first_lsn(&db->log) + 65536 &&
-           qr_clock_ns() - cp->last_ns >= interval * 1000000ull && tail - from > 65536;
+    /* relaxed: a threshold */
+    uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
+    bool written = tail > qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
+    return interval != QUIRE_NO_PERIOD && written && qr_clock_ns() - last_ns >= interval * 1000000ull;
 }
 
 static void *run_checkpoints(void *argument)
@@ -450,7 +453,7 @@ int qr_db_checkpointer_open(struct quire *db)
     struct qr_store_options options = {.random = qr_db_random};
     memcpy(options.store_id, qr_manifest_header(db->files->manifest)->store_id, sizeof(options.store_id));
     pthread_mutex_init(&cp->mutex, NULL);
-    cp->last_ns = qr_clock_ns();
+    atomic_init(&cp->last_ns, qr_clock_ns());
     int result = qr_map_keep_changes(db->map);
     if (result != 0) return qr_fail(result, 0, "no memory for the set of changed pages");
     db->env.structure = &cp->structure;

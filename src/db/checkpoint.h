@@ -40,7 +40,7 @@ struct qr_checkpointer {
     struct qr_store *store;
     struct qr_structure structure;
     struct qr_manifest_checkpoint record; /* the last durable one; number 0: none */
-    uint64_t last_ns;                     /* when it ended, or the database was opened */
+    _Atomic uint64_t last_ns;             /* when it ended, or the database was opened */
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
     _Atomic uint64_t count, pages_flushed, retries, longest_postponed_ns;
     bool unknown; /* a record's outcome is unknown: no more checkpoints */
@@ -60,6 +60,9 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full);
 
 /* Whether the log has grown so much, or so much time has gone by, that one should be made. */
 bool qr_db_checkpoint_is_due(struct quire *db);
+
+/* The size that the log should not exceed. */
+uint64_t qr_db_log_cap(struct quire *db);
 
 int qr_db_checkpoint_thread_start(struct quire *db);
 void qr_db_checkpoint_thread_stop(struct quire *db);

@@ -19,6 +19,7 @@
 #include "base/counter_ids.h"
 #include "base/counters.h"
 #include "base/status.h"
+#include "db/checkpoint.h"
 #include "db/files.h"
 #include "os/thread.h"
 #include "tree/tree.h"
@@ -65,6 +66,7 @@ struct quire {
     struct qr_snapshot_registry snapshots;
     struct qr_tree_env env;
     struct qr_page_source source;
+    struct qr_checkpointer checkpointer; /* with files */
 
     /* The catalogue is tree 0: name to settings and id. Handles by id; slot i holds tree i. Under the mutex. */
     pthread_mutex_t trees_mutex;
@@ -81,6 +83,7 @@ struct quire {
     uint32_t thread_count;
     struct qr_event wake;      /* there is work, or the end */
     struct qr_event reclaimed; /* a round of reclamation has ended */
+    _Atomic uint32_t round_wanted; /* a writer waits for one: it is due, however little was retired */
     _Atomic uint32_t stopping;
     struct qr_maintain_state maintain;
 
@@ -166,6 +169,9 @@ int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr
 /* Does a record of the catalogue again: creates the tree. 0, CORRUPT, NO_MEMORY. */
 int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write);
 
+/* The trees of a checkpoint: those that its catalogue lists. 0, or a failure with its detail. */
+int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread);
+
 /* Replays the log into the trees. */
 int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log_list *list);
 
@@ -218,11 +224,18 @@ static inline void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns,
 
 /* ---- Memory ----------------------------------------------------------------------------------------------------- */
 
+/* What one write has done so far for want of memory; all zero at first. */
+struct qr_memory_wait {
+    uint64_t deadline_ns;
+    uint64_t reclaimed_bytes; /* since creation, when it last waited */
+    bool regrouped;
+};
+
 /*
  * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
- * wait for; STALLED: it did not come in time. *deadline_ns: 0 at the first call.
+ * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end.
  */
-int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, uint64_t *deadline_ns);
+int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
 
 /* After a write, outside sections: slows the writer if guards retain much, reclaims if nobody else does. */
 void qr_db_after_write(struct quire *db, struct qr_thread *thread);
@@ -231,7 +244,8 @@ void qr_db_after_write(struct quire *db, struct qr_thread *thread);
 
 /* As quire_open; disk: see qr_db_files_open. */
 int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_options *options, struct quire **ret_db);
-int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread);
+/* root: of the last checkpoint's catalogue; QR_PID_NONE: there is none, an empty one is made. */
+int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread, uint64_t root);
 void qr_db_catalogue_close(struct quire *db);
 int qr_db_background_start(struct quire *db);
 void qr_db_background_stop(struct quire *db);

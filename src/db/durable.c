@@ -29,6 +29,18 @@ int quire_sync(struct quire *db)
     return result == 0 ? wait_durable(db, thread, qr_log_tail(&db->log)) : result;
 }
 
+int quire_checkpoint(struct quire *db)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0 || db->files == NULL) return result;
+    if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
+    if (qr_epoch_inside(thread)) return qr_db_fail(thread, QUIRE_ERR_BUSY, "the thread holds a guard");
+    result = qr_db_checkpoint(db, thread, true);
+    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    return result;
+}
+
 int quire_wait_durable(struct quire *db, uint64_t lsn)
 {
     struct qr_thread *thread = NULL;

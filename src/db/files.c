@@ -15,7 +15,7 @@
 
 /* ---- Randomness ------------------------------------------------------------------------------------------------- */
 
-static int draw(void *context, void *memory, size_t size)
+int qr_db_random(void *context, void *memory, size_t size)
 {
     uint8_t *to = memory;
     (void)context;
@@ -118,6 +118,7 @@ static int visit_record(void *context, const struct qr_manifest_record *record)
     case QR_MANIFEST_INCARNATION:
         return take_incarnation(files, record);
     case QR_MANIFEST_CHECKPOINT:
+        return qr_manifest_checkpoint_decode(record, &files->db->checkpointer.record);
     case QR_MANIFEST_LSN_RANGE:
     case QR_MANIFEST_POISON:
         return qr_fail(QUIRE_ERR_NEWER, 0, "manifest: a record of kind %u", record->kind);
@@ -128,42 +129,48 @@ static int visit_record(void *context, const struct qr_manifest_record *record)
 static int create_manifest(struct qr_db_files *files)
 {
     uint8_t payload[QR_MANIFEST_STORE_BYTES];
-    struct qr_manifest_setup setup = {.random = draw};
+    struct qr_manifest_setup setup = {.random = qr_db_random};
     files->settings = (struct qr_manifest_store){
         .created_seconds = (uint64_t)time(NULL), .has_log = true, .checksum = QR_MANIFEST_CHECKSUM_CRC32C};
     struct qr_manifest_record record = qr_manifest_store_encode(&files->settings, payload);
     return qr_manifest_create(files->dir, &setup, &record, 1, &files->manifest);
 }
 
-/* Writes a record for an incarnation; the file is rewritten without the empty ones when it is full. */
-static int record_incarnation(struct qr_db_files *files, const struct qr_manifest_incarnation *incarnation)
+/* What is in force of the incarnations: those whose log may be needed, and the last one, whose end the next will have. */
+static bool in_force(const struct qr_db_files *files, uint32_t i, uint64_t replay_from)
 {
-    uint8_t payload[QR_MANIFEST_INCARNATION_BYTES];
-    struct qr_manifest_record record = qr_manifest_incarnation_encode(incarnation, payload);
-    int result = qr_manifest_append(files->manifest, &record, 1);
-    if (result != QR_MANIFEST_FULL) return result;
+    const struct qr_incarnation *old = &files->incarnations[i];
+    if (i + 1 >= files->incarnation_count) return true;
+    return old->end > old->first_lsn + QR_LOG_HEADER_BYTES && old->end > replay_from;
+}
 
-    /* All that have frames, and the last one, whose end the new one has. */
+int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnation *incarnation,
+                           const struct qr_manifest_checkpoint *checkpoint)
+{
+    struct qr_db_files *files = db->files;
     uint32_t count = files->incarnation_count;
-    struct qr_manifest_record *records = qr_calloc(count + 2, sizeof(*records));
-    uint8_t *payloads = qr_calloc(count + 2, QR_MANIFEST_INCARNATION_BYTES + QR_MANIFEST_STORE_BYTES);
+    if (checkpoint == NULL && db->checkpointer.record.number != 0) checkpoint = &db->checkpointer.record;
+    uint64_t replay_from = checkpoint == NULL ? 0 : checkpoint->replay_from;
+    struct qr_manifest_record *records = qr_calloc((size_t)count + 3, sizeof(*records));
+    uint8_t *payloads = qr_calloc((size_t)count + 3, QR_MANIFEST_CHECKPOINT_BYTES);
+    int result = QUIRE_ERR_NO_MEMORY;
     if (records != NULL && payloads != NULL) {
         uint8_t *to = payloads;
         uint32_t kept = 0;
         uint64_t previous_end = 0;
         records[kept++] = qr_manifest_store_encode(&files->settings, to);
-        to += QR_MANIFEST_STORE_BYTES;
         for (uint32_t i = 0; i < count; i++) {
             const struct qr_incarnation *old = &files->incarnations[i];
-            bool empty = i + 1 < count && old->end <= old->first_lsn + QR_LOG_HEADER_BYTES;
-            if (empty) continue;
+            if (!in_force(files, i, replay_from)) continue;
             struct qr_manifest_incarnation stored = {
                 .number = old->number, .first_lsn = old->first_lsn, .previous_end_lsn = previous_end};
-            records[kept++] = qr_manifest_incarnation_encode(&stored, to);
-            to += QR_MANIFEST_INCARNATION_BYTES;
+            records[kept++] = qr_manifest_incarnation_encode(&stored, to += QR_MANIFEST_CHECKPOINT_BYTES);
             previous_end = old->end;
         }
-        records[kept++] = record;
+        if (incarnation != NULL)
+            records[kept++] = qr_manifest_incarnation_encode(incarnation, to += QR_MANIFEST_CHECKPOINT_BYTES);
+        if (checkpoint != NULL)
+            records[kept++] = qr_manifest_checkpoint_encode(checkpoint, to += QR_MANIFEST_CHECKPOINT_BYTES);
         result = qr_manifest_rewrite(files->manifest, records, kept);
     } else {
         result = qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to rewrite the manifest");
@@ -171,6 +178,15 @@ static int record_incarnation(struct qr_db_files *files, const struct qr_manifes
     qr_free(records);
     qr_free(payloads);
     return result;
+}
+
+/* Writes the record of an incarnation. */
+static int record_incarnation(struct qr_db_files *files, const struct qr_manifest_incarnation *incarnation)
+{
+    uint8_t payload[QR_MANIFEST_INCARNATION_BYTES];
+    struct qr_manifest_record record = qr_manifest_incarnation_encode(incarnation, payload);
+    int result = qr_manifest_append(files->manifest, &record, 1);
+    return result == QR_MANIFEST_FULL ? qr_db_rewrite_manifest(files->db, incarnation, NULL) : result;
 }
 
 static int stop_visiting(void *context, const struct qr_manifest_record *record)
@@ -234,6 +250,7 @@ void qr_db_files_close(struct quire *db)
     qr_manifest_close(files->manifest);
     if (files->dir != NULL) files->disk->ops->dir_close(files->dir);
     if (files->owns_disk) files->disk->ops->disk_free(files->disk);
+    qr_log_list_done(&files->old);
     qr_free(files->incarnations);
     qr_free(files);
     db->files = NULL;
@@ -253,35 +270,41 @@ static struct qr_log_options log_options(const struct qr_db_files *files)
     struct qr_log_options options = {.first_segment_bytes = qr_min(o->log_segment_bytes, (uint64_t)256 << 10),
                                      .most_segment_bytes = o->log_segment_bytes,
                                      .buffered = o->log_buffered != 0,
-                                     .random = draw,
+                                     .random = qr_db_random,
                                      .wake = wake,
                                      .context = (void *)(uintptr_t)files};
     memcpy(options.store_id, qr_manifest_header(files->manifest)->store_id, sizeof(options.store_id));
     return options;
 }
 
-/* Removes segments that hold nothing of an incarnation that is over. A failure leaves them for the next opening. */
-static void remove_dead_segments(struct qr_db_files *files, const struct qr_log_list *list)
+/* Whether a segment of an older incarnation has no frame at or above `lsn`. */
+static bool is_dead(const struct qr_db_files *files, const struct qr_log_header *h, uint64_t lsn)
 {
+    const uint64_t present = files->incarnations[files->incarnation_count - 1].number;
+    if (h->incarnation >= present) return false;
+    if (h->end <= lsn) return true;
+    for (uint32_t k = 0; k + 1 < files->incarnation_count; k++)
+        if (files->incarnations[k].number == h->incarnation)
+            return files->incarnations[k].end <= qr_max(lsn, h->start + QR_LOG_HEADER_BYTES);
+    return true; /* its record was rewritten away: it was not in force */
+}
+
+void qr_db_release_old_log(struct quire *db, uint64_t lsn)
+{
+    struct qr_db_files *files = db->files;
     char name[QR_LOG_NAME_BYTES];
-    for (uint32_t i = 0; i < list->count; i++) {
-        const struct qr_log_header *h = &list->found[i].header;
-        bool known = false;
-        bool dead = true;
-        for (uint32_t k = 0; k + 1 < files->incarnation_count; k++) {
-            if (files->incarnations[k].number != h->incarnation) continue;
-            known = true;
-            dead = files->incarnations[k].end <= h->start + QR_LOG_HEADER_BYTES;
-        }
-        /* Of an incarnation without a record: its record was rewritten away, or never came to be. */
-        if (known ? !dead : h->incarnation >= files->incarnations[files->incarnation_count - 1].number) continue;
-        qr_log_file_name(list->found[i].number, name);
-        files->disk->ops->dir_unlink(files->dir, name);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < files->old.count; i++) {
+        const struct qr_log_found *found = &files->old.found[i];
+        qr_log_file_name(found->number, name);
+        if (!is_dead(files, &found->header, lsn) || files->disk->ops->dir_unlink(files->dir, name) != 0)
+            files->old.found[kept++] = *found;
     }
+    files->old.count = kept;
 }
 
 /* RECOVER-4, and then the log. */
-static int begin_incarnation(struct qr_db_files *files, const struct qr_log_list *list, uint64_t start_lsn)
+static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list, uint64_t start_lsn)
 {
     struct quire *db = files->db;
     struct qr_dir_facts facts;
@@ -303,9 +326,33 @@ static int begin_incarnation(struct qr_db_files *files, const struct qr_log_list
     int result = record_incarnation(files, &stored);
     if (result != 0) return result;
     files->incarnation_count++;
-    remove_dead_segments(files, list);
+    files->old = *list;
+    *list = (struct qr_log_list){.next_number = list->next_number};
+    qr_db_release_old_log(db, db->checkpointer.record.replay_from);
     struct qr_log_options options = log_options(files);
     return qr_log_open(&db->log, db->epoch, files->dir, &options, next.number, start_lsn, list->next_number);
+}
+
+/* The mapping of the last checkpoint, and the trees in it. */
+static int load_checkpoint(struct quire *db, struct qr_thread *thread)
+{
+    const struct qr_manifest_checkpoint *record = &db->checkpointer.record;
+    uint64_t *free_ids = NULL;
+    uint64_t free_count = 0;
+    int result = qr_db_checkpointer_open(db);
+    if (result != 0) return result;
+    if (record->number == 0) {
+        result = qr_db_catalogue_open(db, thread, QR_PID_NONE);
+        return result == 0 ? 0 : qr_fail(result, 0, "no memory for the catalogue");
+    }
+    result = qr_store_read_free_ids(db->checkpointer.store, record, &free_ids, &free_count);
+    if (result != 0) return result;
+    result = qr_map_restore(db->map, record->next_page_id, free_ids, free_count);
+    qr_free(free_ids);
+    if (result == 0) result = qr_db_catalogue_open(db, thread, record->catalogue_root_id);
+    if (result != 0) return qr_fail(result, 0, "no memory for the mapping");
+    atomic_init(&db->checkpointer.replay_from, record->replay_from);
+    return qr_db_catalogue_load(db, thread);
 }
 
 int qr_db_recover(struct quire *db, struct qr_thread *thread)
@@ -316,11 +363,13 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     uint32_t count = files->incarnation_count;
     int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
     if (result != 0) return result;
-    uint64_t start_lsn = list.top;
+    uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
-    result = qr_db_replay(db, thread, &list);
+    result = load_checkpoint(db, thread);
+    if (result == 0) result = qr_db_replay(db, thread, &list);
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
+    if (result == 0 && !files->read_only) result = qr_store_clean_up(db->checkpointer.store);
     qr_log_list_done(&list);
     files->recovery.ns = qr_clock_ns() - start_ns;
     return result;

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "db/db.h"
+#include "db/flush.h"
 
 /* ---- Failures --------------------------------------------------------------------------------------------------- */
 
@@ -33,6 +34,8 @@ int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
 #define DEFAULT_SYNC_PERIOD_MS 100u
 #define DEFAULT_SYNC_VOLUME ((uint64_t)64 << 20)
 #define DEFAULT_LOG_SEGMENT ((uint64_t)64 << 20)
+#define DEFAULT_CHECKPOINT_INTERVAL_MS 60000u
+#define LEAST_LOG_CAP ((uint64_t)64 << 10)
 #define LEAST_LOG_SEGMENT ((uint64_t)16 << 10)
 #define MOST_LOG_SEGMENT ((uint64_t)1 << 30)
 
@@ -83,6 +86,8 @@ static int refuse_file_options(const struct quire_options *o)
     if (o->sync_volume_bytes != 0) set = "sync_volume_bytes";
     if (o->log_segment_bytes != 0) set = "log_segment_bytes";
     if (o->log_buffered != 0) set = "log_buffered";
+    if (o->log_cap_bytes != 0) set = "log_cap_bytes";
+    if (o->checkpoint_interval_ms != 0) set = "checkpoint_interval_ms";
     if (o->no_sync_at_close != 0) set = "no_sync_at_close";
     if (o->recovery_progress != NULL) set = "recovery_progress";
     if (o->recovery_context != NULL) set = "recovery_context";
@@ -101,9 +106,13 @@ static int fill_file_options(struct quire_options *o)
     if (segment < LEAST_LOG_SEGMENT || segment > MOST_LOG_SEGMENT || (segment & (segment - 1)) != 0)
         bad = "log_segment_bytes";
     if (o->log_buffered > 1) bad = "log_buffered";
+    if (o->log_cap_bytes != 0 && o->log_cap_bytes < LEAST_LOG_CAP) bad = "log_cap_bytes";
+    if (o->checkpoint_interval_ms > 86400000 && o->checkpoint_interval_ms != QUIRE_NO_PERIOD)
+        bad = "checkpoint_interval_ms";
     if (o->no_sync_at_close > 1) bad = "no_sync_at_close";
     if (bad != NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is out of range", bad);
     o->log_segment_bytes = segment;
+    if (o->checkpoint_interval_ms == 0) o->checkpoint_interval_ms = DEFAULT_CHECKPOINT_INTERVAL_MS;
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
@@ -147,7 +156,13 @@ static void reclaim_kind(void *context, struct qr_thread *thread, unsigned kind,
     struct quire *db = context;
     (void)thread;
     (void)size;
-    if (kind == QR_RETIRE_PID) qr_map_free(db->map, (uint64_t)(uintptr_t)pointer);
+    uint64_t pid = (uint64_t)(uintptr_t)pointer;
+    if (kind != QR_RETIRE_PID) return;
+    if (db->checkpointer.store != NULL) {
+        qr_store_remove(db->checkpointer.store, pid); /* before the id can have another page */
+        qr_map_note_change(db->map, pid);
+    }
+    qr_map_free(db->map, pid);
 }
 
 static const struct qr_epoch_ops epoch_ops = {.reclaim = reclaim_kind};
@@ -158,7 +173,7 @@ static uint32_t snapshot_bounds(void *context, uint64_t *bounds, uint32_t capaci
     return qr_snapshots_bounds(&db->snapshots, bounds, capacity, ret_keep_above);
 }
 
-static const struct qr_tree_ops tree_ops = {.snapshot_bounds = snapshot_bounds};
+static const struct qr_tree_ops tree_ops = {.snapshot_bounds = snapshot_bounds, .image_max_lsn = qr_db_image_max_lsn};
 
 static void wire(struct quire *db)
 {
@@ -189,8 +204,9 @@ static void tear_down(struct quire *db)
         pthread_mutex_destroy(&db->trees_mutex);
         pthread_mutex_destroy(&db->stats_mutex);
     }
+    qr_epoch_destroy(db->epoch); /* which gives ids back to map and store */
+    qr_db_checkpointer_close(db);
     qr_db_files_close(db);
-    qr_epoch_destroy(db->epoch);
     if (db->source.destroy != NULL) db->source.destroy(db->source.context);
     qr_map_destroy(db->map);
     qr_arena_destroy(db->arena);
@@ -201,6 +217,7 @@ static void stop_threads(struct quire *db)
 {
     qr_db_background_stop(db);
     qr_db_log_thread_stop(db);
+    qr_db_checkpoint_thread_stop(db);
 }
 
 /* The arena may exceed its own limit by a reserve, for deletions and structure changes; both together are the user's. */
@@ -225,12 +242,14 @@ static int build(struct quire *db, const char *path, struct qr_disk *disk)
     wire(db);
     thread = qr_thread_self(db->epoch);
     if (thread == NULL) return no_memory(QUIRE_ERR_NO_MEMORY);
-    result = qr_db_catalogue_open(db, thread);
-    if (result != 0) return no_memory(result);
-    if (path != NULL) {
+    if (path == NULL) {
+        result = qr_db_catalogue_open(db, thread, QR_PID_NONE);
+        if (result != 0) return no_memory(result);
+    } else {
         result = qr_db_files_open(db, path, disk);
         if (result == 0) result = qr_db_recover(db, thread);
         if (result == 0) result = qr_db_log_thread_start(db);
+        if (result == 0) result = qr_db_checkpoint_thread_start(db);
         if (result != 0) return result;
     }
     result = qr_db_background_start(db);
@@ -269,7 +288,9 @@ int quire_open(const char *path, const struct quire_options *options, struct qui
 /* The last sync of a database that is closed in good order. */
 static int sync_at_close(struct quire *db)
 {
+    struct qr_thread *thread = qr_thread_self(db->epoch);
     if (db->log.files == NULL || db->options.no_sync_at_close != 0) return 0;
+    if (thread != NULL && qr_log_tail(&db->log) != qr_log_first_lsn(&db->log) && qr_db_checkpoint(db, thread, true) == 0) return 0;
     return qr_log_wait(&db->log, qr_log_tail(&db->log) - 1, QR_LOG_DURABLE);
 }
 
@@ -312,6 +333,11 @@ int qr_db_fetch(struct quire *db, struct qr_op *op)
     uint64_t pid = op->need_pid;
     QR_ASSERT(db->source.read != NULL);
     qr_epoch_exit(op->thread);
+    if (address == 0) {
+        int located = qr_db_locate_page(db, pid);
+        qr_epoch_enter(op->thread);
+        return located;
+    }
     if (op->image_count == QR_OP_IMAGES) qr_op_done(op); /* what is needed again is read again */
     int result = db->source.read(db->source.context, op->thread, pid, address, &page);
     qr_epoch_enter(op->thread);

@@ -134,8 +134,9 @@ static bool grow_handles(struct quire *db)
     return true;
 }
 
+/* root: of a tree that is in the mapping; QR_PID_NONE: a new one is made. */
 static int make_handle(struct quire *db, struct qr_thread *thread, const char *name,
-                       const struct qr_tree_settings *settings, struct quire_tree **ret_tree)
+                       const struct qr_tree_settings *settings, uint64_t root, struct quire_tree **ret_tree)
 {
     if (!grow_handles(db)) return QUIRE_ERR_NO_MEMORY;
     struct quire_tree *tree = qr_calloc(1, sizeof(*tree));
@@ -144,7 +145,11 @@ static int make_handle(struct quire *db, struct qr_thread *thread, const char *n
     uint32_t id = atomic_load_explicit(&db->handle_count, memory_order_relaxed);
     tree->db = db;
     snprintf(tree->name, sizeof(tree->name), "%s", name);
-    int result = qr_tree_create(&db->env, thread, id, settings, &tree->tree);
+    int result = 0;
+    if (root != QR_PID_NONE)
+        qr_tree_attach(&db->env, id, root, settings, &tree->tree);
+    else
+        result = qr_tree_create(&db->env, thread, id, settings, &tree->tree);
     if (result != 0) {
         qr_free(tree);
         return result;
@@ -161,12 +166,12 @@ static void publish_handle(struct quire *db, struct quire_tree *tree)
     atomic_store_explicit(&db->handle_count, tree->tree.id + 1, memory_order_release);
 }
 
-int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread)
+int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread, uint64_t root)
 {
     struct quire_tree_options options;
     quire_tree_options_init(&options);
     struct qr_tree_settings settings = settings_of(&options);
-    int result = make_handle(db, thread, "", &settings, &db->catalogue);
+    int result = make_handle(db, thread, "", &settings, root, &db->catalogue);
     if (result == 0) publish_handle(db, db->catalogue);
     return result;
 }
@@ -206,7 +211,7 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
 {
     struct qr_tree_settings settings = settings_of(options);
     struct quire_tree *tree;
-    int result = make_handle(db, thread, name, &settings, &tree);
+    int result = make_handle(db, thread, name, &settings, QR_PID_NONE, &tree);
     if (result != 0) return result;
     struct entry entry = {.format = 1,
                           .id = tree->tree.id,
@@ -231,40 +236,124 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
     return 0;
 }
 
-/* One thread, no users yet. The ids of trees are those of their creation, so the next one must come. */
+/* Reads a record of the catalogue as it came from a disk. */
+static bool parse_entry(const void *key, size_t key_size, const void *value, size_t value_size, struct entry *ret_entry,
+                        char *ret_name, struct qr_tree_settings *ret_settings)
+{
+    struct entry entry;
+    if (value_size != sizeof(entry) || key_size > QR_MAX_TREE_NAME_SIZE || (key_size != 0 && memchr(key, 0, key_size)))
+        return false;
+    memcpy(&entry, value, sizeof(entry));
+    if (entry.format != 1 || !page_size_fits(entry.leaf_page_size_bytes) || !page_size_fits(entry.inner_page_size_bytes) ||
+        entry.chain_limit == 0 || entry.chain_limit > QR_CHAIN_MAX || entry.align_log2 > 6 || entry.caller_versions > 1)
+        return false;
+    *ret_settings = (struct qr_tree_settings){.leaf_page_size_bytes = entry.leaf_page_size_bytes,
+                                              .inner_page_size_bytes = entry.inner_page_size_bytes,
+                                              .chain_limit = entry.chain_limit,
+                                              .align_log2 = (uint8_t)entry.align_log2,
+                                              .caller_versions = entry.caller_versions != 0};
+    qr_copy(ret_name, key, key_size);
+    ret_name[key_size] = '\0';
+    *ret_entry = entry;
+    return true;
+}
+
+/* One thread, no users yet. The ids of trees are those of their creation, so the next one must come. A root that is in the
+ * checkpoint's mapping was captured before its record. */
 int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write)
 {
     char name[QR_MAX_TREE_NAME_SIZE + 1];
+    struct qr_tree_settings settings;
+    struct qr_store_entry image;
     struct quire_tree *tree;
     struct entry entry;
     uint32_t count;
     qr_db_handles(db, &count);
-    bool sane = write->kind == QR_RECORD_PUT && write->value_size == sizeof(entry) &&
-                write->key.size <= QR_MAX_TREE_NAME_SIZE && memchr(write->key.data, 0, write->key.size) == NULL;
-    if (sane) memcpy(&entry, write->value, sizeof(entry));
-    if (!sane || entry.format != 1 || entry.id != count || !page_size_fits(entry.leaf_page_size_bytes) ||
-        !page_size_fits(entry.inner_page_size_bytes) || entry.chain_limit == 0 || entry.chain_limit > QR_CHAIN_MAX ||
-        entry.align_log2 > 6 || entry.caller_versions > 1)
+    if (write->kind != QR_RECORD_PUT ||
+        !parse_entry(write->key.data, write->key.size, write->value, write->value_size, &entry, name, &settings))
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record of the catalogue does not say what one says");
-    struct qr_tree_settings settings = {.leaf_page_size_bytes = entry.leaf_page_size_bytes,
-                                        .inner_page_size_bytes = entry.inner_page_size_bytes,
-                                        .chain_limit = entry.chain_limit,
-                                        .align_log2 = (uint8_t)entry.align_log2,
-                                        .caller_versions = entry.caller_versions != 0};
-    qr_copy(name, write->key.data, write->key.size);
-    name[write->key.size] = '\0';
-    int result = make_handle(db, thread, name, &settings, &tree);
+    if (entry.id < count) return qr_db_run_write(db->catalogue, thread, write); /* the catalogue has it (R4) */
+    if (entry.id != count) return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a tree is missing in the catalogue");
+    int result = qr_store_lookup(db->checkpointer.store, entry.root, &image);
+    if (result < 0) return result;
+    result = make_handle(db, thread, name, &settings, result == 0 ? entry.root : QR_PID_NONE, &tree);
     if (result != 0) return qr_fail(result, 0, "no memory for a tree");
+    bool made = entry.root != tree->tree.root;
     entry.root = tree->tree.root;
     write->value = (const uint8_t *)&entry;
     result = qr_db_run_write(db->catalogue, thread, write);
     if (result != 0) {
-        qr_tree_destroy_empty(&tree->tree, thread);
+        if (made) qr_tree_destroy_empty(&tree->tree, thread);
         qr_free(tree);
         return result < 0 ? qr_fail(result, 0, "no memory for a tree") : result;
     }
     publish_handle(db, tree);
     return 0;
+}
+
+/* The entries of one leaf of the catalogue become handles, by id in `found`. *ret_next: the high key; size 0: the last leaf. */
+struct found_tree {
+    bool is;
+    struct entry entry;
+    struct qr_tree_settings settings;
+    char name[QR_MAX_TREE_NAME_SIZE + 1];
+};
+#define MOST_TREES (1u << 24)
+
+static int take_tree(struct found_tree **found, uint32_t *count, const struct quire_entry *record)
+{
+    struct found_tree tree = {.is = true};
+    if (!parse_entry(record->key.data, record->key.size, record->value.data, record->value.size, &tree.entry, tree.name,
+                     &tree.settings) ||
+        tree.entry.id == 0 || tree.entry.id >= MOST_TREES)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "a record of the catalogue does not say what one says");
+    if (tree.entry.id >= *count) {
+        uint32_t grown_count = (uint32_t)qr_max(tree.entry.id + 1, (uint64_t)*count * 2);
+        struct found_tree *grown = qr_realloc(*found, grown_count * sizeof(*grown));
+        if (grown == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the trees");
+        memset(grown + *count, 0, (grown_count - *count) * sizeof(*grown));
+        *found = grown;
+        *count = grown_count;
+    }
+    (*found)[tree.entry.id] = tree;
+    return 0;
+}
+
+static int list_trees(struct quire *db, struct found_tree **found, uint32_t *count)
+{
+    struct quire_pages_options options = {.struct_size = sizeof(options)};
+    struct quire_pages *pages = NULL;
+    struct quire_page page;
+    int result = quire_pages_open(db->catalogue, &options, &pages);
+    while (result == 0 && (result = quire_pages_next(pages, &page)) == 0)
+        for (size_t i = 0; i < page.count && result == 0; i++) result = take_tree(found, count, &page.entries[i]);
+    if (pages != NULL) quire_pages_close(pages);
+    return result == QUIRE_END ? 0 : result;
+}
+
+int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread)
+{
+    struct found_tree *found = NULL;
+    uint32_t count = 0;
+    int result = list_trees(db, &found, &count);
+    for (uint32_t id = 1; id < count && result == 0; id++) {
+        struct quire_tree *tree;
+        uint32_t next;
+        qr_db_handles(db, &next);
+        if (!found[id].is) {
+            for (uint32_t later = id; later < count && result == 0; later++)
+                if (found[later].is) result = qr_fail(QUIRE_ERR_CORRUPT, 0, "a tree is missing in the catalogue");
+            break;
+        }
+        QR_ASSERT(next == id);
+        result = make_handle(db, thread, found[id].name, &found[id].settings, found[id].entry.root, &tree);
+        if (result == 0)
+            publish_handle(db, tree);
+        else
+            qr_fail(result, 0, "no memory for the trees");
+    }
+    qr_free(found);
+    return result;
 }
 
 int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,

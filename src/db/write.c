@@ -22,7 +22,7 @@ int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr
 {
     struct quire *db = tree->db;
     struct qr_op op;
-    uint64_t deadline_ns = 0;
+    struct qr_memory_wait wait = {0};
     bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
     int result = parts ? write_parts(db, thread, write) : 0;
 
@@ -50,7 +50,7 @@ int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr
             continue;
         }
         if (QR_LIKELY(result != QUIRE_ERR_NO_MEMORY)) break;
-        result = qr_db_wait_memory(db, thread, &deadline_ns);
+        result = qr_db_wait_memory(db, thread, &wait);
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);

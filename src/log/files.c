@@ -281,6 +281,7 @@ int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, 
     }
     qr_log_segment_add(files, segment);
     uint64_t first_lsn = start_lsn + QR_LOG_HEADER_BYTES;
+    files->first_lsn = first_lsn;
     atomic_init(&files->written_end, first_lsn);
     atomic_init(&files->durable_end, first_lsn);
     atomic_init(&files->last_sync_ns, qr_clock_ns());

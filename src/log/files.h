@@ -77,7 +77,7 @@ struct qr_log_files {
     struct qr_dir *dir;
     struct qr_dir_facts facts;
     struct qr_log_options options;
-    uint64_t incarnation;
+    uint64_t incarnation, first_lsn;
 
     _Atomic uint32_t called; /* 1: options.wake was called and qr_log_work has not come yet */
 
@@ -156,6 +156,12 @@ static inline bool qr_log_survives(const struct qr_log *log, uint64_t lsn, enum 
 
 /* All frames below it survive power loss. */
 uint64_t qr_log_durable_end(const struct qr_log *log);
+
+/* The LSN at which this incarnation began. */
+static inline uint64_t qr_log_first_lsn(const struct qr_log *log)
+{
+    return log->files->first_lsn;
+}
 
 /* When the last sync ended, or the log was opened; monotonic. */
 uint64_t qr_log_last_sync_ns(const struct qr_log *log);

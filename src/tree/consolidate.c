@@ -84,6 +84,7 @@ static void *leaf_block(struct qr_op *op, uint64_t size, uint64_t record_bytes, 
 {
     struct qr_arena *arena = op->tree->env->arena;
     uint64_t full = qr_policy_area(op->tree, record_bytes, count);
+    if (op->use_reserve && qr_arena_over(arena, 100)) full = qr_policy_area_at_limit(full);
     uint64_t wanted = area == QR_AREA_NONE ? size : size + full;
     if (area != QR_AREA_NONE && area != QR_AREA_FULL && area >= size + full / op->tree->settings.chain_limit)
         wanted = qr_min(area, wanted);

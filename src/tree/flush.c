@@ -134,6 +134,14 @@ int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_
     return 0;
 }
 
+int qr_tree_finish(struct qr_op *op, uint64_t pid)
+{
+    qr_word word = qr_map_load(qr_op_map(op), pid);
+    if (qr_word_tag(word) != QR_WORD_SEALED) return 0;
+    int result = qr_merge_finish(op, pid, word);
+    return result == QR_RETRY ? 0 : result;
+}
+
 void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush)
 {
     if (flush->built != NULL) qr_discard_page(op, flush->built);

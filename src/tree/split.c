@@ -158,7 +158,9 @@ static int install_left(struct qr_op *op, struct qr_spot *spot, const struct hal
     return 0;
 }
 
-static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end)
+/* Steps 1 to 3, one try. QUIRE_NOT_FOUND: it cannot be divided. *ret_right: the page whose separator is to be posted;
+ * NULL: none. */
+static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end, const struct qr_page **ret_right)
 {
     struct halves h = {.left_pid = QR_PID_NONE, .right_pid = QR_PID_NONE};
     bool root = spot->pid == op->tree->root;
@@ -180,15 +182,17 @@ static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end)
     qr_count(op, QR_COUNTER_SPLITS);
     untag(op, h.right_pid, h.right);
     QR_STOP("split.untagged");
-    if (root || QR_BUG(post_separator_late)) return 0;
-    return qr_post_separator(op, h.right);
+    *ret_right = root || QR_BUG(post_separator_late) ? NULL : h.right;
+    return 0;
 }
 
-/* One try to split the page of spot. QUIRE_NOT_FOUND: it cannot be divided, or not now. */
+/* All steps, one try. NO_MEMORY may be for want of the separator alone. QUIRE_NOT_FOUND: not to be divided, or not now. */
 static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
 {
+    const struct qr_page *right;
     if (!qr_structure_begin(op)) return QUIRE_NOT_FOUND;
-    int result = divide(op, spot, near_end);
+    int result = divide(op, spot, near_end, &right);
+    if (result == 0 && right != NULL) result = qr_post_separator(op, right);
     qr_structure_end(op);
     return result;
 }
@@ -206,7 +210,17 @@ static bool has_one_key(const struct qr_spot *spot)
 int qr_split_leaf(struct qr_op *op, const struct qr_spot *spot, bool near_end)
 {
     struct qr_spot copy = *spot;
-    return has_one_key(spot) ? QUIRE_NOT_FOUND : split_once(op, &copy, near_end);
+    const struct qr_page *right;
+    if (has_one_key(spot)) return QUIRE_NOT_FOUND;
+    if (!qr_structure_begin(op)) return QUIRE_NOT_FOUND;
+    int result = divide(op, &copy, near_end, &right);
+    if (result == 0 && right != NULL) {
+        result = qr_post_separator(op, right);
+        if (result == QUIRE_ERR_NO_MEMORY) result = 0; /* whoever goes right by the link has another try */
+    }
+    qr_structure_end(op);
+    return result;
+}
 }
 
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end)

@@ -291,6 +291,9 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flu
 /* An image for a word that was captured, whatever the page has become since. `built` is always set. 0, NO_MEMORY, QR_FETCH. */
 int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_flush);
 
+/* A page that is being merged, or was: brings that to its end. 0, QR_FETCH, NO_MEMORY. */
+int qr_tree_finish(struct qr_op *op, uint64_t pid);
+
 void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush);
 
 /* Copies the image to `to` (page->content_bytes), without what has a meaning in memory only. */

@@ -238,6 +238,19 @@ static int split_first(struct attempt *a)
     return result == QR_FETCH ? QR_FETCH : QR_RETRY;
 }
 
+/*
+ * A deletion for whose page there is no block, in the reserve either: free memory may lie in smaller pieces. The leaf is
+ * split as it is, and the deletion then needs one of the halves only. An ordinary split, so there is no window that others
+ * do not have. Each one makes the leaf smaller, and one of a single key cannot be split: so this ends. What does not find
+ * room after that is a leaf whose other records are of one key, or so large that two halves of it do not fit either.
+ */
+static int split_for_room(struct attempt *a)
+{
+    int result = qr_split_leaf(a->op, &a->spot, false);
+    if (result == QUIRE_NOT_FOUND) return QUIRE_ERR_NO_MEMORY;
+    return result == 0 ? QR_RETRY : result;
+}
+
 static int write_consolidated(struct attempt *a)
 {
     struct qr_op *op = a->op;
@@ -247,6 +260,7 @@ static int write_consolidated(struct attempt *a)
     qr_bounds_load(op->tree, !a->disappointed, &bounds);
     int result = qr_consolidate_build(op, a->spot.pid, &a->view, &a->spec, &bounds, a->split, &fresh);
     if (result == QR_LARGE) return split_first(a);
+    if (result == QUIRE_ERR_NO_MEMORY && op->use_reserve) return split_for_room(a);
     if (result != 0) return result;
     bool large = qr_policy_large(op->tree, fresh.page);
     bool small = fresh.dropped != 0 && qr_policy_small(op->tree, fresh.page);
