@@ -29,6 +29,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "os/thread.h"
 #include "store/store.h"
 #include "tree/structure.h"
 

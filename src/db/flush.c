@@ -133,7 +133,7 @@ static int write_group(struct group *group)
 
 int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids, uint64_t count)
 {
-    struct group *group;
+    struct group *group = NULL;
     int result = group_make(db, thread, &group);
     if (result != 0) return result;
     for (uint64_t i = 0; i < count && result == 0; i++) {

@@ -303,7 +303,7 @@ struct found_tree {
 static int take_tree(struct found_tree **found, uint32_t *count, const struct quire_entry *record)
 {
     struct found_tree tree = {.is = true};
-    if (!parse_entry(record->key.data, record->key.size, record->value.data, record->value.size, &tree.entry, tree.name,
+    if (!parse_entry(record->key, record->key_size, record->value, record->value_size, &tree.entry, tree.name,
                      &tree.settings) ||
         tree.entry.id == 0 || tree.entry.id >= MOST_TREES)
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "a record of the catalogue does not say what one says");

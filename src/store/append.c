@@ -27,6 +27,7 @@
 #define IOS_AT_ONCE 64u
 /* Compression has to save a sixteenth, or the image is stored as it is. */
 #define LEAST_SAVED_LOG2 4
+#define LEAST_PACKED_BYTES 128u
 
 struct placed {
     struct qr_segment *segment;
@@ -125,7 +126,9 @@ static int place(struct append *append, uint32_t first, struct qr_segment **ret_
 static uint8_t codec_of(const struct qr_store *store, const struct qr_store_image *image)
 {
     uint8_t codec = image->codec != QR_CODEC_STORE ? image->codec : (uint8_t)store->options.codec;
-    return codec == QR_CODEC_LZ4 && image->size <= LZ4_MAX_INPUT_SIZE ? QR_CODEC_LZ4 : QR_CODEC_NONE;
+    return codec == QR_CODEC_LZ4 && image->size >= LEAST_PACKED_BYTES && image->size <= LZ4_MAX_INPUT_SIZE
+               ? QR_CODEC_LZ4
+               : QR_CODEC_NONE;
 }
 
 /* Stores the bytes at `to`; the header is what decides. */
@@ -163,8 +166,10 @@ static uint32_t encode_image(struct append *append, struct qr_store_image *image
     image->address = qr_address_make(placed->segment->number, placed->offset + at, image->stored_bytes);
     header.address = image->address;
     qr_image_header_encode(&header, placed->segment->salt, to);
+    uint32_t end = at + image->stored_bytes, next = (uint32_t)qr_round_up(end, QR_IMAGE_UNIT);
+    memset(placed->memory + end, 0, next - end); /* a codec may have been there */
     qr_batch_entry_encode(&header, placed->memory + QR_BATCH_HEADER_BYTES + (size_t)index * QR_BATCH_ENTRY_BYTES);
-    return (uint32_t)qr_round_up((size_t)at + image->stored_bytes, QR_IMAGE_UNIT);
+    return next;
 }
 
 static int encode(struct append *append, uint32_t first, struct qr_segment *segment, uint32_t count)
@@ -189,7 +194,7 @@ static int encode(struct append *append, uint32_t first, struct qr_segment *segm
         at = encode_image(append, image, placed, at, i);
     }
     placed->size = batch.size = (uint32_t)qr_round_up(at, QR_SEGMENT_UNIT);
-    memset(placed->memory + at, 0, placed->size - at); /* what a codec may have left there */
+    memset(placed->memory + at, 0, placed->size - at); /* as above */
     qr_batch_encode(&batch, segment->salt, placed->memory);
     segment->used += placed->size;
     append->batch_count++;

@@ -219,27 +219,59 @@ static uint32_t reserve_wanted(struct qr_store *store)
     return store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
 }
 
-/* False: there are enough. */
+/* Under the mutex: those that are at least so large. */
+static uint32_t count_spares(struct qr_store *store, uint64_t least)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < store->spare_count; i++)
+        count += store->spares[i].size >= least;
+    return count;
+}
+
+/* False: there are enough, or it is too small for a store of this size. */
 static bool add_spare(struct qr_store *store, uint32_t number, uint64_t size, uint32_t more)
 {
+    if (size < size_of_next(store))
+        return false;
     qr_lock(store);
-    uint64_t most = qr_min((uint64_t)reserve_wanted(store) + more, QR_SPARES_MOST);
-    bool added = store->spare_count < most;
+    bool added = count_spares(store, size) < reserve_wanted(store) + more && store->spare_count < QR_SPARES_MOST;
     if (added)
         store->spares[store->spare_count++] = (struct qr_spare){number, size};
     qr_unlock(store);
     return added;
 }
 
-/* Files made ahead, as far as there is space for them. */
+/* Spares that have become too small for the store are removed. */
+static void drop_small_spares(struct qr_store *store)
+{
+    uint64_t least = size_of_next(store);
+    for (;;) {
+        uint32_t number = 0;
+        qr_lock(store);
+        for (uint32_t i = 0; i < store->spare_count && number == 0; i++) {
+            if (store->spares[i].size < least) {
+                number = store->spares[i].number;
+                store->spares[i] = store->spares[--store->spare_count];
+            }
+        }
+        qr_unlock(store);
+        if (number == 0)
+            return;
+        remove_file(store, number);
+    }
+}
+
+/* Files made ahead, as far as there is space for them. What is too small goes when there are others. */
 static void complete_reserve(struct qr_store *store)
 {
     for (;;) {
-        qr_lock(store);
-        bool complete = store->spare_count >= reserve_wanted(store);
-        qr_unlock(store);
         struct qr_segment segment = {.size = size_of_next(store)};
-        if (complete || create_file(store, &segment) != 0)
+        qr_lock(store);
+        bool complete = count_spares(store, segment.size) >= reserve_wanted(store);
+        qr_unlock(store);
+        if (complete)
+            break;
+        if (create_file(store, &segment) != 0)
             return;
         ops_of(store)->file_close(segment.file);
         if (!add_spare(store, segment.number, segment.size, 0)) {
@@ -247,6 +279,7 @@ static void complete_reserve(struct qr_store *store)
             return;
         }
     }
+    drop_small_spares(store);
 }
 
 void qr_segments_release(struct qr_store *store)

@@ -133,32 +133,31 @@ int qr_segment_open_file(struct qr_store *store, uint32_t number, unsigned flags
     const struct qr_disk_ops *ops = ops_of(store);
     char name[QR_SEGMENT_NAME_BYTES];
     struct qr_file_facts facts;
-    uint32_t align = 1;
-    int error;
+    struct qr_file *file;
     qr_segment_name(number, name);
     if (store->options.direct)
         flags |= QR_FILE_DIRECT;
     for (;;) {
-        error = ops->file_open(store->dir, name, flags, ret_file);
+        uint32_t align = 0;
+        int error = ops->file_open(store->dir, name, flags, &file);
         if ((error == -EMFILE || error == -ENFILE) && qr_segment_close_idle(store))
             continue;
-        if (error != 0 || (flags & QR_FILE_DIRECT) == 0)
-            break;
-        error = ops->file_facts(*ret_file, &facts);
-        align = facts.direct_align_bytes;
-        if (error == 0 && align <= QR_SEGMENT_UNIT && (align & (align - 1)) == 0) {
-            align = align == 0 ? 1 : align;
-            break;
-        }
-        ops->file_close(*ret_file);
         if (error != 0)
             return error;
-        align = 1;
-        flags &= ~(unsigned)(QR_FILE_DIRECT | QR_FILE_EXCLUSIVE);
+        if ((flags & QR_FILE_DIRECT) != 0) {
+            error = ops->file_facts(file, &facts);
+            align = error == 0 ? facts.direct_align_bytes : 0;
+        }
+        if (error == 0 && align <= QR_SEGMENT_UNIT && (align & (align - 1)) == 0) {
+            *ret_align = align == 0 ? 1 : align;
+            *ret_file = file;
+            return 0;
+        }
+        ops->file_close(file);
+        if (error != 0)
+            return error;
+        flags &= ~(unsigned)(QR_FILE_DIRECT | QR_FILE_EXCLUSIVE); /* made just now; again without */
     }
-    if (error == 0)
-        *ret_align = align;
-    return error;
 }
 
 /* Reads and compares the header; salt and size are set if they were not known (size 0). */

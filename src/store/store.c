@@ -156,7 +156,7 @@ static int read_root(struct qr_store *store, const struct qr_manifest_checkpoint
 static int read_mapping(struct qr_store *store, const struct qr_manifest_checkpoint *from)
 {
     struct qr_root root;
-    struct qr_map_node *top;
+    struct qr_mapping_node *top;
     int result = read_root(store, from, &root);
     if (result != 0)
         return result;
@@ -165,11 +165,11 @@ static int read_mapping(struct qr_store *store, const struct qr_manifest_checkpo
     store->sequence = root.sequence + SEQUENCE_JUMP;
     if (root.top == 0)
         return 0;
-    result = qr_map_load(store, root.top, 0, root.height, &top);
+    result = qr_mapping_load(store, root.top, 0, root.height, &top);
     if (result == QR_STORE_GONE)
         result = corrupt_root(store, &from->mapping_index, "the segment of the mapping is missing");
     if (result == 0)
-        qr_map_set_top(store, top);
+        qr_mapping_set_top(store, top);
     return result;
 }
 
@@ -212,7 +212,7 @@ void qr_store_close(struct qr_store *store)
     QR_ASSERT(store->captured == NULL);
     qr_changes_done(&store->written);
     qr_changes_done(&store->changes);
-    qr_map_free(store, store->top);
+    qr_mapping_free(store, store->top);
     for (uint32_t i = 0; i < store->segment_count; i++)
         qr_segment_free(store->segments[i]);
     qr_free(store->segments);

@@ -221,7 +221,6 @@ int qr_split_leaf(struct qr_op *op, const struct qr_spot *spot, bool near_end)
     qr_structure_end(op);
     return result;
 }
-}
 
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end)
 {

@@ -273,7 +273,7 @@ static int write_consolidated(struct attempt *a)
     /* The write is done; what follows may fail and be made up for later. */
     if (large) {
         qr_split_if_large(op, a->spot.pid, near_end);
-    } else if (small) {
+    } else if (small && a->write->replay_lsn == 0) { /* R4: a merged page would have frames of one half yet to come */
         op->use_reserve = true;
         a->spot.page = fresh.page;
         qr_merge_if_small(op, &a->spot);
