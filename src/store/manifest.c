@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "store/manifest_format.h"
@@ -35,6 +36,8 @@ static const struct qr_disk_ops *ops_of(struct qr_dir *dir)
 static int sync_names(struct qr_dir *dir)
 {
     int error;
+    if (QR_BUG(manifest_names_unsynced))
+        return 0;
     do {
         error = ops_of(dir)->dir_sync(dir);
     } while (error == -EINTR);
@@ -287,7 +290,10 @@ static int settle(struct qr_manifest *manifest, uint8_t *image)
 {
     uint64_t begin = manifest->extent.last_begin, end = manifest->extent.end, size = manifest->header.size_bytes;
 
-    memset(image + end, 0, size - end);
+    if (QR_BUG(manifest_unsettled))
+        return 0;
+    if (!QR_BUG(manifest_torn_kept))
+        memset(image + end, 0, size - end);
     int error = qr_file_write(manifest->file, image + begin, size - begin, begin);
     if (error == 0)
         error = qr_file_sync(manifest->file);
@@ -372,7 +378,7 @@ int qr_manifest_append(struct qr_manifest *manifest, const struct qr_manifest_re
 
     qr_manifest_append_encode(records, count, extent->next_sequence, qr_manifest_seed(&manifest->header), bytes);
     int error = qr_file_write(manifest->file, bytes, size, extent->end);
-    if (error == 0)
+    if (error == 0 && !QR_BUG(manifest_append_unsynced))
         error = qr_file_sync(manifest->file);
     qr_free(bytes);
     if (error != 0)

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PATH "db"
@@ -268,6 +269,7 @@ static void expect_recovered(struct simdisk *disk, int reached, const char *when
 /* ---- Crashes ---------------------------------------------------------------------------------------------------- */
 
 static uint64_t image_count;
+static int ends_early; /* at the first image that fails */
 
 typedef void image_check(void *context, struct simdisk *after);
 
@@ -292,6 +294,8 @@ static void crash_in_all_ways(struct simdisk *disk, unsigned seeds, image_check 
         image_count++;
         check(context, after);
         simdisk_free(after);
+        if (ends_early && check_failures() != 0)
+            exit(check_finish());
     }
 }
 
@@ -557,6 +561,7 @@ int main(int argc, char **argv)
         {.name = "seed", .help = "taken for the sake of the others: nothing here is random", .number = &seed},
         {.name = "seeds", .help = "random crashes at each operation", .number = &seeds},
         {.name = "second-seeds", .help = "the same in each recovery", .number = &second_seeds},
+        {.name = "first", .help = "ends at the first failure", .flag = &ends_early},
         {.name = "every", .help = "bits are flipped so many apart", .number = &every},
     };
     test_options_parse(argc, argv, "Crashes and failures of the manifest.", options, QR_ARRAY_COUNT(options));
