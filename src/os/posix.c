@@ -58,8 +58,8 @@ static int open_dir(int at, const char *path, int *ret_fd)
 }
 
 /*
- * A parent that may be written but not read cannot be opened: then the whole file system is synced. EINVAL: its file system
- * has no syncs, as where something is mounted; what is below can be safe all the same.
+ * A parent that may be written but not read cannot be opened: then the whole file system is synced. EINVAL: its file
+ * system has no syncs, as where something is mounted; what is below can be safe all the same.
  */
 static int sync_parent(int fd)
 {
