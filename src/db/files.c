@@ -180,13 +180,18 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
     return result;
 }
 
-/* Writes the record of an incarnation. */
+/*
+ * Writes the record of an incarnation. The manifest is written anew: so what a life before this one left half done, a rename
+ * whose sync failed among it, cannot come back. Where there is no space for that the record is appended.
+ */
 static int record_incarnation(struct qr_db_files *files, const struct qr_manifest_incarnation *incarnation)
 {
     uint8_t payload[QR_MANIFEST_INCARNATION_BYTES];
     struct qr_manifest_record record = qr_manifest_incarnation_encode(incarnation, payload);
-    int result = qr_manifest_append(files->manifest, &record, 1);
-    return result == QR_MANIFEST_FULL ? qr_db_rewrite_manifest(files->db, incarnation, NULL) : result;
+    int result = qr_db_rewrite_manifest(files->db, incarnation, NULL);
+    if (result != QUIRE_ERR_NO_SPACE) return result;
+    result = qr_manifest_append(files->manifest, &record, 1);
+    return result == QR_MANIFEST_FULL ? QUIRE_ERR_NO_SPACE : result;
 }
 
 static int stop_visiting(void *context, const struct qr_manifest_record *record)
