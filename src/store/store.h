@@ -33,6 +33,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <quire/quire.h>
+
 #include "os/disk.h"
 #include "store/records.h"
 
@@ -129,7 +131,8 @@ int qr_store_write(struct qr_store *store, struct qr_store_image *images, uint32
 /* The image will not be entered (the page has changed meanwhile). */
 void qr_store_forget(struct qr_store *store, uint64_t address);
 
-/* Gives memory for `size` bytes of an image; NULL: there is none. Called after the bytes were verified. */
+/* Gives memory for `size` bytes of an image; NULL: there is none. Called at most once for each image, after its bytes
+ * were verified; the memory is the caller's whatever the result of the read. */
 typedef void *qr_store_alloc(void *context, size_t size);
 
 /*
@@ -177,8 +180,8 @@ int qr_store_each(struct qr_store *store, qr_store_visit *visit, void *context);
 int qr_store_read_free_ids(struct qr_store *store, const struct qr_manifest_checkpoint *from, uint64_t **ret_ids,
                            uint64_t *ret_count);
 
-/* Gives back the memory of the mapping's blocks, which are read again when they are asked for. Not while a capture is
- * open. */
+/* Gives back the memory of the mapping's blocks, which are read again when they are asked for. Does nothing while a
+ * capture is open. */
 void qr_store_trim(struct qr_store *store);
 
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------- */
