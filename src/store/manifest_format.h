@@ -3,7 +3,8 @@
  *
  * Layer 4. Pure: bytes in, bytes out. Only manifest.c and tests include it; manifest.h says what a manifest is for.
  *
- * All numbers are little endian. The file begins with a header of 512 bytes, which is never changed:
+ * doc/file-format.md has these tables for readers, and a dump. All numbers are little endian. The file begins with a
+ * header of 512 bytes, which is never changed:
  *
  *   offset size
  *      0     8  magic "QUIREMAN"
