@@ -153,12 +153,12 @@ static int account_entry(struct qr_store_capture *capture, const struct qr_entry
 struct queue {
     struct qr_store_capture *capture;
     struct qr_store_image images[IMAGES_AT_ONCE];
-    struct qr_mapping_node *nodes[IMAGES_AT_ONCE];
+    struct qr_map_node *nodes[IMAGES_AT_ONCE];
     uint8_t (*bytes)[QR_BLOCK_BYTES];
     uint32_t count;
 };
 
-static int note_built(struct qr_store_capture *capture, struct qr_mapping_node *node, uint64_t address, uint32_t stored)
+static int note_built(struct qr_store_capture *capture, struct qr_map_node *node, uint64_t address, uint32_t stored)
 {
     if (capture->built_count == capture->built_room) {
         uint64_t room = capture->built_room == 0 ? 64 : capture->built_room * 2;
@@ -201,7 +201,7 @@ static int flush(struct queue *queue)
 }
 
 /* Where the new contents of the node are to be made; they begin as the present ones. */
-static uint8_t *copy_of(struct queue *queue, const struct qr_mapping_node *node)
+static uint8_t *copy_of(struct queue *queue, const struct qr_map_node *node)
 {
     uint8_t *bytes = queue->bytes[queue->count];
     memcpy(bytes, &node->as, QR_BLOCK_BYTES);
@@ -214,7 +214,7 @@ static bool is_zero(const uint8_t *bytes)
 }
 
 /* The contents that copy_of began are complete. */
-static int put(struct queue *queue, struct qr_mapping_node *node)
+static int put(struct queue *queue, struct qr_map_node *node)
 {
     uint8_t *bytes = queue->bytes[queue->count];
     if (is_zero(bytes)) { /* kept in order: those before it are noted first */
@@ -249,7 +249,7 @@ static int build_blocks(struct qr_store_capture *capture, struct queue *queue)
 {
     int result = 0;
     for (uint64_t i = 0; i < capture->sorted_count && result == 0;) {
-        struct qr_mapping_node *block;
+        struct qr_map_node *block;
         result = qr_mapping_get(capture->store, capture->sorted[i]->pid, 0, true, &block);
         if (result != 0)
             break;
@@ -275,7 +275,7 @@ static int build_nodes(struct qr_store_capture *capture, struct queue *queue, ui
     int result = 0;
     uint64_t end = capture->built_count;
     for (uint64_t i = first; i < end && result == 0;) {
-        struct qr_mapping_node *node;
+        struct qr_map_node *node;
         result = qr_mapping_get(capture->store, capture->built[i].node->first_pid, level, true, &node);
         if (result != 0)
             break;
@@ -301,7 +301,7 @@ static int find_lost(struct qr_store_capture *capture, const uint64_t *free_ids,
 {
     struct qr_store *store = capture->store;
     for (uint64_t i = 0; i < count; i++) {
-        struct qr_mapping_node *block;
+        struct qr_map_node *block;
         if (qr_changes_find(&capture->changes, free_ids[i]) != NULL)
             continue;
         int result = qr_mapping_get(store, free_ids[i], 0, false, &block);
@@ -506,9 +506,10 @@ static void apply_changes(struct qr_store_capture *capture)
         qr_lock(store);
         for (uint32_t n = 0; n < CHANGES_AT_ONCE && i < capture->sorted_count; n++, i++) {
             const struct qr_change *change = capture->sorted[i];
-            struct qr_mapping_node *node = store->top;
+            struct qr_map_node *node = store->top;
             while (node->level > 0)
-                node = node->children[(change->pid - node->first_pid) / qr_mapping_span(node->level - 1)]; /* COMMIT-2 */
+                node =
+                    node->children[(change->pid - node->first_pid) / qr_mapping_span(node->level - 1)]; /* COMMIT-2 */
             node->as.entries[change->pid - node->first_pid] = entry_of(change);
             if (change->address == 0)
                 continue;
@@ -519,10 +520,10 @@ static void apply_changes(struct qr_store_capture *capture)
     }
 }
 
-static void set_address(struct qr_store *store, struct qr_mapping_node *node, uint64_t address)
+static void set_address(struct qr_store *store, struct qr_map_node *node, uint64_t address)
 {
-    struct qr_mapping_node *parent = NULL;
-    for (struct qr_mapping_node *at = store->top; at != node;
+    struct qr_map_node *parent = NULL;
+    for (struct qr_map_node *at = store->top; at != node;
          at = at->children[(node->first_pid - at->first_pid) / qr_mapping_span(at->level - 1)])
         parent = at;
     node->address = address;

@@ -52,7 +52,7 @@ struct qr_spare {
 
 /* ---- The mapping in memory -------------------------------------------------------------------------------------- */
 
-struct qr_mapping_node {
+struct qr_map_node {
     uint64_t address; /* of its image; 0: never written, and empty as far as it is durable */
     uint64_t first_pid;
     uint32_t level; /* 0: a block */
@@ -60,7 +60,7 @@ struct qr_mapping_node {
         struct qr_entry entries[QR_BLOCK_ENTRIES];
         uint64_t addresses[QR_NODE_CHILDREN];
     } as;
-    struct qr_mapping_node *children[]; /* of a node; NULL: not in memory */
+    struct qr_map_node *children[]; /* of a node; NULL: not in memory */
 };
 
 /* ---- The store -------------------------------------------------------------------------------------------------- */
@@ -93,7 +93,7 @@ struct qr_store {
     struct qr_changes changes;   /* by page id */
     struct qr_changes *captured; /* those of the open capture; NULL: none */
 
-    struct qr_mapping_node *top; /* NULL: no page */
+    struct qr_map_node *top; /* NULL: no page */
     uint64_t map_memory;
     uint64_t pages, live_bytes; /* of the durable mapping */
     struct qr_manifest_place places[QR_PLACES];
@@ -179,15 +179,15 @@ int qr_fetch(struct qr_store *store, const struct qr_fetch_want *want, qr_store_
 
 uint64_t qr_mapping_span(uint32_t level); /* page ids below a node of the level */
 /* Under the mutex. */
-void qr_mapping_free(struct qr_store *store, struct qr_mapping_node *node);
+void qr_mapping_free(struct qr_store *store, struct qr_map_node *node);
 /* Reads the top or a node, which is not in the tree yet. GONE: its segment is not there. */
 int qr_mapping_load(struct qr_store *store, uint64_t address, uint64_t first_pid, uint32_t level,
-                struct qr_mapping_node **ret_node);
+                    struct qr_map_node **ret_node);
 /* Counts the memory of a node, which becomes the top. */
-void qr_mapping_set_top(struct qr_store *store, struct qr_mapping_node *node);
+void qr_mapping_set_top(struct qr_store *store, struct qr_map_node *node);
 /* The node of a level that has the page id, loaded if need be. make: made if there is none, up to a higher top. NULL:
  * there is none. The pointer holds while no trim runs. */
-int qr_mapping_get(struct qr_store *store, uint64_t pid, uint32_t level, bool make, struct qr_mapping_node **ret_node);
+int qr_mapping_get(struct qr_store *store, uint64_t pid, uint32_t level, bool make, struct qr_map_node **ret_node);
 
 /* ---- commit.c, first part: tables of changes ---- */
 
@@ -197,7 +197,7 @@ void qr_change_remove(struct qr_store *store, struct qr_changes *from, uint64_t 
 /* ---- commit.c --------------------------------------------------------------------------------------------------- */
 
 struct qr_built {
-    struct qr_mapping_node *node;
+    struct qr_map_node *node;
     uint64_t address; /* of its new image; 0: empty */
     uint32_t stored_bytes;
 };

@@ -26,18 +26,18 @@ uint64_t qr_mapping_span(uint32_t level)
 
 static size_t size_of(uint32_t level)
 {
-    return sizeof(struct qr_mapping_node) + (level == 0 ? 0 : QR_NODE_CHILDREN * sizeof(struct qr_mapping_node *));
+    return sizeof(struct qr_map_node) + (level == 0 ? 0 : QR_NODE_CHILDREN * sizeof(struct qr_map_node *));
 }
 
-static uint32_t slot_of(const struct qr_mapping_node *node, uint64_t pid)
+static uint32_t slot_of(const struct qr_map_node *node, uint64_t pid)
 {
     return (uint32_t)((pid - node->first_pid) / qr_mapping_span(node->level - 1));
 }
 
 /* Not counted yet: see hang_in. */
-static struct qr_mapping_node *allocate(uint64_t first_pid, uint32_t level)
+static struct qr_map_node *allocate(uint64_t first_pid, uint32_t level)
 {
-    struct qr_mapping_node *node = qr_calloc(1, size_of(level));
+    struct qr_map_node *node = qr_calloc(1, size_of(level));
     if (node == NULL) {
         (void)qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the mapping");
         return NULL;
@@ -47,7 +47,7 @@ static struct qr_mapping_node *allocate(uint64_t first_pid, uint32_t level)
     return node;
 }
 
-void qr_mapping_free(struct qr_store *store, struct qr_mapping_node *node)
+void qr_mapping_free(struct qr_store *store, struct qr_map_node *node)
 {
     if (node == NULL)
         return;
@@ -61,11 +61,11 @@ void qr_mapping_free(struct qr_store *store, struct qr_mapping_node *node)
 
 static void *give_contents(void *context, size_t size)
 {
-    struct qr_mapping_node *node = context;
+    struct qr_map_node *node = context;
     return size == QR_BLOCK_BYTES ? &node->as : NULL;
 }
 
-static bool is_possible(const struct qr_mapping_node *node)
+static bool is_possible(const struct qr_map_node *node)
 {
     if (node->level == 0) {
         for (uint32_t i = 0; i < QR_BLOCK_ENTRIES; i++) {
@@ -82,12 +82,12 @@ static bool is_possible(const struct qr_mapping_node *node)
 }
 
 int qr_mapping_load(struct qr_store *store, uint64_t address, uint64_t first_pid, uint32_t level,
-                struct qr_mapping_node **ret_node)
+                    struct qr_map_node **ret_node)
 {
     void *bytes;
     uint32_t size;
     struct qr_fetch_want want = {address, first_pid, level == 0 ? QR_STORE_BLOCK : QR_STORE_NODE, (uint8_t)level};
-    struct qr_mapping_node *node = allocate(first_pid, level);
+    struct qr_map_node *node = allocate(first_pid, level);
     if (node == NULL)
         return QUIRE_ERR_NO_MEMORY;
     int result = qr_fetch(store, &want, give_contents, node, &bytes, &size);
@@ -106,7 +106,7 @@ int qr_mapping_load(struct qr_store *store, uint64_t address, uint64_t first_pid
     return 0;
 }
 
-void qr_mapping_set_top(struct qr_store *store, struct qr_mapping_node *node)
+void qr_mapping_set_top(struct qr_store *store, struct qr_map_node *node)
 {
     store->top = node;
     store->map_memory += size_of(node->level);
@@ -116,19 +116,19 @@ void qr_mapping_set_top(struct qr_store *store, struct qr_mapping_node *node)
 
 /* Where a walk ended for want of a node. */
 struct gap {
-    struct qr_mapping_node *parent;
+    struct qr_map_node *parent;
     uint32_t slot;
     uint64_t address, first_pid;
     uint32_t level;
 };
 
 /* Under the mutex: the node of the level, or NULL and where it, or one on the way, is missing. pid is below the top. */
-static struct qr_mapping_node *walk(struct qr_store *store, uint64_t pid, uint32_t level, struct gap *ret_gap)
+static struct qr_map_node *walk(struct qr_store *store, uint64_t pid, uint32_t level, struct gap *ret_gap)
 {
-    struct qr_mapping_node *node = store->top;
+    struct qr_map_node *node = store->top;
     while (node->level > level) {
         uint32_t slot = slot_of(node, pid);
-        struct qr_mapping_node *child = node->children[slot];
+        struct qr_map_node *child = node->children[slot];
         if (child == NULL) {
             *ret_gap = (struct gap){node, slot, node->as.addresses[slot],
                                     node->first_pid + slot * qr_mapping_span(node->level - 1), node->level - 1};
@@ -139,7 +139,7 @@ static struct qr_mapping_node *walk(struct qr_store *store, uint64_t pid, uint32
     return node;
 }
 
-static void hang_in(struct qr_store *store, const struct gap *gap, struct qr_mapping_node *node)
+static void hang_in(struct qr_store *store, const struct gap *gap, struct qr_map_node *node)
 {
     gap->parent->children[gap->slot] = node;
     store->map_memory += size_of(node->level);
@@ -148,7 +148,7 @@ static void hang_in(struct qr_store *store, const struct gap *gap, struct qr_map
 /* Fills the gap, if it is still there. GONE: the segment was released; look again. */
 static int fill_gap(struct qr_store *store, uint64_t pid, uint32_t level, const struct gap *gap)
 {
-    struct qr_mapping_node *node;
+    struct qr_map_node *node;
     struct gap again;
     int result = 0;
     if (gap->address != 0)
@@ -179,14 +179,14 @@ static int raise(struct qr_store *store, uint64_t pid)
 {
     for (;;) {
         qr_lock(store);
-        const struct qr_mapping_node *top = store->top;
+        const struct qr_map_node *top = store->top;
         uint32_t level = top == NULL ? 0 : top->level + 1;
         bool covered = top != NULL && pid < qr_mapping_span(top->level);
         qr_unlock(store);
         if (covered)
             return 0;
         QR_ASSERT(level <= QR_HEIGHT_MOST);
-        struct qr_mapping_node *node = allocate(0, level);
+        struct qr_map_node *node = allocate(0, level);
         if (node == NULL)
             return QUIRE_ERR_NO_MEMORY;
         qr_lock(store); /* nobody else raises it */
@@ -199,12 +199,12 @@ static int raise(struct qr_store *store, uint64_t pid)
     }
 }
 
-int qr_mapping_get(struct qr_store *store, uint64_t pid, uint32_t level, bool make, struct qr_mapping_node **ret_node)
+int qr_mapping_get(struct qr_store *store, uint64_t pid, uint32_t level, bool make, struct qr_map_node **ret_node)
 {
     int result = make ? raise(store, pid) : 0;
     while (result == 0) {
         struct gap gap;
-        struct qr_mapping_node *node = NULL;
+        struct qr_map_node *node = NULL;
         qr_lock(store);
         bool covered = store->top != NULL && store->top->level >= level && pid < qr_mapping_span(store->top->level);
         if (covered)
@@ -243,7 +243,7 @@ int qr_store_lookup(struct qr_store *store, uint64_t pid, struct qr_store_entry 
 {
     for (;;) {
         struct gap gap = {0};
-        const struct qr_mapping_node *block = NULL;
+        const struct qr_map_node *block = NULL;
         qr_lock(store);
         int result = look_in_changes(store, pid, ret_entry);
         bool covered = store->top != NULL && pid < qr_mapping_span(store->top->level);
@@ -320,7 +320,7 @@ static int list_changed(struct qr_store *store, uint64_t **ret_pids, uint64_t *r
 /* Is there something in the mapping in the span of a node of level 1? */
 static int has_blocks(struct qr_store *store, uint64_t first_pid, bool *ret_has)
 {
-    struct qr_mapping_node *node = NULL;
+    struct qr_map_node *node = NULL;
     uint32_t level = store->top == NULL ? 0 : (uint32_t)qr_min(store->top->level, 1);
     int result = qr_mapping_get(store, first_pid, level, false, &node);
     *ret_has = node != NULL;

@@ -156,7 +156,7 @@ static int read_root(struct qr_store *store, const struct qr_manifest_checkpoint
 static int read_mapping(struct qr_store *store, const struct qr_manifest_checkpoint *from)
 {
     struct qr_root root;
-    struct qr_mapping_node *top;
+    struct qr_map_node *top;
     int result = read_root(store, from, &root);
     if (result != 0)
         return result;

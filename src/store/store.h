@@ -33,6 +33,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <quire/quire.h>
+
 #include "os/disk.h"
 #include "store/records.h"
 
