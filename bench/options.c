@@ -32,14 +32,16 @@ static const char help_text[] =
     "                        decimal: \"user:\" and zero-padded digits; hash: number mixed, keys evenly spread\n"
     "  --dist D              keys chosen uniform (default) or zipf (scrambled, 0.99)\n"
     "  --seed S              seed of everything random (default 1)\n"
-    "  --dir D               where the peers' files go, in a directory of their own that is removed at the end\n"
+    "  --path DIR            where files go, in a fresh directory inside that is removed at the end\n"
     "                        (default: $TMPDIR or /tmp)\n"
+    "  --level L             what a put has survived when it returns: off (default; Quire has no files then), process\n"
+    "                        or durable; what that is in each engine: bench/README.md\n"
+    "  --log-segment N       Quire: bytes of the log's largest segment, a power of two (default: Quire's)\n"
     "  --json                one JSON object for each workload instead of a table\n"
     "  --verify-scan         scans compare every byte of keys and values\n"
     "  --stats               print the engine's own statistics after each workload, on standard error\n"
     "  --no-statistics       Quire: open with disable_statistics, to measure what counting costs\n"
-    "  --lmdb-batch N        LMDB: puts and deletes in one write transaction (default 1000)\n"
-    "  --rocksdb-wal 0|1     RocksDB: write the log, without syncing it (default 0)\n"
+    "  --lmdb-batch N        LMDB: puts and deletes in one write transaction (default: 1000 at level off, else 1)\n"
     "  --list-engines        print the engines that were built, one to a line\n"
     "  --help                this text\n"
     "\n"
@@ -58,13 +60,14 @@ enum option_code {
     OPTION_KEY_FORMAT,
     OPTION_DIST,
     OPTION_SEED,
-    OPTION_DIR,
+    OPTION_PATH,
+    OPTION_LEVEL,
+    OPTION_LOG_SEGMENT,
     OPTION_JSON,
     OPTION_VERIFY_SCAN,
     OPTION_STATS,
     OPTION_NO_STATISTICS,
     OPTION_LMDB_BATCH,
-    OPTION_ROCKSDB_WAL,
     OPTION_LIST_ENGINES,
     OPTION_HELP
 };
@@ -82,13 +85,14 @@ static const struct option long_options[] = {
     {"key-format", required_argument, NULL, OPTION_KEY_FORMAT},
     {"dist", required_argument, NULL, OPTION_DIST},
     {"seed", required_argument, NULL, OPTION_SEED},
-    {"dir", required_argument, NULL, OPTION_DIR},
+    {"path", required_argument, NULL, OPTION_PATH},
+    {"level", required_argument, NULL, OPTION_LEVEL},
+    {"log-segment", required_argument, NULL, OPTION_LOG_SEGMENT},
     {"json", no_argument, NULL, OPTION_JSON},
     {"verify-scan", no_argument, NULL, OPTION_VERIFY_SCAN},
     {"stats", no_argument, NULL, OPTION_STATS},
     {"no-statistics", no_argument, NULL, OPTION_NO_STATISTICS},
     {"lmdb-batch", required_argument, NULL, OPTION_LMDB_BATCH},
-    {"rocksdb-wal", required_argument, NULL, OPTION_ROCKSDB_WAL},
     {"list-engines", no_argument, NULL, OPTION_LIST_ENGINES},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -155,6 +159,16 @@ static bool parse_key_format(struct bench_options *options)
     return bench_fail("--key-format: \"%s\" is not be, decimal or hash", optarg) == 0;
 }
 
+static bool parse_level(struct bench_options *options)
+{
+    for (enum bench_level level = BENCH_LEVEL_OFF; level <= BENCH_LEVEL_DURABLE; level++)
+        if (strcmp(optarg, bench_level_name(level)) == 0) {
+            options->level = level;
+            return true;
+        }
+    return bench_fail("--level: \"%s\" is not off, process or durable", optarg) == 0;
+}
+
 static bool parse_distribution(struct bench_options *options)
 {
     options->zipf = strcmp(optarg, "zipf") == 0;
@@ -204,13 +218,13 @@ static bool parse_one(enum option_code code, struct bench_options *options)
         good = parse_number("lmdb-batch", 1, 1u << 30, &number);
         options->lmdb_batch = (unsigned)number;
         return good;
-    case OPTION_ROCKSDB_WAL:
-        good = parse_number("rocksdb-wal", 0, 1, &number);
-        options->rocksdb_wal = number == 1;
-        return good;
-    case OPTION_DIR:
-        options->dir = optarg;
+    case OPTION_PATH:
+        options->path = optarg;
         return true;
+    case OPTION_LEVEL:
+        return parse_level(options);
+    case OPTION_LOG_SEGMENT:
+        return parse_number("log-segment", 1, UINT64_MAX, &options->log_segment_bytes);
     case OPTION_JSON:
         options->json = true;
         return true;
@@ -237,8 +251,7 @@ static void set_defaults(struct bench_options *options)
     *options = (struct bench_options){.num = 1000000, .threads = 1, .key_size = 16, .value_size = 100, .seed = 1};
     options->repeats = 1;
     options->engine = bench_engines[0];
-    options->dir = temporary != NULL && *temporary != '\0' ? temporary : "/tmp";
-    options->lmdb_batch = 1000;
+    options->path = temporary != NULL && *temporary != '\0' ? temporary : "/tmp";
     (void)parse_workloads("fillrandom,readrandom,scan", options);
 }
 

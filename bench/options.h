@@ -6,12 +6,11 @@
 #ifndef BENCH_OPTIONS_H
 #define BENCH_OPTIONS_H
 
-#include "data.h"
+#include "engine.h"
 
 enum { BENCH_MAX_WORKLOADS = 64, BENCH_MAX_THREADS = 256 };
 
 struct bench_workload;
-struct bench_engine;
 
 struct bench_options {
     const struct bench_engine *engine;
@@ -27,12 +26,13 @@ struct bench_options {
     enum bench_key_format key_format;
     bool zipf;
     uint64_t seed;
-    const char *dir; /* where the store's own directory is made */
+    const char *path; /* where the store's own directory is made */
+    enum bench_level level;
+    uint64_t log_segment_bytes; /* Quire; 0 = its default */
     bool json;
     bool verify_scan;
     bool stats;
-    unsigned lmdb_batch;
-    bool rocksdb_wal;
+    unsigned lmdb_batch; /* 0 = by the level */
     bool no_statistics;
 };
 

@@ -41,9 +41,10 @@ void bench_report_begin(const struct bench_options *options)
 {
     if (options->json)
         return;
-    printf("%s %s, %" PRIu64 " keys, %u thread(s), keys of %zu bytes, values of %zu bytes, %s, seed %" PRIu64 "\n",
+    printf("%s %s, %" PRIu64 " keys, %u thread(s), keys of %zu bytes, values of %zu bytes, %s, level %s, seed %" PRIu64
+           "\n",
            options->engine->name, options->engine->version(), options->num, options->threads, options->key_size,
-           options->value_size, options->zipf ? "zipf" : "uniform", options->seed);
+           options->value_size, options->zipf ? "zipf" : "uniform", bench_level_name(options->level), options->seed);
     printf("%-16s %12s %9s %12s %10s %10s %10s %9s %9s %12s\n", "workload", "ops", "seconds", "ops/s", "p50 ns",
            "p99 ns", "p99.9 ns", "RSS MiB", "peak MiB", "background");
 }
@@ -60,8 +61,8 @@ static void report_json(const struct bench_options *options, const struct bench_
 
     printf("{\"engine\":\"%s\",\"engine_version\":\"%s\",\"workload\":\"%s\",\"position\":%u,\"repeat\":%u,",
            options->engine->name, options->engine->version(), result->workload, result->position, result->repeat);
-    printf("\"threads\":%u,\"num\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"background_ops\":%" PRIu64 ",", options->threads,
-           options->num, result->ops, result->background_ops);
+    printf("\"level\":\"%s\",\"threads\":%u,\"num\":%" PRIu64 ",\"ops\":%" PRIu64 ",\"background_ops\":%" PRIu64 ",",
+           bench_level_name(options->level), options->threads, options->num, result->ops, result->background_ops);
     printf("\"seconds\":%.6f,\"ops_per_sec\":%.1f,", result->seconds, per_second(result));
     printf("\"p50_ns\":%" PRIu64 ",\"p99_ns\":%" PRIu64 ",\"p999_ns\":%" PRIu64 ",", result->p50_ns, result->p99_ns,
            result->p999_ns);

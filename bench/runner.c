@@ -74,13 +74,16 @@ static int store_open(struct runner *runner)
                                          .threads = options->threads,
                                          .data = &runner->data,
                                          .lmdb_batch = options->lmdb_batch,
-                                         .rocksdb_wal = options->rocksdb_wal,
+                                         .level =
+                                             options->level == BENCH_LEVEL_UNSET ? BENCH_LEVEL_OFF : options->level,
+                                         .log_segment_bytes = options->log_segment_bytes,
                                          .no_statistics = options->no_statistics};
 
     store_close(runner);
-    if (snprintf(runner->dir, sizeof(runner->dir), "%s/quire-bench.XXXXXX", options->dir) >= (int)sizeof(runner->dir) ||
+    if (snprintf(runner->dir, sizeof(runner->dir), "%s/quire-bench.XXXXXX", options->path) >=
+            (int)sizeof(runner->dir) ||
         mkdtemp(runner->dir) == NULL)
-        return bench_fail("--dir: cannot make a directory in \"%s\": %s", options->dir, strerror(errno));
+        return bench_fail("--path: cannot make a directory in \"%s\": %s", options->path, strerror(errno));
     if (options->engine->open(&config, &runner->store) != 0) {
         runner->store = NULL;
         (void)nftw(runner->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);

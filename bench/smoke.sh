@@ -46,6 +46,15 @@ counted() { # counted puts arguments: how many puts Quire's own statistics show 
     result $? "$*: statistics show $seen puts instead of $wanted"
 }
 
+levels() { # levels engine: the same work at each level, by the lines that say so; few keys, as each put may wait for a disk
+    for level in off process durable; do
+        seen=$("$bench" --engine "$1" --level "$level" --num 100 --threads 2 --json --log-segment 65536 \
+            --workload fillrandom,readrandom,overwrite,scan,delete,readmissing | grep -c "\"level\":\"$level\",")
+        [ "$seen" -eq 6 ]
+        result $? "$1, level $level: $seen lines instead of 6"
+    done
+}
+
 refuse() { # refuse status arguments
     status=$1
     shift
@@ -63,6 +72,7 @@ for engine in $engines; do
     run "$engine, 2 threads, zipf, decimal keys" --engine "$engine" --threads 2 --dist zipf --key-format decimal
     run "$engine, hashed keys, short values" --engine "$engine" --key-format hash --key-size 24 --value-size 12
     repeat --engine "$engine" --threads 2
+    levels "$engine"
     refuse 1 --engine "$engine" --workload readrandom --num 10
     refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
 done
@@ -76,6 +86,9 @@ refuse 2 --warmup -1
 refuse 2 --repeat 0
 refuse 2 --key-size 1 --num 1000
 refuse 2 --dist normal
+refuse 2 --level safe
+refuse 1 --path /nonexistent --workload fillseq --num 10
+refuse 1 --level process --log-segment 17 --workload fillseq --num 10
 refuse 2 stray
 refuse 0 --help
 finish

@@ -22,7 +22,7 @@ static struct bench_options some_options(void)
                                   .key_size = 16,
                                   .value_size = 20,
                                   .seed = check_seed,
-                                  .dir = temporary != NULL && *temporary != '\0' ? temporary : "/tmp"};
+                                  .path = temporary != NULL && *temporary != '\0' ? temporary : "/tmp"};
 }
 
 /* Runs fillrandom and this workload; what the runner answers. */

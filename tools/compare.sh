@@ -17,6 +17,7 @@ workloads=$workloads,overwrite,mixed,delete,consolidate
 rounds=3
 repeats=1
 dist=uniform
+level=off
 out=
 dir=
 pass=()
@@ -33,9 +34,9 @@ usage: tools/compare.sh [options]
   --repeat N        measurements of a workload in each round, except of fills, delete and consolidate; the median of
                     all of them counts (default $repeats)
   --dist D          uniform (default) or zipf
-  --key-size K, --value-size V, --key-format F, --ops N, --warmup N, --seed S, --lmdb-batch N, --rocksdb-wal 0|1
-                    as for quire-bench (see bench/README.md)
-  --dir D           where the peers' files go (default: /dev/shm if there is room, else \$TMPDIR or /tmp)
+  --key-size K, --value-size V, --key-format F, --ops N, --warmup N, --seed S, --lmdb-batch N, --level L,
+  --log-segment N   as for quire-bench (see bench/README.md)
+  --path DIR        where files go (default: /dev/shm if the level is off and there is room, else \$TMPDIR or /tmp)
   --out FILE        write the table to FILE as well, and every single result to FILE.jsonl
 Environment: QUIRE_BUILD_DIR (default: build), QUIRE_BENCH_LOCK (default: quire-bench.lock in \$TMPDIR or /tmp).
 END
@@ -52,8 +53,8 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    --num | --threads | --engines | --workloads | --rounds | --repeat | --dist | --out | --dir | --key-size | \
-        --value-size | --key-format | --ops | --warmup | --seed | --lmdb-batch | --rocksdb-wal)
+    --num | --threads | --engines | --workloads | --rounds | --repeat | --dist | --out | --path | --key-size | \
+        --value-size | --key-format | --ops | --warmup | --seed | --lmdb-batch | --level | --log-segment)
         [ $# -ge 2 ] || complain "$1 needs a value" 2
         case $1 in
         --num) num=$2 ;;
@@ -64,7 +65,8 @@ while [ $# -gt 0 ]; do
         --repeat) repeats=$2 ;;
         --dist) dist=$2 ;;
         --out) out=$2 ;;
-        --dir) dir=$2 ;;
+        --path) dir=$2 ;;
+        --level) level=$2 pass+=("$1" "$2") ;;
         *) pass+=("$1" "$2") ;;
         esac
         shift 2
@@ -118,16 +120,17 @@ for engine in "${engine_list[@]}"; do
 done
 
 # ---- Run ------------------------------------------------------------------------------------------------------------
-# The peers keep their data in files: in memory if there is room for several times the data, as memory is compared.
+# At level off the peers keep their data in files all the same: in memory if there is room for several times the data, as
+# memory is compared.
 if [ -z "$dir" ]; then
     dir=${TMPDIR:-/tmp}
     need=$((num * 232 * 4 / 1024 + 1048576))
-    if [ -d /dev/shm ] && [ -w /dev/shm ] && [ "$(df -k --output=avail /dev/shm | tail -n 1)" -gt "$need" ] &&
+    if [ "$level" = off ] && [ -d /dev/shm ] && [ -w /dev/shm ] && [ "$(df -k --output=avail /dev/shm | tail -n 1)" -gt "$need" ] &&
         [ "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)" -gt $((2 * need)) ]; then
         dir=/dev/shm
     fi
 fi
-scratch=$(mktemp -d "$dir/quire-compare.XXXXXX") || complain "--dir: cannot write to \"$dir\""
+scratch=$(mktemp -d "$dir/quire-compare.XXXXXX") || complain "--path: cannot write to \"$dir\""
 results=$scratch/results.jsonl
 exec 9>"${QUIRE_BENCH_LOCK:-${TMPDIR:-/tmp}/quire-bench.lock}"
 flock -x 9
@@ -136,7 +139,7 @@ for ((round = 1; round <= rounds; round++)); do
     for engine in "${engine_list[@]}"; do
         echo "round $round of $rounds: $engine" >&2
         "$bench" --engine "$engine" --workload "$workloads" --num "$num" --threads "$threads" --dist "$dist" \
-            --repeat "$repeats" --dir "$scratch" --json "${pass[@]}" >>"$results" 9>&- ||
+            --repeat "$repeats" --path "$scratch" --json "${pass[@]}" >>"$results" 9>&- ||
             complain "the run of $engine failed"
     done
 done
@@ -144,7 +147,7 @@ flock -u 9
 
 # ---- Report ---------------------------------------------------------------------------------------------------------
 report() {
-    echo "$num keys, $threads thread(s), $dist, $rounds round(s) of $repeats repeat(s), median; files in $dir;" \
+    echo "$num keys, $threads thread(s), $dist, level $level, $rounds round(s) of $repeats repeat(s), median; files in $dir;" \
         "$(nproc) cores, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
     echo
     awk -v engines="$engines" '
