@@ -18,14 +18,19 @@ static const char help_text[] =
     "\n"
     "  --engine NAME         quire (default), lmdb, rocksdb; what was built: --list-engines\n"
     "  --workload A,B,..     fillseq, fillrandom, overwrite, updaterandom, readrandom, readwhilewriting, readmissing,\n"
-    "                        readmany, scan, scan100, mixed, mixed8020, delete, consolidate\n"
+    "                        readmany, scan, scan100, mixed, mixed8020, delete, consolidate;\n"
+    "                        on stores of their own: groupcommit\n"
     "                        (default: fillrandom,readrandom,scan)\n"
     "  --num N               keys (default 1000000)\n"
     "  --ops N               operations of a workload that neither fills nor scans (default: num; scan100: num / 10)\n"
     "  --warmup N            operations of a workload before the measured ones, unmeasured; not of fills, delete and\n"
     "                        consolidate (default 0)\n"
     "  --repeat N            how often a workload is measured; the same exceptions (default 1)\n"
-    "  --threads T           threads (default 1); readwhilewriting: readers, beside one that writes\n"
+    "  --threads T           threads (default 1); readwhilewriting: readers, beside one that writes; groupcommit: "
+    "without\n"
+    "                        it 1, 2 and 16 in turn\n"
+    "  --rounds R            rounds of a workload that measures things in turn (default 4)\n"
+    "  --time-ms M           groupcommit: how long each thing is measured, in all rounds together (default 2000)\n"
     "  --key-size K          bytes of a key (default 16)\n"
     "  --value-size V        bytes of a value (default 100)\n"
     "  --key-format F        be (default): number in 8 bytes, most significant first, then hash bytes;\n"
@@ -55,6 +60,8 @@ enum option_code {
     OPTION_WARMUP,
     OPTION_REPEAT,
     OPTION_THREADS,
+    OPTION_ROUNDS,
+    OPTION_TIME_MS,
     OPTION_KEY_SIZE,
     OPTION_VALUE_SIZE,
     OPTION_KEY_FORMAT,
@@ -80,6 +87,8 @@ static const struct option long_options[] = {
     {"warmup", required_argument, NULL, OPTION_WARMUP},
     {"repeat", required_argument, NULL, OPTION_REPEAT},
     {"threads", required_argument, NULL, OPTION_THREADS},
+    {"rounds", required_argument, NULL, OPTION_ROUNDS},
+    {"time-ms", required_argument, NULL, OPTION_TIME_MS},
     {"key-size", required_argument, NULL, OPTION_KEY_SIZE},
     {"value-size", required_argument, NULL, OPTION_VALUE_SIZE},
     {"key-format", required_argument, NULL, OPTION_KEY_FORMAT},
@@ -199,7 +208,14 @@ static bool parse_one(enum option_code code, struct bench_options *options)
     case OPTION_THREADS:
         good = parse_number("threads", 1, BENCH_MAX_THREADS, &number);
         options->threads = (unsigned)number;
+        options->threads_given = true;
         return good;
+    case OPTION_ROUNDS:
+        good = parse_number("rounds", 1, 1000, &number);
+        options->rounds = (unsigned)number;
+        return good;
+    case OPTION_TIME_MS:
+        return parse_number("time-ms", 1, 1000 * 86400, &options->time_ms);
     case OPTION_KEY_SIZE:
         good = parse_number("key-size", 1, BENCH_MAX_KEY_SIZE_BYTES, &number);
         options->key_size = number;
@@ -250,6 +266,8 @@ static void set_defaults(struct bench_options *options)
 
     *options = (struct bench_options){.num = 1000000, .threads = 1, .key_size = 16, .value_size = 100, .seed = 1};
     options->repeats = 1;
+    options->rounds = 4;
+    options->time_ms = 2000;
     options->engine = bench_engines[0];
     options->path = temporary != NULL && *temporary != '\0' ? temporary : "/tmp";
     (void)parse_workloads("fillrandom,readrandom,scan", options);

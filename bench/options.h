@@ -20,7 +20,10 @@ struct bench_options {
     uint64_t ops;     /* 0 = each workload's default */
     uint64_t warmup;  /* operations before the measured ones of a repeatable workload */
     unsigned repeats; /* how often a repeatable workload is measured, at least 1 */
-    unsigned threads;
+    unsigned threads; /* at least 1 */
+    bool threads_given;
+    unsigned rounds;  /* of workloads that measure in turn */
+    uint64_t time_ms; /* of each measurement that has a time and no number of operations */
     size_t key_size;
     size_t value_size;
     enum bench_key_format key_format;

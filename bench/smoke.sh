@@ -55,6 +55,14 @@ levels() { # levels engine: the same work at each level, by the lines that say s
     done
 }
 
+group() { # group engine: a line for each number of threads, with the yardsticks' figures
+    seen=$("$bench" --engine "$1" --workload groupcommit --num 100 --json --rounds 2 --time-ms 20 |
+        sed -n 's/.*"level":"durable","threads":\([0-9]*\),.*"ops":[1-9].*"ratio_to_loop":[0-9].*"ratio_to_group":.*/\1/p' |
+        tr '\n' ' ')
+    [ "$seen" = "1 2 16 " ]
+    result $? "$1, groupcommit: threads $seen"
+}
+
 refuse() { # refuse status arguments
     status=$1
     shift
@@ -73,6 +81,7 @@ for engine in $engines; do
     run "$engine, hashed keys, short values" --engine "$engine" --key-format hash --key-size 24 --value-size 12
     repeat --engine "$engine" --threads 2
     levels "$engine"
+    group "$engine"
     refuse 1 --engine "$engine" --workload readrandom --num 10
     refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
 done
@@ -84,6 +93,8 @@ refuse 2 --num 0
 refuse 2 --num 12x
 refuse 2 --warmup -1
 refuse 2 --repeat 0
+refuse 2 --rounds 0
+refuse 2 --time-ms 0
 refuse 2 --key-size 1 --num 1000
 refuse 2 --dist normal
 refuse 2 --level safe

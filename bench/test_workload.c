@@ -18,6 +18,8 @@ static struct bench_options some_options(void)
                                   .num = 100,
                                   .ops = 10000,
                                   .repeats = 1,
+                                  .rounds = 2,
+                                  .time_ms = 20,
                                   .threads = 1,
                                   .key_size = 16,
                                   .value_size = 20,
@@ -187,6 +189,31 @@ static void a_wrong_answer_fails_the_run(void)
     }
 }
 
+static int run_alone(const char *workload, struct bench_options options)
+{
+    options.workloads[0] = bench_workload_find(workload);
+    options.workload_count = 1;
+    if (options.workloads[0] == NULL)
+        return bench_fail("there is no workload \"%s\"", workload);
+    test_recorder_reset(TEST_FAULT_NONE);
+    return bench_run_all(&options);
+}
+
+/* Two rounds; sessions: of 1, 2 and 16 threads, or of as many as were asked for. */
+static void threads_commit_in_groups_of_1_2_and_16(void)
+{
+    struct bench_options options = some_options();
+
+    check(run_alone("groupcommit", options) == 0, "group commit is measured", 0);
+    check(test_record.session_count == 2 * (1 + 2 + 16), "as many sessions as threads", test_record.session_count);
+    for (unsigned i = 0; i < test_record.session_count; i++)
+        check(test_record.sessions[i].puts > 0, "every thread commits", i);
+    options.threads = 3;
+    options.threads_given = true;
+    check(run_alone("groupcommit", options) == 0, "group commit of 3 is measured", 0);
+    check(test_record.session_count == 2 * 3, "as many sessions as --threads", test_record.session_count);
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -200,5 +227,6 @@ int main(int argc, char **argv)
     runs_differ_and_the_same_seed_repeats_them();
     a_failed_put_fails_the_run();
     a_wrong_answer_fails_the_run();
+    threads_commit_in_groups_of_1_2_and_16();
     return check_end();
 }
