@@ -98,6 +98,8 @@ struct bench_engine {
     /* Brings the store into its best form for reading. NULL = the engine has no such thing. */
     int (*consolidate)(struct bench_store *store);
     void (*print_stats)(struct bench_store *store, FILE *to);
+    /* Bytes that were written to the log since it was opened. NULL = the engine does not tell. */
+    uint64_t (*log_bytes)(struct bench_store *store);
 
     /* append: this is the only session, and it will put new keys in ascending order into an empty store. */
     int (*session_begin)(struct bench_store *store, bool append, struct bench_session **ret_session);

@@ -104,6 +104,13 @@ static void print_stats(struct bench_store *store, FILE *to)
         (void)fail("stats", result);
 }
 
+static uint64_t log_bytes(struct bench_store *store)
+{
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+
+    return quire_stats(store->db, &stats) == 0 ? stats.log_bytes : 0;
+}
+
 static int session_begin(struct bench_store *store, bool append, struct bench_session **ret_session)
 {
     struct bench_session *session = calloc(1, sizeof(*session));
@@ -225,6 +232,7 @@ const struct bench_engine bench_engine_quire = {
     .close = store_close,
     .consolidate = consolidate,
     .print_stats = print_stats,
+    .log_bytes = log_bytes,
     .session_begin = session_begin,
     .session_end = session_end,
     .put = put,

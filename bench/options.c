@@ -19,7 +19,7 @@ static const char help_text[] =
     "  --engine NAME         quire (default), lmdb, rocksdb; what was built: --list-engines\n"
     "  --workload A,B,..     fillseq, fillrandom, overwrite, updaterandom, readrandom, readwhilewriting, readmissing,\n"
     "                        readmany, scan, scan100, mixed, mixed8020, delete, consolidate;\n"
-    "                        on stores of their own: groupcommit\n"
+    "                        on stores of their own: groupcommit, logcost\n"
     "                        (default: fillrandom,readrandom,scan)\n"
     "  --num N               keys (default 1000000)\n"
     "  --ops N               operations of a workload that neither fills nor scans (default: num; scan100: num / 10)\n"

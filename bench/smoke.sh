@@ -63,6 +63,13 @@ group() { # group engine: a line for each number of threads, with the yardsticks
     result $? "$1, groupcommit: threads $seen"
 }
 
+cost() { # cost engine: lines of both phases
+    seen=$("$bench" --engine "$1" --workload logcost --num 2000 --rounds 2 --log-segment 65536 --json |
+        sed -n 's/.*"workload":"\([^"]*\)".*"level":"process",.*"ops":4000,.*"cost_ns":.*/\1/p' | tr '\n' ' ')
+    [ "$seen" = "logcost-fill logcost-over " ]
+    result $? "$1, logcost: $seen"
+}
+
 refuse() { # refuse status arguments
     status=$1
     shift
@@ -82,6 +89,8 @@ for engine in $engines; do
     repeat --engine "$engine" --threads 2
     levels "$engine"
     group "$engine"
+    cost "$engine"
+    refuse 1 --engine "$engine" --workload logcost --level off
     refuse 1 --engine "$engine" --workload readrandom --num 10
     refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
 done

@@ -214,6 +214,26 @@ static void threads_commit_in_groups_of_1_2_and_16(void)
     check(test_record.session_count == 2 * 3, "as many sessions as --threads", test_record.session_count);
 }
 
+/* Two rounds of a fill and an overwriting on two stores. */
+static void both_sides_of_a_comparison_get_the_same_keys(void)
+{
+    struct bench_options options = some_options();
+    const struct test_session_record *sessions = test_record.sessions;
+
+    options.ops = 500;
+    check(run_alone("logcost", options) == 0, "the cost of a log is measured", 0);
+    check(test_record.session_count == 2 * 2 * 2, "a session for each run", test_record.session_count);
+    for (unsigned i = 0; i < test_record.session_count; i++)
+        check(sessions[i].puts == (i % 2 == 0 ? options.num : options.ops), "a fill, then an overwriting", i);
+    for (unsigned round = 0; round < 2; round++)
+        for (unsigned phase = 0; phase < 2; phase++)
+            check(sessions[4 * round + phase].choices == sessions[4 * round + 2 + phase].choices,
+                  "both stores get the same keys in the same order", round);
+    check(sessions[1].choices != sessions[5].choices, "another round gets others", 0);
+    options.level = BENCH_LEVEL_OFF;
+    check(run_alone("logcost", options) != 0, "a comparison of off with off is refused", 0);
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -228,5 +248,6 @@ int main(int argc, char **argv)
     a_failed_put_fails_the_run();
     a_wrong_answer_fails_the_run();
     threads_commit_in_groups_of_1_2_and_16();
+    both_sides_of_a_comparison_get_the_same_keys();
     return check_end();
 }

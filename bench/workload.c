@@ -342,6 +342,7 @@ const struct bench_workload bench_workloads[] = {
     {.name = "delete", .work = delete_at_random, .writes = true, .deletes = true, .needs_all = true, .ops_share = 1},
     {.name = "consolidate", .work = NULL, .ops_share = 1},
     {.name = "groupcommit", .alone = bench_groupcommit},
+    {.name = "logcost", .alone = bench_logcost},
     {.name = NULL},
 };
 
