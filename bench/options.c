@@ -19,7 +19,7 @@ static const char help_text[] =
     "  --engine NAME         quire (default), lmdb, rocksdb; what was built: --list-engines\n"
     "  --workload A,B,..     fillseq, fillrandom, overwrite, updaterandom, readrandom, readwhilewriting, readmissing,\n"
     "                        readmany, scan, scan100, mixed, mixed8020, delete, consolidate;\n"
-    "                        on stores of their own: groupcommit, logcost\n"
+    "                        on stores of their own: groupcommit, logcost, reopen\n"
     "                        (default: fillrandom,readrandom,scan)\n"
     "  --num N               keys (default 1000000)\n"
     "  --ops N               operations of a workload that neither fills nor scans (default: num; scan100: num / 10)\n"
@@ -74,6 +74,7 @@ enum option_code {
     OPTION_VERIFY_SCAN,
     OPTION_STATS,
     OPTION_NO_STATISTICS,
+    OPTION_CHILD,
     OPTION_LMDB_BATCH,
     OPTION_LIST_ENGINES,
     OPTION_HELP
@@ -101,6 +102,7 @@ static const struct option long_options[] = {
     {"verify-scan", no_argument, NULL, OPTION_VERIFY_SCAN},
     {"stats", no_argument, NULL, OPTION_STATS},
     {"no-statistics", no_argument, NULL, OPTION_NO_STATISTICS},
+    {"child", required_argument, NULL, OPTION_CHILD},
     {"lmdb-batch", required_argument, NULL, OPTION_LMDB_BATCH},
     {"list-engines", no_argument, NULL, OPTION_LIST_ENGINES},
     {"help", no_argument, NULL, OPTION_HELP},
@@ -253,6 +255,9 @@ static bool parse_one(enum option_code code, struct bench_options *options)
     case OPTION_NO_STATISTICS:
         options->no_statistics = true;
         return true;
+    case OPTION_CHILD:
+        options->child = optarg;
+        return true;
     case OPTION_LIST_ENGINES:
     case OPTION_HELP:
         break;
@@ -291,6 +296,8 @@ enum bench_parse bench_options_parse(int argc, char **argv, struct bench_options
     int code;
 
     set_defaults(ret_options);
+    ret_options->argument_count = argc;
+    ret_options->arguments = argv;
     while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         if (code == OPTION_HELP) {
             fputs(help_text, stdout);

@@ -37,6 +37,9 @@ struct bench_options {
     bool stats;
     unsigned lmdb_batch; /* 0 = by the level */
     bool no_statistics;
+    const char *child; /* --child, for a process that this program starts: where it writes; NULL = it is not one */
+    int argument_count;
+    char **arguments; /* of the program */
 };
 
 enum bench_parse { BENCH_PARSE_RUN, BENCH_PARSE_DONE, BENCH_PARSE_WRONG };

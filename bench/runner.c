@@ -351,6 +351,14 @@ static int runner_init(struct bench_runner *runner)
     return 0;
 }
 
+int bench_run_child(const struct bench_options *options)
+{
+    struct bench_runner runner = {.options = options};
+    int failure = runner_init(&runner);
+
+    return failure == 0 ? bench_reopen_child(&runner) : failure;
+}
+
 int bench_run_all(const struct bench_options *options)
 {
     struct bench_runner runner = {.options = options};

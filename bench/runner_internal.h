@@ -1,5 +1,5 @@
 /*
- * What workloads that open stores of their own use of the runner: groupcommit.c, logcost.c.
+ * What workloads that open stores of their own use of the runner: groupcommit.c, logcost.c, reopen.c.
  *
  * Layer: bench. Called by the main thread.
  */
@@ -53,5 +53,9 @@ int bench_runner_threads(struct bench_runner *runner, const struct bench_run *ru
 /* The workloads. Each reports by itself; the repeat is its only one. */
 int bench_groupcommit(struct bench_runner *runner, unsigned position, unsigned repeat);
 int bench_logcost(struct bench_runner *runner, unsigned position, unsigned repeat);
+int bench_reopen(struct bench_runner *runner, unsigned position, unsigned repeat);
+
+/* The writing process of reopen: ends by a kill, or with -1 after a message. */
+int bench_reopen_child(struct bench_runner *runner);
 
 #endif

@@ -70,6 +70,16 @@ cost() { # cost engine: lines of both phases
     result $? "$1, logcost: $seen"
 }
 
+reopen() { # reopen engine arguments: killed and opened again, twice, after the fill at least; nothing stays behind
+    dir=$(mktemp -d)
+    seen=$("$bench" --engine "$@" --workload reopen --num 2000 --repeat 2 --path "$dir" --json |
+        sed -n 's/.*"workload":"reopen".*"ops":[0-9]\{4,\},.*"open_ms":[0-9].*/x/p' | wc -l)
+    [ "$seen" -eq 2 ]
+    result $? "$*, reopen: $seen lines instead of 2"
+    rmdir "$dir"
+    result $? "$*, reopen: files stay behind"
+}
+
 refuse() { # refuse status arguments
     status=$1
     shift
@@ -90,7 +100,10 @@ for engine in $engines; do
     levels "$engine"
     group "$engine"
     cost "$engine"
+    reopen "$engine"
+    reopen "$engine" --level durable --threads 2
     refuse 1 --engine "$engine" --workload logcost --level off
+    refuse 1 --engine "$engine" --workload reopen --level off
     refuse 1 --engine "$engine" --workload readrandom --num 10
     refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
 done

@@ -135,11 +135,15 @@ static int overwrite(struct bench_worker *worker)
 int bench_put_for_a_time(struct bench_worker *worker)
 {
     const uint64_t end_ns = bench_now_ns() + worker->run->time_ns;
+    _Atomic uint64_t *progress = worker->run->progress;
 
     do {
         if (put_one(worker, choose(worker)) != 0)
             return -1;
         worker->done++;
+        /* relaxed: a count, read by another process after the death of this one */
+        if (progress != NULL)
+            atomic_fetch_add_explicit(progress, 1, memory_order_relaxed);
     } while (bench_now_ns() < end_ns);
     return 0;
 }
@@ -343,6 +347,7 @@ const struct bench_workload bench_workloads[] = {
     {.name = "consolidate", .work = NULL, .ops_share = 1},
     {.name = "groupcommit", .alone = bench_groupcommit},
     {.name = "logcost", .alone = bench_logcost},
+    {.name = "reopen", .alone = bench_reopen},
     {.name = NULL},
 };
 

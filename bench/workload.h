@@ -27,7 +27,8 @@ struct bench_run {
     uint64_t ops;    /* of all threads together */
     unsigned threads;
     uint64_t scan_passes;
-    uint64_t time_ns;     /* of bench_put_for_a_time */
+    _Atomic uint64_t *progress; /* counts the puts of bench_put_for_a_time; NULL = nobody looks */
+    uint64_t time_ns;           /* of bench_put_for_a_time */
     uint64_t number;      /* of this run in the process, from 1: makes its random choices differ from other runs' */
     unsigned get_percent; /* of the operations of a mixed workload */
     bool verify_scan;
