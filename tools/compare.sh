@@ -35,8 +35,10 @@ usage: tools/compare.sh [options]
                     all of them counts (default $repeats)
   --dist D          uniform (default) or zipf
   --key-size K, --value-size V, --key-format F, --ops N, --warmup N, --seed S, --lmdb-batch N, --level L,
-  --log-segment N   as for quire-bench (see bench/README.md)
-  --path DIR        where files go (default: /dev/shm if the level is off and there is room, else \$TMPDIR or /tmp)
+  --log-segment N, --time-ms M
+                    as for quire-bench (see bench/README.md)
+  --path DIR        where files go (default: /dev/shm for workloads at level off if there is room, else \$TMPDIR
+                    or /tmp)
   --out FILE        write the table to FILE as well, and every single result to FILE.jsonl
 Environment: QUIRE_BUILD_DIR (default: build), QUIRE_BENCH_LOCK (default: quire-bench.lock in \$TMPDIR or /tmp).
 END
@@ -54,11 +56,11 @@ while [ $# -gt 0 ]; do
         exit 0
         ;;
     --num | --threads | --engines | --workloads | --rounds | --repeat | --dist | --out | --path | --key-size | \
-        --value-size | --key-format | --ops | --warmup | --seed | --lmdb-batch | --level | --log-segment)
+        --value-size | --key-format | --ops | --warmup | --seed | --lmdb-batch | --level | --log-segment | --time-ms)
         [ $# -ge 2 ] || complain "$1 needs a value" 2
         case $1 in
         --num) num=$2 ;;
-        --threads) threads=$2 ;;
+        --threads) threads=$2 pass+=("$1" "$2") ;;
         --engines) engines=$2 ;;
         --workloads) workloads=$2 ;;
         --rounds) rounds=$2 ;;
@@ -125,7 +127,7 @@ done
 if [ -z "$dir" ]; then
     dir=${TMPDIR:-/tmp}
     need=$((num * 232 * 4 / 1024 + 1048576))
-    if [ "$level" = off ] && [ -d /dev/shm ] && [ -w /dev/shm ] && [ "$(df -k --output=avail /dev/shm | tail -n 1)" -gt "$need" ] &&
+    if [ "$level" = off ] && [[ ! $workloads =~ groupcommit|logcost|reopen ]] && [ -d /dev/shm ] && [ -w /dev/shm ] && [ "$(df -k --output=avail /dev/shm | tail -n 1)" -gt "$need" ] &&
         [ "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)" -gt $((2 * need)) ]; then
         dir=/dev/shm
     fi
@@ -138,7 +140,7 @@ flock -x 9
 for ((round = 1; round <= rounds; round++)); do
     for engine in "${engine_list[@]}"; do
         echo "round $round of $rounds: $engine" >&2
-        "$bench" --engine "$engine" --workload "$workloads" --num "$num" --threads "$threads" --dist "$dist" \
+        "$bench" --engine "$engine" --workload "$workloads" --num "$num" --dist "$dist" \
             --repeat "$repeats" --path "$scratch" --json "${pass[@]}" >>"$results" 9>&- ||
             complain "the run of $engine failed"
     done
@@ -216,7 +218,11 @@ report() {
         line(columns, row)
     }
     {
-        position = field("position") + 0
+        # A row for each workload at its place in the list; groupcommit and logcost have several there.
+        place = field("position") SUBSEP field("workload") SUBSEP field("threads")
+        if (!(place in row_of))
+            row_of[place] = rows++
+        position = row_of[place]
         cell = field("engine") SUBSEP position
         i = ++count[cell]
         ops[cell, i] = field("ops_per_sec")
@@ -226,6 +232,7 @@ report() {
         p50[cell, i] = field("p50_ns"); p99[cell, i] = field("p99_ns"); p999[cell, i] = field("p999_ns")
         rss[cell, i] = field("rss_bytes"); peak[cell, i] = field("max_rss_bytes"); live[cell, i] = field("live_bytes")
         workload[position] = field("workload")
+        threads[position] = field("threads")
         if (position > last)
             last = position
     }
@@ -233,9 +240,11 @@ report() {
         n = split(engines, engine, ",")
         consolidated = 0
         for (p = 0; p <= last; p++) {
-            if (workload[p] ~ /^(fill|overwrite|update|readwhilewriting|mixed|delete)/)
+            if (workload[p] ~ /^(fill|overwrite|update|readwhilewriting|mixed|delete|groupcommit|logcost|reopen)/)
                 consolidated = 0
             label[p] = workload[p] (consolidated && workload[p] != "consolidate" ? ", consolidated" : "")
+            if (workload[p] == "groupcommit")
+                label[p] = label[p] ", " threads[p] " thread(s)"
             if (workload[p] == "consolidate")
                 consolidated = 1
         }
@@ -243,7 +252,7 @@ report() {
             has_quire = has_quire || engine[i] == "quire"
             has_lmdb = has_lmdb || engine[i] == "lmdb"
         }
-        print "Operations a second (scan: entries); the time of consolidate\n"
+        print "Operations a second (scan: entries); the time of consolidate and reopen\n"
         columns = 1
         head[1] = "workload"
         for (i = 1; i <= n; i++)
@@ -255,7 +264,7 @@ report() {
         line(columns, head)
         rule(columns)
         for (p = 0; p <= last; p++) {
-            if (workload[p] == "consolidate")
+            if (workload[p] == "consolidate" || workload[p] == "reopen")
                 times(label[p], p)
             else
                 rates(label[p], ops, p)
@@ -266,7 +275,7 @@ report() {
         line(n + 1, head)
         rule(n + 1)
         for (p = 0; p <= last; p++) {
-            if (workload[p] == "consolidate")
+            if (workload[p] == "consolidate" || workload[p] == "reopen")
                 continue
             row[1] = label[p]
             for (i = 1; i <= n; i++) {
