@@ -381,6 +381,7 @@ const struct qr_disk_ops qr_posix_ops = {
     .file_map = qr_posix_file_map,
     .file_unmap = qr_posix_file_unmap,
     .file_populate = qr_posix_file_populate,
+    .file_sync_mapped = qr_posix_file_sync_mapped,
     .transfer = posix_transfer,
 };
 
