@@ -437,7 +437,11 @@ QUIRE_API int quire_get_at(struct quire_tree *tree, uint64_t version, const void
 QUIRE_API int quire_guard_get_at(struct quire_guard *guard, struct quire_tree *tree, uint64_t version, const void *key,
                                  size_t key_size, struct quire_value *ret_value);
 
-/* Raises the safe version; a smaller one than before is ignored (0 returned). */
+/*
+ * Raises the safe version; a smaller one than before is ignored (0 returned). With files it is a write, without flags: it
+ * survives what the level of the database says, and after a reopening the tree refuses what it refused before. Errors:
+ * INVALID, FORKED; with files the common ones of writes.
+ */
 QUIRE_API int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version);
 QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);
 

@@ -41,6 +41,7 @@ struct qr_page_source {
 struct quire_tree {
     struct quire *db;
     struct qr_tree tree;
+    uint64_t replayed_safe_version; /* what the catalogue says, while the log is replayed */
     char name[QR_MAX_TREE_NAME_SIZE + 1];
 };
 
@@ -163,8 +164,14 @@ int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key
  * could not go on. */
 int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write);
 
-/* Does a record of the catalogue again: creates the tree. 0, CORRUPT, NO_MEMORY. */
+/* Does a record of the catalogue again: creates the tree, or notes its safe version. 0, CORRUPT, NO_MEMORY. */
 int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write);
+
+/* Raises the safe version of a tree with caller versions: with files, in the catalogue first. As qr_db_put. */
+int qr_db_catalogue_raise_safe(struct quire_tree *tree, struct qr_thread *thread, uint64_t version);
+
+/* After the last record: the trees take the safe versions that were noted. */
+void qr_db_catalogue_replayed(struct quire *db);
 
 /* Replays the log into the trees. */
 int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log_list *list);

@@ -75,17 +75,9 @@ static int check_writable(const struct quire *db, struct qr_thread *thread)
     return qr_fail(QUIRE_ERR_IO, -error, "a sync of the log has failed: the store takes no writes until it is opened again");
 }
 
-/* The common end of the calls. */
-static int finish(struct quire_tree *tree, struct qr_thread *thread, const struct qr_write *write, int result,
-                  uint64_t *ret_lsn)
+/* What a write that was not done answers, with detail and statistics. */
+static QR_NOINLINE int report(struct quire *db, struct qr_thread *thread, const struct qr_write *write, int result)
 {
-    if (QR_LIKELY(result == 0)) {
-        qr_db_count(tree->db, thread, QR_COUNTER_WRITE_BYTES, write->key.size + write->value_size);
-        qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write->ret_lsn);
-        if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;
-        qr_db_after_write(tree->db, thread);
-        return QR_LIKELY(tree->db->files == NULL) ? 0 : acknowledge(tree->db, thread, write);
-    }
     switch (result) {
     case QUIRE_ERR_NO_MEMORY:
         return qr_db_fail(thread, result, "the memory limit leaves no room for the write");
@@ -95,7 +87,7 @@ static int finish(struct quire_tree *tree, struct qr_thread *thread, const struc
         return qr_db_fail(thread, result, "version %llu is not above the safe version",
                           (unsigned long long)write->version);
     case QUIRE_CONFLICT:
-        qr_db_count(tree->db, thread, QR_COUNTER_CONFLICTS, 1);
+        qr_db_count(db, thread, QR_COUNTER_CONFLICTS, 1);
         return result;
     case QUIRE_ERR_NO_SPACE:
     case QUIRE_ERR_IO:
@@ -104,6 +96,18 @@ static int finish(struct quire_tree *tree, struct qr_thread *thread, const struc
     default:
         return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
     }
+}
+
+/* The common end of the calls. */
+static int finish(struct quire_tree *tree, struct qr_thread *thread, const struct qr_write *write, int result,
+                  uint64_t *ret_lsn)
+{
+    if (QR_UNLIKELY(result != 0)) return report(tree->db, thread, write, result);
+    qr_db_count(tree->db, thread, QR_COUNTER_WRITE_BYTES, write->key.size + write->value_size);
+    qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write->ret_lsn);
+    if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;
+    qr_db_after_write(tree->db, thread);
+    return QR_LIKELY(tree->db->files == NULL) ? 0 : acknowledge(tree->db, thread, write);
 }
 
 /* Checks what all writes have in common and starts one. caller: whether the call is for caller versions. */
@@ -301,8 +305,11 @@ int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version)
     if (result != 0) return result;
     if (!tree->tree.settings.caller_versions)
         return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "the tree has engine versions");
-    qr_tree_raise_safe_version(&tree->tree, version);
-    return 0;
+    result = tree->db->files == NULL ? 0 : check_writable(tree->db, thread);
+    if (result != 0) return result;
+    result = qr_db_catalogue_raise_safe(tree, thread, version);
+    if (result == 0 || result == QUIRE_ERR_UNKNOWN) return result; /* UNKNOWN has been counted */
+    return report(tree->db, thread, &(struct qr_write){.version = version}, result);
 }
 
 int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version)
