@@ -269,15 +269,49 @@ struct addition {
     uint8_t stored[sizeof(uint64_t)]; /* the sum, little endian */
 };
 
-static int add_to_present(struct qr_write *write, const struct quire_value *present)
+static int sum_with(const struct quire_value *present, int64_t delta, int64_t *ret_sum)
 {
-    struct addition *addition = write->argument;
     int64_t value = 0;
     if (present != NULL && present->size != sizeof(value)) return QUIRE_ERR_WRONG_TYPE;
     if (present != NULL) value = (int64_t)qr_load_u64(present->data);
-    if (__builtin_add_overflow(value, addition->delta, &addition->sum)) return QUIRE_ERR_OVERFLOW;
-    qr_store_u64(addition->stored, (uint64_t)addition->sum);
-    return 0;
+    return __builtin_add_overflow(value, delta, ret_sum) ? QUIRE_ERR_OVERFLOW : 0;
+}
+
+static int add_to_present(struct qr_write *write, const struct quire_value *present)
+{
+    struct addition *addition = write->argument;
+    int result = sum_with(present, addition->delta, &addition->sum);
+    if (result == 0) qr_store_u64(addition->stored, (uint64_t)addition->sum);
+    return result;
+}
+
+static int gives_the_same_sum(struct qr_write *write, const struct quire_value *present)
+{
+    const struct addition *addition = write->argument;
+    int64_t sum;
+    int result = sum_with(present, addition->delta, &sum);
+    if (result != 0) return result;
+    return sum == addition->sum ? 0 : QUIRE_CONFLICT;
+}
+
+/* With a key that is too large for a frame the sum goes to the log before the page is looked at: so it is computed first, and
+ * written if it still is the sum then. */
+static int add_with_parts(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
+{
+    struct addition *addition = write->argument;
+    int result;
+    write->condition = gives_the_same_sum;
+    do {
+        struct quire_value present;
+        qr_epoch_enter(thread);
+        result = qr_db_find(tree, thread, &write->key, UINT64_MAX, &present);
+        if (result >= 0) result = sum_with(result == 0 ? &present : NULL, addition->delta, &addition->sum);
+        qr_epoch_exit(thread);
+        if (result != 0) return result;
+        qr_store_u64(addition->stored, (uint64_t)addition->sum);
+        result = qr_db_run_write(tree, thread, write);
+    } while (result == QUIRE_CONFLICT);
+    return result;
 }
 
 int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t delta, unsigned flags,
@@ -291,7 +325,10 @@ int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t
     qr_db_count(tree->db, thread, QR_COUNTER_ADDS, 1);
     write.condition = add_to_present;
     write.argument = &addition;
-    result = finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
+    result = QR_UNLIKELY(qr_log_is_large(&tree->db->log, key_size, sizeof(addition.stored)))
+                 ? add_with_parts(tree, thread, &write)
+                 : qr_db_run_write(tree, thread, &write);
+    result = finish(tree, thread, &write, result, ret_lsn);
     if (result == 0 && ret_value != NULL) *ret_value = addition.sum;
     return result;
 }
