@@ -566,6 +566,24 @@ struct quire_stats {
     char oldest_guard_tag[32], oldest_snapshot_tag[32];
     uint64_t reclaim_batches, reclaimed_bytes;
     uint64_t stalls, stall_ms;        /* writes that waited for memory, and how long in all */
+
+    /* Files; without them zero. Counters. */
+    uint64_t errors_io;               /* of the errors IO */
+    uint64_t errors_no_space;         /* ... NO_SPACE */
+    uint64_t errors_unknown;          /* ... UNKNOWN */
+    uint64_t log_syncs;               /* each makes durable whatever was written before it, by whomever */
+    uint64_t log_segments_made, log_segments_recycled;
+    uint64_t log_provision_waits;     /* writes that made room in the log themselves */
+    /* Gauges. */
+    char io_way[32];                  /* how files are reached: "uring", "posix" */
+    uint64_t log_mapped;              /* 1: the log is written through mapped memory, 0: by system calls */
+    uint64_t log_size_bytes;          /* all segments of the log */
+    uint64_t log_tail_lsn;            /* the LSN of the next write */
+    uint64_t log_durable_lsn;         /* as quire_durable_lsn */
+    uint64_t log_failure_errno;       /* of the first failed sync or write; 0: none. Then writes are refused */
+    uint64_t recovery_ms, recovery_bytes, recovery_records; /* what the opening read of the log, and did again */
+    uint64_t recovery_holes;          /* places where a process had died between reserving and writing */
+    uint64_t recovery_same_boot;      /* 1: the log was read by the rule for the death of the process alone */
 };
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */

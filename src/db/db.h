@@ -38,6 +38,15 @@ struct qr_page_source {
     void (*destroy)(void *context);
 };
 
+/* What statistics count: the threads' counters, and behind them those of the log. */
+enum qr_total {
+    QR_TOTAL_LOG_SYNCS = QR_COUNTER_COUNT,
+    QR_TOTAL_LOG_SEGMENTS_MADE,
+    QR_TOTAL_LOG_SEGMENTS_RECYCLED,
+    QR_TOTAL_LOG_PROVISION_WAITS,
+    QR_TOTAL_COUNT,
+};
+
 struct quire_tree {
     struct quire *db;
     struct qr_tree tree;
@@ -86,7 +95,7 @@ struct quire {
     struct qr_maintain_state maintain;
 
     pthread_mutex_t stats_mutex;
-    uint64_t stats_base[QR_COUNTER_COUNT]; /* taken off by quire_stats_reset */
+    uint64_t stats_base[QR_TOTAL_COUNT]; /* taken off by quire_stats_reset */
 };
 
 struct quire_snapshot {
@@ -124,6 +133,9 @@ static inline int qr_db_begin_tree(struct quire_tree *tree, struct qr_thread **r
     if (QR_UNLIKELY(tree == NULL)) return qr_db_fail(NULL, QUIRE_ERR_INVALID, "tree handle is NULL");
     return qr_db_begin(tree->db, ret_thread);
 }
+
+/* Counts a call that answered a failure. */
+void qr_db_count_failure(struct qr_thread *thread, int result);
 
 /* Checks a key argument. */
 static inline int qr_db_check_key(struct qr_thread *thread, const void *key, size_t key_size)

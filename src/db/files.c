@@ -276,7 +276,7 @@ static void remove_dead_segments(struct qr_db_files *files, const struct qr_log_
         /* Of an incarnation without a record: its record was rewritten away, or never came to be. */
         if (known ? !dead : h->incarnation >= files->incarnations[files->incarnation_count - 1].number) continue;
         qr_log_file_name(list->found[i].number, name);
-        files->disk->ops->dir_unlink(files->dir, name);
+        if (files->disk->ops->dir_unlink(files->dir, name) == 0) files->recovery.old_log_bytes -= h->end - h->start;
     }
 }
 
@@ -316,6 +316,8 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     uint32_t count = files->incarnation_count;
     int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
     if (result != 0) return result;
+    for (uint32_t i = 0; i < list.count; i++)
+        files->recovery.old_log_bytes += list.found[i].header.end - list.found[i].header.start;
     uint64_t start_lsn = list.top;
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */

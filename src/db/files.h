@@ -30,6 +30,7 @@ struct qr_recovery {
     uint64_t ns;
     uint64_t last_lsn; /* of the records that were replayed; 0: none */
     uint64_t applied, refused; /* records; refused: undecided ones whose condition did not hold */
+    uint64_t old_log_bytes;    /* segments of incarnations before that are still there */
     struct qr_replay_result log;
 };
 

@@ -10,6 +10,16 @@
 
 /* ---- Failures --------------------------------------------------------------------------------------------------- */
 
+void qr_db_count_failure(struct qr_thread *thread, int result)
+{
+    qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    if (result == QUIRE_ERR_NO_MEMORY) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_MEMORY], 1);
+    if (result == QUIRE_ERR_STALLED) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_STALLED], 1);
+    if (result == QUIRE_ERR_IO) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_IO], 1);
+    if (result == QUIRE_ERR_NO_SPACE) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_SPACE], 1);
+    if (result == QUIRE_ERR_UNKNOWN) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_UNKNOWN], 1);
+}
+
 int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
 {
     char text[256];
@@ -17,11 +27,7 @@ int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    if (thread != NULL) {
-        qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
-        if (result == QUIRE_ERR_NO_MEMORY) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_MEMORY], 1);
-        if (result == QUIRE_ERR_STALLED) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_STALLED], 1);
-    }
+    if (thread != NULL) qr_db_count_failure(thread, result);
     return qr_fail(result, 0, "%s", text);
 }
 

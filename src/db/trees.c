@@ -386,6 +386,7 @@ int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_
     if (result == QUIRE_ERR_NO_MEMORY) return qr_db_fail(thread, result, "no memory for a tree");
     if (result == QUIRE_ERR_STALLED)
         return qr_db_fail(thread, result, "memory retained by guards did not come back in time");
+    if (result == QUIRE_ERR_IO || result == QUIRE_ERR_NO_SPACE) qr_db_count_failure(thread, result); /* not counted yet */
     if (result != 0) return result;
     *ret_tree = tree;
     return 0;

@@ -61,7 +61,7 @@ static int acknowledge(struct quire *db, struct qr_thread *thread, const struct 
     enum qr_log_level level = write->level == QUIRE_LEVEL_PROCESS ? QR_LOG_PROCESS : QR_LOG_DURABLE;
     if (QR_LIKELY(qr_log_survives(&db->log, write->ret_lsn, level))) return 0;
     int result = qr_log_wait(&db->log, write->ret_lsn, level);
-    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    if (result != 0) qr_db_count_failure(thread, result);
     return result;
 }
 
@@ -71,7 +71,7 @@ static int check_writable(const struct quire *db, struct qr_thread *thread)
     if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
     int error = qr_log_failure(&db->log);
     if (QR_LIKELY(error == 0)) return 0;
-    qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    qr_db_count_failure(thread, QUIRE_ERR_IO);
     return qr_fail(QUIRE_ERR_IO, -error, "a sync of the log has failed: the store takes no writes until it is opened again");
 }
 
@@ -91,7 +91,7 @@ static QR_NOINLINE int report(struct quire *db, struct qr_thread *thread, const 
         return result;
     case QUIRE_ERR_NO_SPACE:
     case QUIRE_ERR_IO:
-        qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+        qr_db_count_failure(thread, result);
         return result; /* the detail is that of the file */
     default:
         return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
