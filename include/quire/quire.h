@@ -604,6 +604,50 @@ enum quire_format { QUIRE_FORMAT_TEXT = 0, QUIRE_FORMAT_JSON = 1 };
 QUIRE_API int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer,
                                 size_t capacity, size_t *ret_size);
 
+/* ---- Events ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * What a host may want to know without asking: for its log file, its alarms. By default nobody is told anything.
+ *
+ * A stall is told at most once a second; a failed log once; missing space once, until there is space again.
+ */
+enum quire_event_kind {
+    QUIRE_EVENT_RECOVERY = 1,   /* to the first callback, when it is set: the opening read the log. lsn: the last one found;
+                                   amount: bytes read */
+    QUIRE_EVENT_STALL = 2,      /* writes wait for memory that guards or iterators hold. amount: bytes that are held */
+    QUIRE_EVENT_NO_SPACE = 3,   /* no room can be made in the log: writes are refused, or will be */
+    QUIRE_EVENT_SPACE = 4,      /* room could be made again */
+    QUIRE_EVENT_LOG_FAILED = 5, /* a sync or write of the log failed: no more writes until the store is opened again.
+                                   os_errno; lsn: the last one that is durable */
+    QUIRE_EVENT_CLOSE = 6       /* the last event: quire_close is ending the database. result: of its last sync; lsn: the last
+                                   one that is durable */
+};
+enum quire_severity { QUIRE_SEVERITY_INFO = 1, QUIRE_SEVERITY_WARNING = 2, QUIRE_SEVERITY_ERROR = 3 };
+
+/* Later versions have more kinds, and more fields behind these. What a kind does not name is 0. */
+struct quire_event {
+    size_t struct_size; /* of the library's struct */
+    uint32_t kind;      /* enum quire_event_kind */
+    uint32_t severity;  /* enum quire_severity */
+    int result;         /* the failure that it is about, or 0 */
+    int os_errno;
+    uint64_t lsn;
+    uint64_t amount;
+    const char *message; /* one line of English; valid during the call */
+};
+
+/*
+ * Called by any thread, by several at once, also by one of Quire's own; without a lock, and before the call in which the
+ * event happened returns. It may not call functions on this database but quire_stats.
+ */
+typedef void quire_event_callback(void *context, const struct quire_event *event);
+
+/*
+ * Sets the callback; NULL: nobody is told any more. When it returns, the callback before is not running and is not called
+ * again. Any thread, but not from the callback. Errors: INVALID, NO_MEMORY, FORKED.
+ */
+QUIRE_API int quire_on_event(struct quire *db, quire_event_callback *callback, void *context);
+
 #ifdef __cplusplus
 }
 #endif

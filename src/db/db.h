@@ -19,6 +19,7 @@
 #include "base/counter_ids.h"
 #include "base/counters.h"
 #include "base/status.h"
+#include "db/events.h"
 #include "db/files.h"
 #include "os/thread.h"
 #include "tree/tree.h"
@@ -94,6 +95,8 @@ struct quire {
     _Atomic uint32_t stopping;
     struct qr_maintain_state maintain;
 
+    struct qr_db_events events;
+
     pthread_mutex_t stats_mutex;
     uint64_t stats_base[QR_TOTAL_COUNT]; /* taken off by quire_stats_reset */
 };
@@ -168,12 +171,13 @@ int qr_db_fetch(struct quire *db, struct qr_op *op);
 int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,
                struct quire_value *ret_value);
 
-/* Stores a record of the database's own, such as the catalogue's: not counted as a user's. 0 or a failure. */
+/* Stores a record of the database's own, such as the catalogue's: not counted as a user's. 0 or a failure. What there was to
+ * wait for is noted only: the caller has a lock, and calls qr_db_tell without. */
 int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key, size_t key_size, const void *value,
               size_t value_size);
 
-/* Runs a write to its end: pages are fetched, memory and room in the log are waited for. What qr_tree_write answers, or why it
- * could not go on. */
+/* Runs a write to its end: pages are fetched, memory and room in the log are waited for, and what there was to wait for is told
+ * to the host. What qr_tree_write answers, or why it could not go on. */
 int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write);
 
 /* Does a record of the catalogue again: creates the tree, or notes its safe version. 0, CORRUPT, NO_MEMORY. */

@@ -346,11 +346,13 @@ int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
     int result = qr_log_work(&db->log);
+    if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {
         int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);
         if (result == 0) result = synced;
     }
+    qr_db_tell(db);
     return result;
 }
 

@@ -64,7 +64,8 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread);
 int qr_db_log_thread_start(struct quire *db);
 void qr_db_log_thread_stop(struct quire *db);
 
-/* A slice of what that thread does, by whoever drives the database. 0 or a failure without detail of interest. */
+/* A slice of what that thread does, by whoever drives the database; tells what is to be told. 0 or a failure without detail of
+ * interest. */
 int qr_db_log_work(struct quire *db);
 
 void qr_db_files_close(struct quire *db);

@@ -183,6 +183,7 @@ static void wire(struct quire *db)
     pthread_mutex_init(&db->trees_mutex, NULL);
     pthread_mutex_init(&db->stats_mutex, NULL);
     qr_db_maintain_init(db);
+    qr_db_events_init(db);
 }
 
 /* Frees what open has made so far; all parts may be missing. */
@@ -191,6 +192,7 @@ static void tear_down(struct quire *db)
     qr_db_catalogue_close(db);
     if (db->env.epoch != NULL) {
         qr_db_maintain_done(db);
+        qr_db_events_done(db);
         qr_snapshots_done(&db->snapshots);
         pthread_mutex_destroy(&db->trees_mutex);
         pthread_mutex_destroy(&db->stats_mutex);
@@ -293,6 +295,7 @@ int quire_close(struct quire *db)
         return qr_fail(QUIRE_ERR_BUSY, 0, "the calling thread holds a guard of another database");
     stop_threads(db);
     int result = sync_at_close(db);
+    qr_db_tell_close(db, result);
     tear_down(db);
     return result;
 }

@@ -383,6 +383,7 @@ int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_
                      ? qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the tree is not there, and the database was opened read-only")
                      : create(db, thread, name, &given, &tree);
     pthread_mutex_unlock(&db->trees_mutex);
+    qr_db_tell(db);
     if (result == QUIRE_ERR_NO_MEMORY) return qr_db_fail(thread, result, "no memory for a tree");
     if (result == QUIRE_ERR_STALLED)
         return qr_db_fail(thread, result, "memory retained by guards did not come back in time");

@@ -17,16 +17,22 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
     return result;
 }
 
-int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
+/* See qr_db_run_write. *ret_waited: something was noted that is to be told. */
+static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write, bool *ret_waited)
 {
     struct quire *db = tree->db;
     struct qr_op op;
     uint64_t deadline_ns = 0;
     int result;
+    *ret_waited = false;
 
     if (QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0) {
         result = write_parts(db, thread, write);
-        if (result != 0) return result;
+        if (result != 0) {
+            qr_db_note_room(db, result);
+            *ret_waited = true;
+            return result;
+        }
     }
     qr_op_init(&op, &tree->tree, thread);
     for (;;) {
@@ -44,14 +50,25 @@ int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(result == QR_NO_ROOM)) {
             result = qr_log_provision(&db->log);
+            qr_db_note_room(db, result);
+            *ret_waited = true;
             if (result != 0) break;
             continue;
         }
         if (QR_LIKELY(result != QUIRE_ERR_NO_MEMORY)) break;
+        *ret_waited = true;
         result = qr_db_wait_memory(db, thread, &deadline_ns);
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
+    return result;
+}
+
+int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
+{
+    bool waited;
+    int result = run_write(tree, thread, write, &waited);
+    if (QR_UNLIKELY(waited)) qr_db_tell(tree->db);
     return result;
 }
 
@@ -62,6 +79,12 @@ static int acknowledge(struct quire *db, struct qr_thread *thread, const struct 
     if (QR_LIKELY(qr_log_survives(&db->log, write->ret_lsn, level))) return 0;
     int result = qr_log_wait(&db->log, write->ret_lsn, level);
     if (result != 0) qr_db_count_failure(thread, result);
+    return result;
+}
+
+static QR_NOINLINE int tell(struct quire *db, int result)
+{
+    qr_db_tell(db);
     return result;
 }
 
@@ -107,7 +130,9 @@ static int finish(struct quire_tree *tree, struct qr_thread *thread, const struc
     qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write->ret_lsn);
     if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;
     qr_db_after_write(tree->db, thread);
-    return QR_LIKELY(tree->db->files == NULL) ? 0 : acknowledge(tree->db, thread, write);
+    if (QR_LIKELY(tree->db->files == NULL)) return 0;
+    result = acknowledge(tree->db, thread, write);
+    return QR_LIKELY(result == 0) ? 0 : tell(tree->db, result);
 }
 
 /* Checks what all writes have in common and starts one. caller: whether the call is for caller versions. */
@@ -145,7 +170,8 @@ int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key
                              .kind = QR_RECORD_PUT,
                              .value = value,
                              .value_size = (uint32_t)value_size};
-    int result = qr_db_run_write(tree, thread, &write);
+    bool waited;
+    int result = run_write(tree, thread, &write, &waited);
     if (result != 0 || tree->db->files == NULL) return result;
     write.level = tree->db->options.level;
     return acknowledge(tree->db, thread, &write);
@@ -345,6 +371,7 @@ int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version)
     result = tree->db->files == NULL ? 0 : check_writable(tree->db, thread);
     if (result != 0) return result;
     result = qr_db_catalogue_raise_safe(tree, thread, version);
+    qr_db_tell(tree->db);
     if (result == 0 || result == QUIRE_ERR_UNKNOWN) return result; /* UNKNOWN has been counted */
     return report(tree->db, thread, &(struct qr_write){.version = version}, result);
 }
