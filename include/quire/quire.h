@@ -174,7 +174,11 @@ enum quire_open_mode {
     QUIRE_OPEN_OR_CREATE = 0,
     QUIRE_OPEN_EXISTING = 1, /* QUIRE_NOT_FOUND if there is no store, and nothing is created */
     QUIRE_CREATE_NEW = 2,    /* QUIRE_EXISTS if there is one, and it is not touched */
-    QUIRE_OPEN_READ_ONLY = 3 /* as OPEN_EXISTING; not one byte is written, any number of processes may do so at once */
+    QUIRE_OPEN_READ_ONLY = 3,/* as OPEN_EXISTING; not one byte is written, any number of processes may do so at once */
+    QUIRE_OPEN_TEMPORARY = 4 /* a new store in a directory of its own, for this user alone, in the directory `path` (NULL: in
+                                that of TMPDIR, or /tmp). It is removed when it is closed, and when the opening fails; if the
+                                process dies it stays, for quire_destroy. Nothing is synced that was not asked for by a call:
+                                level must not be DURABLE, the defaults of period and volume are none */
 };
 enum quire_level {
     QUIRE_LEVEL_DURABLE = 1, /* the call returns when the write survives power loss */
@@ -212,6 +216,14 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
  * if that fails the answer is UNKNOWN, and the handle is freed all the same.
  */
 QUIRE_API int quire_close(struct quire *db);
+
+/*
+ * Removes a store that nobody has open, and its directory. QUIRE_NOT_FOUND: there is no store. Errors: BUSY (somebody has it
+ * open); FOREIGN: there is something in the directory that is not provably a file of this store, and nothing was removed;
+ * NEWER, CORRUPT (a manifest that cannot be read proves nothing); INVALID, NO_MEMORY, IO. From the first change on there is
+ * no store for quire_open; if the call is interrupted, calling it again removes what is left.
+ */
+QUIRE_API int quire_destroy(const char *path);
 
 /* The effective options, defaults filled in. ret_options->struct_size must be set (quire_options_init does); what a
  * larger struct has beyond this library's is set to zero. */

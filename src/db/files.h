@@ -40,6 +40,7 @@ struct qr_db_files {
     bool owns_disk;
     bool read_only;
     struct qr_dir *dir;
+    char *temporary_path; /* not NULL: of a temporary store, which is removed when it is closed */
     struct qr_manifest *manifest;
     struct qr_manifest_store settings;
     struct qr_incarnation *incarnations; /* all, oldest first; the last one is ours, unless read-only */
@@ -69,5 +70,12 @@ void qr_db_log_thread_stop(struct quire *db);
 int qr_db_log_work(struct quire *db);
 
 void qr_db_files_close(struct quire *db);
+
+/* ---- Removal (destroy.c) ---------------------------------------------------------------------------------------- */
+
+#define QR_LOCK_NAME "lock"
+
+/* Removes all files with names of a store. The first failure, a negated errno. */
+int qr_db_remove_files(struct qr_dir *dir);
 
 #endif

@@ -100,7 +100,9 @@ static int fill_file_options(struct quire_options *o)
 {
     const char *bad = NULL;
     uint64_t segment = o->log_segment_bytes == 0 ? DEFAULT_LOG_SEGMENT : o->log_segment_bytes;
-    if (o->open_mode > QUIRE_OPEN_READ_ONLY) bad = "open_mode";
+    bool temporary = o->open_mode == QUIRE_OPEN_TEMPORARY;
+    if (o->open_mode > QUIRE_OPEN_TEMPORARY) bad = "open_mode";
+    if (temporary && o->level == QUIRE_LEVEL_DURABLE) bad = "level";
     if (o->level > QUIRE_LEVEL_PROCESS) bad = "level";
     if (o->sync_period_ms > 3600000 && o->sync_period_ms != QUIRE_NO_PERIOD) bad = "sync_period_ms";
     if (o->disable_ring > 1) bad = "disable_ring";
@@ -110,6 +112,12 @@ static int fill_file_options(struct quire_options *o)
     if (o->no_sync_at_close > 1) bad = "no_sync_at_close";
     if (bad != NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is out of range", bad);
     o->log_segment_bytes = segment;
+    if (temporary) { /* syncs nothing by itself */
+        o->level = QUIRE_LEVEL_PROCESS;
+        o->no_sync_at_close = 1;
+        if (o->sync_period_ms == 0) o->sync_period_ms = QUIRE_NO_PERIOD;
+        if (o->sync_volume_bytes == 0) o->sync_volume_bytes = UINT64_MAX;
+    }
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
@@ -235,7 +243,7 @@ static int build(struct quire *db, const char *path, struct qr_disk *disk)
     if (thread == NULL) return no_memory(QUIRE_ERR_NO_MEMORY);
     result = qr_db_catalogue_open(db, thread);
     if (result != 0) return no_memory(result);
-    if (path != NULL) {
+    if (path != NULL || db->options.open_mode == QUIRE_OPEN_TEMPORARY) {
         result = qr_db_files_open(db, path, disk);
         if (result == 0) result = qr_db_recover(db, thread);
         if (result == 0) result = qr_db_log_thread_start(db);
@@ -252,7 +260,9 @@ int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_option
     quire_options_init(&effective);
     int result = qr_db_take_options(NULL, "options", options, &effective, sizeof(effective));
     if (result == 0) result = fill_options(&effective);
-    if (result == 0) result = path == NULL ? refuse_file_options(&effective) : fill_file_options(&effective);
+    if (result == 0) result = path == NULL && effective.open_mode != QUIRE_OPEN_TEMPORARY
+                                  ? refuse_file_options(&effective)
+                                  : fill_file_options(&effective);
     if (result != 0) return result;
 
     struct quire *db = qr_malloc_aligned(64, sizeof(*db));

@@ -455,7 +455,7 @@ Test(persist, options_of_files_need_files_and_sense)
     REFUSE(NULL, no_sync_at_close, 1);
     REFUSE(NULL, recovery_context, &db);
     const char *path = path_of("s");
-    REFUSE(path, open_mode, 4);
+    REFUSE(path, open_mode, 5);
     REFUSE(path, level, 3);
     REFUSE(path, sync_period_ms, 3600001);
     REFUSE(path, disable_ring, 2);

@@ -19,11 +19,8 @@ bool model_make_directory(struct model *model)
 
 void model_remove_directory(struct model *model)
 {
-    char command[300];
-    if (model->options.files == 0 || model->failed)
-        return;
-    snprintf(command, sizeof(command), "rm -rf '%s'", model->directory);
-    CHECK_EQUAL(system(command), 0);
+    if (model->options.files != 0 && !model->failed)
+        CHECK_EQUAL(quire_destroy(model->directory), 0);
 }
 
 /* Other segments, another way to write them, another level at each opening. */

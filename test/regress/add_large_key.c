@@ -8,7 +8,6 @@
 #include <quire/quire.h>
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #define ADDITIONS 200
@@ -23,7 +22,6 @@ static void *count_up(void *tree)
 int main(void)
 {
     char path[] = "/tmp/quire-regress-XXXXXX";
-    char command[64];
     struct quire_options options;
     struct quire *db = NULL;
     struct quire_tree *tree = NULL;
@@ -48,7 +46,6 @@ int main(void)
     CHECK_EQUAL(quire_add(tree, key, sizeof(key), 0, 0, &sum, NULL), 0);
     CHECK_EQUAL(sum, 2 * ADDITIONS * 3);
     CHECK_EQUAL(quire_close(db), 0);
-    snprintf(command, sizeof(command), "rm -rf %s", path);
-    CHECK_EQUAL(system(command), 0);
+    CHECK_EQUAL(quire_destroy(path), 0);
     return check_finish();
 }
