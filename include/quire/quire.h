@@ -179,7 +179,11 @@ enum quire_open_mode {
     QUIRE_OPEN_OR_CREATE = 0,
     QUIRE_OPEN_EXISTING = 1, /* QUIRE_NOT_FOUND if there is no store, and nothing is created */
     QUIRE_CREATE_NEW = 2,    /* QUIRE_EXISTS if there is one, and it is not touched */
-    QUIRE_OPEN_READ_ONLY = 3 /* as OPEN_EXISTING; not one byte is written, any number of processes may do so at once */
+    QUIRE_OPEN_READ_ONLY = 3,/* as OPEN_EXISTING; not one byte is written, any number of processes may do so at once */
+    QUIRE_OPEN_TEMPORARY = 4 /* a new store in a directory of its own, for this user alone, in the directory `path` (NULL: in
+                                that of TMPDIR, or /tmp). It is removed when it is closed, and when the opening fails; if the
+                                process dies it stays, for quire_destroy. Nothing is synced that was not asked for by a call:
+                                level must not be DURABLE, the defaults of period and volume are none */
 };
 enum quire_level {
     QUIRE_LEVEL_DURABLE = 1, /* the call returns when the write survives power loss */
@@ -217,6 +221,14 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
  * if that fails the answer is UNKNOWN, and the handle is freed all the same.
  */
 QUIRE_API int quire_close(struct quire *db);
+
+/*
+ * Removes a store that nobody has open, and its directory. QUIRE_NOT_FOUND: there is no store. Errors: BUSY (somebody has it
+ * open); FOREIGN: there is something in the directory that is not provably a file of this store, and nothing was removed;
+ * NEWER, CORRUPT (a manifest that cannot be read proves nothing); INVALID, NO_MEMORY, IO. From the first change on there is
+ * no store for quire_open; if the call is interrupted, calling it again removes what is left.
+ */
+QUIRE_API int quire_destroy(const char *path);
 
 /* The effective options, defaults filled in. ret_options->struct_size must be set (quire_options_init does); what a
  * larger struct has beyond this library's is set to zero. */
@@ -450,7 +462,11 @@ QUIRE_API int quire_get_at(struct quire_tree *tree, uint64_t version, const void
 QUIRE_API int quire_guard_get_at(struct quire_guard *guard, struct quire_tree *tree, uint64_t version, const void *key,
                                  size_t key_size, struct quire_value *ret_value);
 
-/* Raises the safe version; a smaller one than before is ignored (0 returned). */
+/*
+ * Raises the safe version; a smaller one than before is ignored (0 returned). With files it is a write, without flags: it
+ * survives what the level of the database says, and after a reopening the tree refuses what it refused before. Errors:
+ * INVALID, FORKED; with files the common ones of writes.
+ */
 QUIRE_API int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version);
 QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);
 
@@ -575,6 +591,24 @@ struct quire_stats {
     char oldest_guard_tag[32], oldest_snapshot_tag[32];
     uint64_t reclaim_batches, reclaimed_bytes;
     uint64_t stalls, stall_ms;        /* writes that waited for memory, and how long in all */
+
+    /* Files; without them zero. Counters. */
+    uint64_t errors_io;               /* of the errors IO */
+    uint64_t errors_no_space;         /* ... NO_SPACE */
+    uint64_t errors_unknown;          /* ... UNKNOWN */
+    uint64_t log_syncs;               /* each makes durable whatever was written before it, by whomever */
+    uint64_t log_segments_made, log_segments_recycled;
+    uint64_t log_provision_waits;     /* writes that made room in the log themselves */
+    /* Gauges. */
+    char io_way[32];                  /* how files are reached: "uring", "posix" */
+    uint64_t log_mapped;              /* 1: the log is written through mapped memory, 0: by system calls */
+    uint64_t log_size_bytes;          /* all segments of the log */
+    uint64_t log_tail_lsn;            /* the LSN of the next write */
+    uint64_t log_durable_lsn;         /* as quire_durable_lsn */
+    uint64_t log_failure_errno;       /* of the first failed sync or write; 0: none. Then writes are refused */
+    uint64_t recovery_ms, recovery_bytes, recovery_records; /* what the opening read of the log, and did again */
+    uint64_t recovery_holes;          /* places where a process had died between reserving and writing */
+    uint64_t recovery_same_boot;      /* 1: the log was read by the rule for the death of the process alone */
 };
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */
@@ -594,6 +628,50 @@ enum quire_format { QUIRE_FORMAT_TEXT = 0, QUIRE_FORMAT_JSON = 1 };
  */
 QUIRE_API int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer,
                                 size_t capacity, size_t *ret_size);
+
+/* ---- Events ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * What a host may want to know without asking: for its log file, its alarms. By default nobody is told anything.
+ *
+ * A stall is told at most once a second; a failed log once; missing space once, until there is space again.
+ */
+enum quire_event_kind {
+    QUIRE_EVENT_RECOVERY = 1,   /* to the first callback, when it is set: the opening read the log. lsn: the last one found;
+                                   amount: bytes read */
+    QUIRE_EVENT_STALL = 2,      /* writes wait for memory that guards or iterators hold. amount: bytes that are held */
+    QUIRE_EVENT_NO_SPACE = 3,   /* no room can be made in the log: writes are refused, or will be */
+    QUIRE_EVENT_SPACE = 4,      /* room could be made again */
+    QUIRE_EVENT_LOG_FAILED = 5, /* a sync or write of the log failed: no more writes until the store is opened again.
+                                   os_errno; lsn: the last one that is durable */
+    QUIRE_EVENT_CLOSE = 6       /* the last event: quire_close is ending the database. result: of its last sync; lsn: the last
+                                   one that is durable */
+};
+enum quire_severity { QUIRE_SEVERITY_INFO = 1, QUIRE_SEVERITY_WARNING = 2, QUIRE_SEVERITY_ERROR = 3 };
+
+/* Later versions have more kinds, and more fields behind these. What a kind does not name is 0. */
+struct quire_event {
+    size_t struct_size; /* of the library's struct */
+    uint32_t kind;      /* enum quire_event_kind */
+    uint32_t severity;  /* enum quire_severity */
+    int result;         /* the failure that it is about, or 0 */
+    int os_errno;
+    uint64_t lsn;
+    uint64_t amount;
+    const char *message; /* one line of English; valid during the call */
+};
+
+/*
+ * Called by any thread, by several at once, also by one of Quire's own; without a lock, and before the call in which the
+ * event happened returns. It may not call functions on this database but quire_stats.
+ */
+typedef void quire_event_callback(void *context, const struct quire_event *event);
+
+/*
+ * Sets the callback; NULL: nobody is told any more. When it returns, the callback before is not running and is not called
+ * again. Any thread, but not from the callback. Errors: INVALID, NO_MEMORY, FORKED.
+ */
+QUIRE_API int quire_on_event(struct quire *db, quire_event_callback *callback, void *context);
 
 #ifdef __cplusplus
 }

@@ -20,6 +20,7 @@
 #include "base/counters.h"
 #include "base/status.h"
 #include "db/checkpoint.h"
+#include "db/events.h"
 #include "db/files.h"
 #include "os/thread.h"
 #include "tree/tree.h"
@@ -39,9 +40,19 @@ struct qr_page_source {
     void (*destroy)(void *context);
 };
 
+/* What statistics count: the threads' counters, and behind them those of the log. */
+enum qr_total {
+    QR_TOTAL_LOG_SYNCS = QR_COUNTER_COUNT,
+    QR_TOTAL_LOG_SEGMENTS_MADE,
+    QR_TOTAL_LOG_SEGMENTS_RECYCLED,
+    QR_TOTAL_LOG_PROVISION_WAITS,
+    QR_TOTAL_COUNT,
+};
+
 struct quire_tree {
     struct quire *db;
     struct qr_tree tree;
+    uint64_t replayed_safe_version; /* what the catalogue says, while the log is replayed */
     char name[QR_MAX_TREE_NAME_SIZE + 1];
 };
 
@@ -87,8 +98,10 @@ struct quire {
     _Atomic uint32_t stopping;
     struct qr_maintain_state maintain;
 
+    struct qr_db_events events;
+
     pthread_mutex_t stats_mutex;
-    uint64_t stats_base[QR_COUNTER_COUNT]; /* taken off by quire_stats_reset */
+    uint64_t stats_base[QR_TOTAL_COUNT]; /* taken off by quire_stats_reset */
 };
 
 struct quire_snapshot {
@@ -127,6 +140,9 @@ static inline int qr_db_begin_tree(struct quire_tree *tree, struct qr_thread **r
     return qr_db_begin(tree->db, ret_thread);
 }
 
+/* Counts a call that answered a failure. */
+void qr_db_count_failure(struct qr_thread *thread, int result);
+
 /* Checks a key argument. */
 static inline int qr_db_check_key(struct qr_thread *thread, const void *key, size_t key_size)
 {
@@ -158,19 +174,25 @@ int qr_db_fetch(struct quire *db, struct qr_op *op);
 int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,
                struct quire_value *ret_value);
 
-/* Stores a record of the database's own, such as the catalogue's: not counted as a user's. 0 or a failure. */
+/* Stores a record of the database's own, such as the catalogue's: not counted as a user's. 0 or a failure. What there was to
+ * wait for is noted only: the caller has a lock, and calls qr_db_tell without. */
 int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key, size_t key_size, const void *value,
               size_t value_size);
 
-/* Runs a write to its end: pages are fetched, memory and room in the log are waited for. What qr_tree_write answers, or why it
- * could not go on. */
+/* Runs a write to its end: pages are fetched, memory and room in the log are waited for, and what there was to wait for is told
+ * to the host. What qr_tree_write answers, or why it could not go on. */
 int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write);
 
-/* Does a record of the catalogue again: creates the tree. 0, CORRUPT, NO_MEMORY. */
+/* Does a record of the catalogue again: creates the tree, or notes its safe version. 0, CORRUPT, NO_MEMORY. */
 int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write);
 
 /* The trees of a checkpoint: those that its catalogue lists. 0, or a failure with its detail. */
 int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread);
+/* Raises the safe version of a tree with caller versions: with files, in the catalogue first. As qr_db_put. */
+int qr_db_catalogue_raise_safe(struct quire_tree *tree, struct qr_thread *thread, uint64_t version);
+
+/* After the last record: the trees take the safe versions that were noted. */
+void qr_db_catalogue_replayed(struct quire *db);
 
 /* Replays the log into the trees. */
 int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log_list *list);

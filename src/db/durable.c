@@ -18,7 +18,10 @@ static int wait_durable(struct quire *db, struct qr_thread *thread, uint64_t end
 {
     if (db->log.files == NULL) return 0;
     int result = qr_log_wait(&db->log, end - 1, QR_LOG_DURABLE);
-    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    if (result != 0) {
+        qr_db_count_failure(thread, result);
+        qr_db_tell(db);
+    }
     return result;
 }
 

@@ -6,12 +6,12 @@
 #include "db/files.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
 
 #include "db/db.h"
-
-#define LOCK_NAME "lock"
 
 /* ---- Randomness ------------------------------------------------------------------------------------------------- */
 
@@ -41,7 +41,7 @@ static int look_at(void *context, const char *name)
     struct contents *contents = context;
     if (strcmp(name, QR_MANIFEST_NAME) == 0)
         contents->manifest = true;
-    else if (strcmp(name, QR_MANIFEST_NEW_NAME) != 0 && strcmp(name, LOCK_NAME) != 0)
+    else if (strcmp(name, QR_MANIFEST_NEW_NAME) != 0 && strcmp(name, QR_LOCK_NAME) != 0)
         contents->other = true;
     return 0;
 }
@@ -62,16 +62,37 @@ static int open_directory(struct qr_db_files *files, const char *path, uint32_t 
 {
     unsigned flags = mode == QUIRE_OPEN_READ_ONLY ? QR_DIR_READ_ONLY : 0;
     if (mode == QUIRE_OPEN_OR_CREATE || mode == QUIRE_CREATE_NEW) flags |= QR_DIR_CREATE;
+    if (mode == QUIRE_OPEN_TEMPORARY) flags |= QR_DIR_CREATE | QR_DIR_PRIVATE;
     int error = files->disk->ops->dir_open(files->disk, path, flags, &files->dir);
     if (error == -ENOENT && (flags & QR_DIR_CREATE) == 0) return QUIRE_NOT_FOUND;
     if (error == -ENOTDIR) return qr_fail(QUIRE_ERR_FOREIGN, ENOTDIR, "the path is not a directory");
     return error == 0 ? 0 : qr_fail_io(-error, "opening the directory of the store");
 }
 
+/* Makes a directory that is there for nobody else, in the one that the path names. */
+static int open_temporary(struct qr_db_files *files, const char *parent)
+{
+    uint64_t number[2];
+    char *path = NULL;
+    if (parent == NULL) parent = secure_getenv("TMPDIR");
+    if (parent == NULL || parent[0] == '\0') parent = "/tmp";
+    size_t size = strlen(parent) + 64;
+    int error = qr_db_random(NULL, number, sizeof(number));
+    if (error == 0) path = qr_malloc(size);
+    if (path == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, -error, "no memory, or no random bytes, for a temporary store");
+    snprintf(path, size, "%s/quire-%016llx%016llx", parent, (unsigned long long)number[0], (unsigned long long)number[1]);
+    int result = open_directory(files, path, QUIRE_OPEN_TEMPORARY);
+    if (result != 0)
+        qr_free(path);
+    else
+        files->temporary_path = path;
+    return result;
+}
+
 static int lock(struct qr_db_files *files)
 {
     int64_t pid = 0;
-    int error = files->disk->ops->dir_lock(files->dir, LOCK_NAME, files->read_only, &pid);
+    int error = files->disk->ops->dir_lock(files->dir, QR_LOCK_NAME, files->read_only, &pid);
     if (error == -EWOULDBLOCK)
         return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open, in process %lld", (long long)pid);
     return error == 0 ? 0 : qr_fail_io(-error, "locking the store");
@@ -238,7 +259,7 @@ int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
         if (error != 0) return qr_fail_io(-error, "beginning to reach files");
         files->owns_disk = true;
     }
-    int result = open_directory(files, path, mode);
+    int result = mode == QUIRE_OPEN_TEMPORARY ? open_temporary(files, path) : open_directory(files, path, mode);
     /* RECOVER-1: foreign files are refused before the lock's file is made; what comes between is seen by the second look. */
     if (result == 0) result = check_contents(files, mode, &exists);
     if (result == 0 && exists) result = probe_manifest(files);
@@ -253,7 +274,10 @@ void qr_db_files_close(struct quire *db)
     if (files == NULL) return;
     qr_log_close(&db->log);
     qr_manifest_close(files->manifest);
+    if (files->temporary_path != NULL) qr_db_remove_files(files->dir); /* what cannot be removed stays */
     if (files->dir != NULL) files->disk->ops->dir_close(files->dir);
+    if (files->temporary_path != NULL) files->disk->ops->dir_remove(files->disk, files->temporary_path);
+    qr_free(files->temporary_path);
     if (files->owns_disk) files->disk->ops->disk_free(files->disk);
     qr_log_list_done(&files->old);
     qr_free(files->incarnations);
@@ -304,6 +328,8 @@ void qr_db_release_old_log(struct quire *db, uint64_t lsn)
         qr_log_file_name(found->number, name);
         if (!is_dead(files, &found->header, lsn) || files->disk->ops->dir_unlink(files->dir, name) != 0)
             files->old.found[kept++] = *found;
+        else
+            files->recovery.old_log_bytes -= found->header.end - found->header.start;
     }
     files->old.count = kept;
 }
@@ -368,6 +394,8 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     uint32_t count = files->incarnation_count;
     int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
     if (result != 0) return result;
+    for (uint32_t i = 0; i < list.count; i++)
+        files->recovery.old_log_bytes += list.found[i].header.end - list.found[i].header.start;
     uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
@@ -398,11 +426,13 @@ int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
     int result = qr_log_work(&db->log);
+    if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {
         int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);
         if (result == 0) result = synced;
     }
+    qr_db_tell(db);
     return result;
 }
 

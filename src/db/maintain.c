@@ -74,6 +74,7 @@ int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memo
     if (first) {
         wait->deadline_ns = now + db->options.stall_timeout_ms * 1000000ull;
         qr_counter_add(&thread->counters[QR_COUNTER_STALLS], 1);
+        qr_db_note_stall(db);
     }
     if (now >= wait->deadline_ns) return QUIRE_ERR_STALLED;
     if (!has_threads(db)) {
@@ -100,6 +101,8 @@ static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread)
     if (limit == 0 || qr_epoch_queued_bytes(db->epoch) <= limit / 4) return;
     qr_counter_add(&thread->counters[QR_COUNTER_STALLS], 1);
     qr_counter_add(&thread->counters[QR_COUNTER_STALL_MS], 1);
+    qr_db_note_stall(db);
+    qr_db_tell(db);
     qr_sleep_us(BUSY_US);
 }
 

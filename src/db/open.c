@@ -11,6 +11,16 @@
 
 /* ---- Failures --------------------------------------------------------------------------------------------------- */
 
+void qr_db_count_failure(struct qr_thread *thread, int result)
+{
+    qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    if (result == QUIRE_ERR_NO_MEMORY) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_MEMORY], 1);
+    if (result == QUIRE_ERR_STALLED) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_STALLED], 1);
+    if (result == QUIRE_ERR_IO) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_IO], 1);
+    if (result == QUIRE_ERR_NO_SPACE) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_SPACE], 1);
+    if (result == QUIRE_ERR_UNKNOWN) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_UNKNOWN], 1);
+}
+
 int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
 {
     char text[256];
@@ -18,11 +28,7 @@ int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    if (thread != NULL) {
-        qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
-        if (result == QUIRE_ERR_NO_MEMORY) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_MEMORY], 1);
-        if (result == QUIRE_ERR_STALLED) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_STALLED], 1);
-    }
+    if (thread != NULL) qr_db_count_failure(thread, result);
     return qr_fail(result, 0, "%s", text);
 }
 
@@ -99,7 +105,9 @@ static int fill_file_options(struct quire_options *o)
 {
     const char *bad = NULL;
     uint64_t segment = o->log_segment_bytes == 0 ? DEFAULT_LOG_SEGMENT : o->log_segment_bytes;
-    if (o->open_mode > QUIRE_OPEN_READ_ONLY) bad = "open_mode";
+    bool temporary = o->open_mode == QUIRE_OPEN_TEMPORARY;
+    if (o->open_mode > QUIRE_OPEN_TEMPORARY) bad = "open_mode";
+    if (temporary && o->level == QUIRE_LEVEL_DURABLE) bad = "level";
     if (o->level > QUIRE_LEVEL_PROCESS) bad = "level";
     if (o->sync_period_ms > 3600000 && o->sync_period_ms != QUIRE_NO_PERIOD) bad = "sync_period_ms";
     if (o->disable_ring > 1) bad = "disable_ring";
@@ -113,6 +121,12 @@ static int fill_file_options(struct quire_options *o)
     if (bad != NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is out of range", bad);
     o->log_segment_bytes = segment;
     if (o->checkpoint_interval_ms == 0) o->checkpoint_interval_ms = DEFAULT_CHECKPOINT_INTERVAL_MS;
+    if (temporary) { /* syncs nothing by itself */
+        o->level = QUIRE_LEVEL_PROCESS;
+        o->no_sync_at_close = 1;
+        if (o->sync_period_ms == 0) o->sync_period_ms = QUIRE_NO_PERIOD;
+        if (o->sync_volume_bytes == 0) o->sync_volume_bytes = UINT64_MAX;
+    }
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
@@ -192,6 +206,7 @@ static void wire(struct quire *db)
     pthread_mutex_init(&db->trees_mutex, NULL);
     pthread_mutex_init(&db->stats_mutex, NULL);
     qr_db_maintain_init(db);
+    qr_db_events_init(db);
 }
 
 /* Frees what open has made so far; all parts may be missing. */
@@ -200,6 +215,7 @@ static void tear_down(struct quire *db)
     qr_db_catalogue_close(db);
     if (db->env.epoch != NULL) {
         qr_db_maintain_done(db);
+        qr_db_events_done(db);
         qr_snapshots_done(&db->snapshots);
         pthread_mutex_destroy(&db->trees_mutex);
         pthread_mutex_destroy(&db->stats_mutex);
@@ -242,7 +258,7 @@ static int build(struct quire *db, const char *path, struct qr_disk *disk)
     wire(db);
     thread = qr_thread_self(db->epoch);
     if (thread == NULL) return no_memory(QUIRE_ERR_NO_MEMORY);
-    if (path == NULL) {
+    if (path == NULL && db->options.open_mode != QUIRE_OPEN_TEMPORARY) {
         result = qr_db_catalogue_open(db, thread, QR_PID_NONE);
         if (result != 0) return no_memory(result);
     } else {
@@ -264,7 +280,9 @@ int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_option
     quire_options_init(&effective);
     int result = qr_db_take_options(NULL, "options", options, &effective, sizeof(effective));
     if (result == 0) result = fill_options(&effective);
-    if (result == 0) result = path == NULL ? refuse_file_options(&effective) : fill_file_options(&effective);
+    if (result == 0) result = path == NULL && effective.open_mode != QUIRE_OPEN_TEMPORARY
+                                  ? refuse_file_options(&effective)
+                                  : fill_file_options(&effective);
     if (result != 0) return result;
 
     struct quire *db = qr_malloc_aligned(64, sizeof(*db));
@@ -309,6 +327,7 @@ int quire_close(struct quire *db)
         return qr_fail(QUIRE_ERR_BUSY, 0, "the calling thread holds a guard of another database");
     stop_threads(db);
     int result = sync_at_close(db);
+    qr_db_tell_close(db, result);
     tear_down(db);
     return result;
 }

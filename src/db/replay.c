@@ -94,5 +94,7 @@ int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log
         .progress = progress,
         .context = &replayer,
     };
-    return qr_log_replay(&replay, &files->recovery.log);
+    int result = qr_log_replay(&replay, &files->recovery.log);
+    if (result == 0) qr_db_catalogue_replayed(db);
+    return result;
 }

@@ -100,6 +100,7 @@ struct qr_log_files {
 
     /* Statistics. */
     _Atomic uint64_t syncs, segments_made, segments_recycled, provision_waits;
+    _Atomic uint64_t size_bytes; /* of the segment files of this incarnation */
 };
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
@@ -173,6 +174,13 @@ static inline int qr_log_failure(const struct qr_log *log)
     /* order: log.failure.read pairs with log.failure.set */
     return atomic_load_explicit(&log->files->failure, memory_order_acquire);
 }
+
+/* What the log has done since it was opened, and its size; zeros without files. Any thread, waits for nothing. */
+struct qr_log_counts {
+    uint64_t syncs, segments_made, segments_recycled, provision_waits;
+    uint64_t size_bytes;
+};
+void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts);
 
 /* ---- Inside ----------------------------------------------------------------------------------------------------- */
 

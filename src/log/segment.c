@@ -140,6 +140,8 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
     }
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&files->segments_made, 1, memory_order_relaxed);
+    /* relaxed: statistics */
+    atomic_fetch_add_explicit(&files->size_bytes, size_bytes, memory_order_relaxed);
     *ret_segment = segment;
     return 0;
 }

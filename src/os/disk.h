@@ -37,6 +37,7 @@ struct qr_file; /* an open file of it */
 enum qr_dir_flags {
     QR_DIR_CREATE = 1,    /* make it if it is not there; its parent is synced then */
     QR_DIR_READ_ONLY = 2, /* nothing will be written, not even a lock file */
+    QR_DIR_PRIVATE = 4,   /* with CREATE: for this user alone; -EEXIST if it is there */
 };
 
 enum qr_file_flags {
@@ -90,6 +91,8 @@ struct qr_disk_ops {
     /* path: any; a link is followed. -ENOENT, -ENOTDIR, -EACCES ... */
     int (*dir_open)(struct qr_disk *disk, const char *path, unsigned flags, struct qr_dir **ret_dir);
     void (*dir_close)(struct qr_dir *dir);
+    /* Removes an empty directory: -ENOTEMPTY, -ENOENT ... Not synced. */
+    int (*dir_remove)(struct qr_disk *disk, const char *path);
     int (*dir_facts)(struct qr_dir *dir, struct qr_dir_facts *ret_facts);
     /* All names but "." and "..", in no order. Others may come and go meanwhile. */
     int (*dir_list)(struct qr_dir *dir, qr_dir_visit *visit, void *context);

@@ -186,6 +186,14 @@ static int may_change(const struct sim_dir_handle *handle, const char *name)
     return handle->read_only || sim_of(handle->dir.disk)->facts.read_only ? -EROFS : 0;
 }
 
+/* Directories stay. */
+static int sim_dir_remove(struct qr_disk *disk, const char *path)
+{
+    (void)disk;
+    (void)path;
+    return -EOPNOTSUPP;
+}
+
 static int sim_dir_unlink(struct qr_dir *dir, const char *name)
 {
     struct simdisk *disk = sim_of(dir->disk);
@@ -557,6 +565,7 @@ const struct qr_disk_ops sim_ops = {
     .dir_open = sim_dir_open,
     .dir_close = sim_dir_close,
     .dir_facts = sim_dir_facts,
+    .dir_remove = sim_dir_remove,
     .dir_list = sim_dir_list,
     .dir_sync = sim_dir_sync_op,
     .dir_free_bytes = sim_dir_free_bytes,
