@@ -314,6 +314,7 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
         .number = cp->record.number + 1,
         .replay_from = replay_from,
         .next_page_id = c->next_pid,
+        .last_lsn = qr_db_last_lsn(db),
         .catalogue_root_id = db->catalogue->tree.root,
     };
     uint32_t trees;

@@ -186,6 +186,9 @@ int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr
 /* Does a record of the catalogue again: creates the tree, or notes its safe version. 0, CORRUPT, NO_MEMORY. */
 int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write);
 
+/* The highest LSN of a write that has returned, or that the opening found; 0: none. */
+uint64_t qr_db_last_lsn(struct quire *db);
+
 /* The trees of a checkpoint: those that its catalogue lists. 0, or a failure with its detail. */
 int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread);
 /* Raises the safe version of a tree with caller versions: with files, in the catalogue first. As qr_db_put. */

@@ -15,6 +15,7 @@
 #include "base/alloc.h"
 #include "base/status.h"
 #include "db/files.h"
+#include "store/format.h"
 #include "store/manifest_format.h"
 
 #define LOCK_TEXT_BYTES 32u
@@ -51,10 +52,16 @@ static int list_names(struct qr_dir *dir, struct names *ret_names)
     return error;
 }
 
+static bool is_segment_name(const char *name)
+{
+    uint32_t number;
+    return qr_log_name_is_ours(name) || qr_segment_number_of(name, &number);
+}
+
 static bool is_name_of_store(const char *name)
 {
     return strcmp(name, QR_MANIFEST_NAME) == 0 || strcmp(name, QR_MANIFEST_NEW_NAME) == 0 ||
-           strcmp(name, QR_LOCK_NAME) == 0 || qr_log_name_is_ours(name);
+           strcmp(name, QR_LOCK_NAME) == 0 || is_segment_name(name);
 }
 
 static int unlink_name(struct qr_dir *dir, const char *name)
@@ -70,7 +77,7 @@ int qr_db_remove_files(struct qr_dir *dir)
     if (error != 0) return error;
     for (size_t at = 0; at < names.size && error == 0; at += strlen(names.text + at) + 1) {
         const char *name = names.text + at;
-        if (qr_log_name_is_ours(name)) error = unlink_name(dir, name);
+        if (is_segment_name(name)) error = unlink_name(dir, name);
     }
     qr_free(names.text);
     if (error == 0) error = unlink_name(dir, QR_MANIFEST_NAME);
@@ -116,6 +123,19 @@ static int read_id(struct qr_dir *dir, bool *ret_renamed, uint8_t *ret_id)
     return result;
 }
 
+/* As below, for a segment of pages: its header, or the zeros before it. */
+static int is_page_segment(struct qr_dir *dir, const char *name, const uint8_t *id)
+{
+    static const uint8_t zeros[QR_SEGMENT_HEADER_USED];
+    uint8_t bytes[QR_SEGMENT_HEADER_USED] = {0};
+    struct qr_segment_header header;
+    uint64_t size;
+    int64_t got = read_beginning(dir, name, bytes, sizeof(bytes), &size);
+    if (got < 0) return got == -ENOENT ? 1 : (int)got;
+    if (memcmp(bytes, zeros, sizeof(bytes)) == 0) return 1;
+    return qr_segment_header_decode(bytes, &header) && memcmp(header.store_id, id, sizeof(header.store_id)) == 0;
+}
+
 /* 1: only Quire can have written this; 0; or a failure. */
 static int is_file_of_store(struct qr_dir *dir, const char *name, const uint8_t *id)
 {
@@ -124,6 +144,8 @@ static int is_file_of_store(struct qr_dir *dir, const char *name, const uint8_t 
     if (strcmp(name, QR_MANIFEST_NAME) == 0) return 1; /* read_id has looked at it */
     if (qr_log_name_is_ours(name)) return qr_log_file_is_ours(dir, name, id);
     if (!is_name_of_store(name)) return 0;
+    uint32_t number;
+    if (qr_segment_number_of(name, &number)) return is_page_segment(dir, name, id);
     int64_t got = read_beginning(dir, name, bytes, sizeof(bytes), &size);
     if (got < 0) return got == -ENOENT ? 1 : (int)got;
     if (strcmp(name, QR_MANIFEST_NEW_NAME) == 0) return qr_manifest_is_leftover(bytes, size, id);

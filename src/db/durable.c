@@ -5,7 +5,7 @@
  */
 #include "db/db.h"
 
-static uint64_t last_lsn(struct quire *db)
+uint64_t qr_db_last_lsn(struct quire *db)
 {
     uint64_t last = db->files == NULL ? 0 : db->files->recovery.last_lsn;
     for (struct qr_thread *t = qr_thread_first(db->epoch); t != NULL; t = qr_thread_next(t))
@@ -71,6 +71,6 @@ int quire_last_lsn(struct quire *db, uint64_t *ret_lsn)
     int result = qr_db_begin(db, &thread);
     if (result != 0) return result;
     if (ret_lsn == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_lsn is NULL");
-    *ret_lsn = last_lsn(db);
+    *ret_lsn = qr_db_last_lsn(db);
     return 0;
 }

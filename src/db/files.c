@@ -383,6 +383,7 @@ static int load_checkpoint(struct quire *db, struct qr_thread *thread)
     if (result == 0) result = qr_db_catalogue_open(db, thread, record->catalogue_root_id);
     if (result != 0) return qr_fail(result, 0, "no memory for the mapping");
     atomic_init(&db->checkpointer.replay_from, record->replay_from);
+    db->files->recovery.last_lsn = record->last_lsn;
     return qr_db_catalogue_load(db, thread);
 }
 

@@ -55,7 +55,7 @@ static int visit(void *context, const struct qr_replay_record *record)
         recovery->refused++;
         return QR_REPLAY_VOID;
     }
-    recovery->last_lsn = record->lsn;
+    recovery->last_lsn = qr_max(recovery->last_lsn, record->lsn);
     recovery->applied++;
     qr_db_after_write(r->db, r->thread);
     return 0;

@@ -85,7 +85,7 @@ Test(store_records, payloads_come_back)
         ANY(checkpoint.replay_from), ANY(checkpoint.durable_lsn), ANY(checkpoint.as_of_lsn);
         ANY(checkpoint.next_page_id), ANY(checkpoint.catalogue_root_id), ANY(checkpoint.next_segment);
         ANY(checkpoint.next_tree_id), ANY(checkpoint.tree_count), ANY(checkpoint.page_count);
-        ANY(checkpoint.free_id_count), ANY(checkpoint.live_bytes);
+        ANY(checkpoint.free_id_count), ANY(checkpoint.live_bytes), ANY(checkpoint.last_lsn);
         ROUND_TRIP(checkpoint, checkpoint, QR_MANIFEST_CHECKPOINT_BYTES, 3);
 
         struct qr_manifest_lsn_range range = {any()};
@@ -100,7 +100,7 @@ Test(store_records, payloads_come_back)
 Test(store_records, every_field_has_its_own_place)
 {
     uint8_t payload[QR_MANIFEST_CHECKPOINT_BYTES];
-    struct qr_manifest_checkpoint checkpoint = {1, 2, 3, 4, {5, 6}, {7, 8}, {9, 10}, 11, 12, 13, 14, 15, 16, 17, 18},
+    struct qr_manifest_checkpoint checkpoint = {1, 2, 3, 4, {5, 6}, {7, 8}, {9, 10}, 11, 12, 13, 14, 15, 16, 17, 18, 19},
                                   read;
     struct qr_manifest_record record = qr_manifest_checkpoint_encode(&checkpoint, payload);
     cr_assert_eq(qr_manifest_checkpoint_decode(&record, &read), 0);
@@ -110,7 +110,7 @@ Test(store_records, every_field_has_its_own_place)
     cr_assert(read.range_tombstones.address == 9 && read.range_tombstones.size_bytes == 10);
     cr_assert(read.next_page_id == 11 && read.catalogue_root_id == 12 && read.next_segment == 13);
     cr_assert(read.next_tree_id == 14 && read.tree_count == 15 && read.page_count == 16);
-    cr_assert(read.free_id_count == 17 && read.live_bytes == 18);
+    cr_assert(read.free_id_count == 17 && read.live_bytes == 18 && read.last_lsn == 19);
 }
 
 Test(store_records, numbers_that_nobody_writes_are_refused)
