@@ -172,7 +172,7 @@ Test(destroy, that_was_interrupted_leaves_no_store_and_can_be_ended)
         make_store("s");
         shell("mv s/manifest s/manifest.new");
         if (kept == 1) shell("rm $(ls s/log-* | head -n 1)");
-        if (kept == 2) shell("rm s/log-*");
+        if (kept == 2) shell("rm -f s/log-* s/page-*");
         int result = try_open("s", QUIRE_OPEN_EXISTING);
         cr_assert(result == (kept == 2 ? QUIRE_NOT_FOUND : QUIRE_ERR_FOREIGN), "%d", result);
         OK(quire_destroy(path_of("s")));
