@@ -1,8 +1,8 @@
 /*
  * segment.c: making the files of the log.
  *
- * Layer 3. A new file is written full of zeros once, so that later syncs of it commit no allocation; then its header; then it
- * and its name are synced; then it may be written to (FILES-1). A released segment is used again: a new header, synced. What
+ * Layer 3. A new file is written full of zeros once, so that later syncs of it commit no allocation, and synced; then its
+ * header is written, and it and its name are synced; then it may be written to (FILES-1). A released segment is used again: a new header, synced. What
  * stands behind the header then has LSNs of other positions and another salt, so that no frame of it can be taken for one of
  * the new life.
  */
@@ -93,6 +93,8 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     if (error != 0) return qr_log_disk_failure(error, what, segment->number);
     what = "space";
     error = qr_file_write_zeros(segment->file, 0, segment->end - segment->start);
+    /* Before the header, or power loss leaves a header whose file is shorter than it says: damage, to who finds it. */
+    if (error == 0) error = qr_file_sync(segment->file);
     if (error == 0) error = write_header(files, segment, &what);
     if (error == 0) {
         what = "sync of the directory";

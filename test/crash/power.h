@@ -1,0 +1,157 @@
+/*
+ * What the parts of crash_power share: a store on a simulated disk, the model of what is in it, and its cutting.
+ *
+ * power.c command line and the work; power_model.c values and states; power_run.c operations of a store, each against the
+ * model; power_cut.c crash images and what is asked of them; power_script.c scripted cases; power_fault.c failing disks
+ * and allocations.
+ *
+ * A run is the life of one store: its disk, its handle, the state after each operation. An image that is cut out of a run
+ * is a run of its own, whose states begin with those that the image may have. Everything in a run follows from its seed,
+ * so a run is named by the seed of the program, the scenario and the path of cuts: `12.3/7.0` is plan 0 at event 7 of the
+ * run that began with plan 3 at event 12.
+ */
+#ifndef TEST_CRASH_POWER_H
+#define TEST_CRASH_POWER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <stdlib.h>
+
+#include <quire/quire.h>
+
+#include "lib/random.h"
+#include "lib/simdisk.h"
+
+#define STORE "store"
+#define TREES 3u    /* the last one with caller versions */
+#define KEYS 20u    /* of a tree */
+#define COUNTERS 4u /* the last keys of the first tree are counters */
+#define MOST_OPS 400u
+#define MOST_PATH 8u
+#define SEGMENT_BYTES 16384u
+
+/* ---- Model ------------------------------------------------------------------------------------------------------ */
+
+/* 0: absent. A counter: what it says. Else the stamp of the value, from which size and bytes follow. */
+struct state {
+    uint64_t cells[TREES][KEYS];
+    bool exists[TREES];
+};
+
+bool is_counter(uint32_t tree, uint32_t key);
+size_t key_of(uint32_t key, char *to);
+uint64_t state_hash(const struct state *state);
+/* Size of the value with this stamp; its bytes, made in memory of MOST_VALUE. */
+#define MOST_VALUE 65536u
+uint32_t value_size_of(uint64_t stamp);
+const uint8_t *value_of(uint64_t stamp, uint8_t *bytes);
+bool value_is(uint64_t stamp, const void *bytes, size_t size);
+
+/* ---- Runs ------------------------------------------------------------------------------------------------------- */
+
+/* Of a scenario: what all runs of it have in common. */
+struct setup {
+    const char *name;
+    uint32_t operations;
+    bool buffered, mixed; /* mixed: images are opened in either way */
+    uint32_t level;       /* of the database */
+    uint32_t durable_percent;
+    uint32_t large_percent;
+    uint64_t sync_volume_bytes; /* quire_maintain syncs beyond it */
+};
+
+enum failure_kind { NOT_FAILED, SYNC_FAILED };
+
+struct run {
+    const struct setup *setup;
+    struct run *parent;
+    unsigned depth;
+    uint64_t event, plan; /* where it was cut out of its parent */
+    uint64_t seed;
+    struct random_stream random;
+
+    struct simdisk *disk;
+    struct quire *db;
+    struct quire_tree *trees[TREES];
+
+    /* hashes[n]: of the state after n operations. What must be there: durable <= n <= issued after power loss, process <= n
+     * after death. */
+    struct state now;
+    uint64_t hashes[MOST_OPS + 1];
+    uint64_t issued, process, durable;
+    uint64_t low;     /* what the image that the run began with must have: durable or process of the parent */
+    uint64_t max_lsn; /* that anybody was told, in this run or before */
+    uint64_t max_lsn_operation; /* of this run: 0, none */
+    uint64_t version; /* of caller-versioned writes */
+    uint8_t *value, *expected; /* of the operation under way: others run in its midst, on images */
+
+    uint64_t stops; /* stop points passed: events, too */
+    enum failure_kind failed;
+    bool faulty;        /* a fault may be set: results other than 0 are legal */
+    bool no_sync; /* closing does not sync */
+    bool death_is_power; /* the names cannot be trusted any more within this boot */
+    bool extra_known;   /* the key `extra` of tree 0 must be there */
+    bool extra_used;    /* it may be */
+};
+
+extern uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
+extern bool power_trace;
+
+/* Reports a failure with the command that repeats it. */
+void power_fail(const struct run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+struct run *run_create(const struct setup *setup, uint64_t seed);
+void run_free(struct run *run);
+/* Opens the store; what it answers. Trees are opened as far as they are there. */
+int run_open(struct run *run, uint32_t mode);
+int run_close(struct run *run);
+/* Reads everything, and says which state it is: from run->low to issued. That state is the run's first one then. */
+bool run_accept(struct run *run);
+/* Everything must be as the model says. */
+bool run_check(struct run *run);
+/* The next operation by chance, or a durable write; false: it went wrong and was reported. */
+bool run_operation(struct run *run);
+bool run_durable_write(struct run *run);
+bool run_put(struct run *run, uint32_t tree, uint32_t key, unsigned flags);
+bool run_sync(struct run *run);
+/* Creates the tree. */
+bool run_tree(struct run *run, uint32_t tree);
+/* Closes and opens again in good order. */
+bool run_reopen(struct run *run);
+
+/* ---- Cutting ---------------------------------------------------------------------------------------------------- */
+
+/* Makes images of the run's disk at every operation of it and at every stop point, as deep as asked. */
+void cut_begin(struct run *run);
+void cut_end(struct run *run);
+/* Images of right now. */
+void cut_here(struct run *run);
+/* Verifies the images that were made at stop points. */
+void cut_pending(struct run *run);
+/* One image, verified: the plan. */
+void cut_one(struct run *run, const struct simdisk_crash *crash);
+
+extern unsigned cut_depth;   /* levels of images */
+extern uint64_t cut_effort;  /* percent of the usual number of images */
+extern uint64_t cut_only[MOST_PATH][2];
+extern unsigned cut_only_count;
+
+/* ---- Scenarios -------------------------------------------------------------------------------------------------- */
+
+struct scenario {
+    const char *name;
+    void (*act)(const struct scenario *scenario, uint64_t seed);
+    struct setup setup;
+    uint32_t variant;
+};
+extern const struct scenario power_scripts[], power_faults[];
+extern const uint32_t power_script_count, power_fault_count;
+
+/* For the replay command. */
+extern uint64_t power_seed;
+extern const struct scenario *power_scenario;
+
+#endif
