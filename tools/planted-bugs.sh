@@ -61,6 +61,10 @@ rule_of() {
     manifest_unsettled | manifest_torn_kept) echo "MANIFEST-2" ;;
     manifest_names_unsynced | manifest_append_unsynced) echo "MANIFEST-1" ;;
     manifest_half_append) echo "FORMAT-1" ;;
+    store_data_unsynced | store_names_unsynced) echo "STORE-4" ;;
+    store_released_early | store_release_pending) echo "R3, STORE-2" ;;
+    store_abandon_loses) echo "R2" ;;
+    store_resume_over) echo "STORE-1" ;;
     *) echo "-" ;;
     esac
 }
@@ -74,8 +78,9 @@ fi
 interleave=$build/test/interleave/interleave
 model=$build/test/model/model
 stress=$build/test/stress/stress
-names=(cases manifest)
-commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first")
+names=(cases manifest store)
+commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
+    "$build/test/store/store_power --seed 1 --runs 2 --first")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(
@@ -100,6 +105,8 @@ concerns() {
     case $2:${names[$1]} in
     manifest_*:manifest) true ;;
     manifest_*:* | *:manifest) false ;;
+    store_*:store) true ;;
+    store_*:* | *:store) false ;;
     *) true ;;
     esac
 }

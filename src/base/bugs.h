@@ -38,7 +38,13 @@
     X(manifest_torn_kept)       /* the next append to a manifest leaves the rest of a torn one behind it */            \
     X(manifest_names_unsynced)  /* a new manifest takes the name without a sync of the directory */                    \
     X(manifest_append_unsynced) /* an append to the manifest is acknowledged without a sync */                         \
-    X(manifest_half_append)     /* the records of a torn append count that are whole */
+    X(manifest_half_append)     /* the records of a torn append count that are whole */                                \
+    X(store_data_unsynced)      /* a checkpoint names images that were not synced */                                   \
+    X(store_names_unsynced)     /* a checkpoint names segments whose names were not synced */                          \
+    X(store_released_early)     /* segments are released before the checkpoint's record is durable */                  \
+    X(store_release_pending)    /* what only the current mapping names does not keep a segment */                      \
+    X(store_abandon_loses)      /* the changes of an abandoned checkpoint are lost */                                  \
+    X(store_resume_over)        /* after an opening batches go over those that are there */
 
 #ifdef QR_TESTING
 

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "store/internal.h"
@@ -478,6 +479,8 @@ int qr_store_commit(struct qr_store *store, struct qr_store_capture *capture, co
     qr_lock(store);
     record->next_segment = store->next_number;
     qr_unlock(store);
+    if (QR_BUG(store_released_early))
+        qr_segments_release(store);
     return 0;
 }
 
@@ -612,7 +615,7 @@ void qr_store_abandoned(struct qr_store *store, struct qr_store_capture *capture
     for (uint64_t bucket = 0; count != 0; bucket++) {
         qr_lock(store);
         for (struct qr_change *change; (change = qr_changes_take_from(&capture->changes, bucket)) != NULL; count--) {
-            if (qr_changes_find(&store->changes, change->pid) != NULL)
+            if (qr_changes_find(&store->changes, change->pid) != NULL || QR_BUG(store_abandon_loses))
                 drop(store, change);
             else
                 qr_changes_add(&store->changes, change);

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "store/internal.h"
@@ -193,6 +194,14 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
 
 /* ---- Release ---------------------------------------------------------------------------------------------------- */
 
+/* STORE-2 */
+static bool is_dead(const struct qr_segment *segment)
+{
+    uint64_t mapped = segment->mapped + (QR_BUG(store_released_early) ? (uint64_t)segment->delta : 0);
+    uint64_t pending = QR_BUG(store_release_pending) ? 0 : segment->pending;
+    return mapped == 0 && pending == 0 && segment->meta == 0;
+}
+
 /* Takes one dead segment out of the table; NULL: there is none. */
 static struct qr_segment *take_dead(struct qr_store *store)
 {
@@ -200,7 +209,7 @@ static struct qr_segment *take_dead(struct qr_store *store)
     qr_lock(store);
     for (uint32_t i = 0; i < store->segment_count && !store->frozen; i++) {
         struct qr_segment *segment = store->segments[i];
-        if (segment->pins != 0 || segment->mapped != 0 || segment->pending != 0 || segment->meta != 0)
+        if (segment->pins != 0 || !is_dead(segment))
             continue;
         dead = segment;
         store->segment_count--;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "store/internal.h"
@@ -326,9 +327,9 @@ int qr_segments_sync(struct qr_store *store)
     bool names = store->names_dirty;
     store->names_dirty = false;
     qr_unlock(store);
-    int error = count == 0 ? 0 : qr_disk_transfer(store->dir->disk, ios, count);
+    int error = count == 0 || QR_BUG(store_data_unsynced) ? 0 : qr_disk_transfer(store->dir->disk, ios, count);
     const char *what = "sync";
-    if (error == 0 && names) {
+    if (error == 0 && names && !QR_BUG(store_names_unsynced)) {
         error = sync_names(store);
         what = "sync of the directory";
     }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "store/internal.h"
@@ -92,7 +93,7 @@ static int take_segment(struct qr_store *store, const struct qr_root_segment *en
     segment->stream = entry->stream;
     segment->size = entry->size_bytes;
     segment->salt = entry->salt;
-    segment->used = entry->used_bytes;
+    segment->used = QR_BUG(store_resume_over) ? QR_SEGMENT_HEADER_BYTES : entry->used_bytes;
     segment->mapped = entry->live_bytes;
     int result = known ? 0 : qr_segment_register(store, segment);
     if (result != 0) {

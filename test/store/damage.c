@@ -125,6 +125,35 @@ static void files_in_one_anothers_place(struct world *world)
 
 /* ---- Made up, with right checksums ------------------------------------------------------------------------------ */
 
+/* Anything may be said of a page, and files that nothing names may go, but nothing may break; a checkpoint may fail. On
+ * a disk of its own. */
+static void try_forged(struct world *world, const char *name, const uint8_t *bytes, uint64_t size)
+{
+    struct world copy = *world;
+    copy.sim = simdisk_crash(world->sim, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+    copy.disk = simdisk_disk(copy.sim);
+    copy.only_reads = false;
+    simdisk_damage(copy.sim, copy.path, name, 0, bytes, size);
+    if (world_open(&copy) == 0) {
+        struct qr_store_entry entry;
+        struct qr_store_capture *capture;
+        struct qr_manifest_checkpoint record = {.number = 9, .next_page_id = UINT64_C(1) << 40};
+        for (uint32_t page = 0; page < PAGES; page++)
+            (void)qr_store_lookup(copy.store, world_pid(page), &entry);
+        for (uint32_t page = 0; page < PAGES; page += 3)
+            qr_store_remove(copy.store, world_pid(page));
+        world_write_page(&copy, 1);
+        CHECK_EQUAL(qr_store_capture(copy.store, &capture), 0);
+        if (qr_store_commit(copy.store, capture, NULL, 0, &record) == 0)
+            qr_store_committed(copy.store, capture);
+        else
+            qr_store_abandoned(copy.store, capture);
+        world_close(&copy);
+    }
+    CHECK_EQUAL(simdisk_open_count(copy.sim), 0);
+    simdisk_free(copy.sim);
+}
+
 /* Changes words of an image and makes its checksum right again. */
 static void forge(struct world *world, uint8_t kind, struct random_stream *random)
 {
@@ -153,24 +182,7 @@ static void forge(struct world *world, uint8_t kind, struct random_stream *rando
                 sum = sum > size - at - QR_IMAGE_HEADER_BYTES ? stored : sum;
                 qr_store_u32(changed + at + 4,
                              qr_crc32c(header.salt, changed + at + 8, QR_IMAGE_HEADER_BYTES - 8 + sum));
-                simdisk_damage(world->sim, world->path, name, 0, changed, size);
-                /* Anything may be said of a page, but nothing may break; a checkpoint may fail. */
-                world->only_reads = false;
-                if (world_open(world) == 0) {
-                    for (uint32_t page = 0; page < PAGES; page++) {
-                        struct qr_store_entry entry;
-                        (void)qr_store_lookup(world->store, world_pid(page), &entry);
-                    }
-                    struct qr_store_capture *capture;
-                    struct qr_manifest_checkpoint record = {.number = 9, .next_page_id = UINT64_C(1) << 40};
-                    for (uint32_t page = 0; page < PAGES; page += 3)
-                        qr_store_remove(world->store, world_pid(page));
-                    CHECK_EQUAL(qr_store_capture(world->store, &capture), 0);
-                    (void)qr_store_commit(world->store, capture, NULL, 0, &record);
-                    qr_store_abandoned(world->store, capture);
-                    world_close(world);
-                }
-                simdisk_damage(world->sim, world->path, name, 0, copy, size);
+                try_forged(world, name, changed, size);
                 flips++;
             }
         }

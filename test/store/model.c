@@ -235,6 +235,88 @@ static void empty_store(struct world *world)
     world_close(world);
 }
 
+/* More blocks than go into one batch, and an opening that reads none of them. */
+static void many_pages(struct world *world)
+{
+    enum { COUNT = 40000, STRIDE = 50, AT_ONCE = 1000 };
+    static struct qr_store_image images[AT_ONCE];
+    struct qr_store_stats stats;
+    struct qr_store_entry entry;
+    world->plain = true;
+    CHECK_EQUAL(world_open(world), 0);
+    for (uint64_t i = 0; i < COUNT; i += AT_ONCE) {
+        for (uint64_t k = 0; k < AT_ONCE; k++)
+            images[k] = (struct qr_store_image){.pid = (i + k) * STRIDE + 1,
+                                                .kind = QR_STORE_LEAF,
+                                                .max_lsn = i + k + 1,
+                                                .bytes = "a few bytes",
+                                                .size = 11};
+        CHECK_EQUAL(qr_store_write(world->store, images, AT_ONCE, 0), 0);
+        for (uint64_t k = 0; k < AT_ONCE; k++)
+            qr_store_enter(world->store, images[k].pid, images[k].address);
+    }
+    for (uint32_t round = 0; round < 2; round++) {
+        CHECK_EQUAL(world_checkpoint(world, false), 0);
+        CHECK_EQUAL(world->checkpoint.page_count, round == 0 ? COUNT : COUNT / 2);
+        world_close(world);
+        CHECK_EQUAL(world_open(world), 0);
+        qr_store_stats(world->store, &stats);
+        CHECK_EQUAL(stats.reads, 2);
+        CHECK_EQUAL(stats.pages, round == 0 ? COUNT : COUNT / 2);
+        for (uint64_t i = 0; i < COUNT; i++) {
+            int result = qr_store_lookup(world->store, i * STRIDE + 1, &entry);
+            CHECK_EQUAL(result, round == 1 && i % 2 == 0 ? QUIRE_NOT_FOUND : 0);
+            CHECK(result != 0 || entry.max_lsn == i + 1, "page %llu", (unsigned long long)i);
+        }
+        qr_store_stats(world->store, &stats);
+        uint64_t memory = stats.memory_bytes;
+        qr_store_trim(world->store);
+        qr_store_stats(world->store, &stats);
+        CHECK(stats.memory_bytes < memory / 10, "%llu of %llu bytes", (unsigned long long)stats.memory_bytes,
+              (unsigned long long)memory);
+        for (uint64_t i = 0; i < COUNT && round == 0; i += 2)
+            qr_store_remove(world->store, i * STRIDE + 1);
+    }
+    world_close(world);
+}
+
+/* Batch follows batch, each says what is in it. */
+static void summaries_say_what_is_there(struct world *world)
+{
+    uint64_t batches = 0, entries = 0;
+    for (uint32_t number = 1; number < 1000; number++) {
+        char name[QR_SEGMENT_NAME_BYTES];
+        struct qr_segment_header header;
+        struct qr_batch batch;
+        uint64_t size, sequence = 0;
+        qr_segment_name(number, name);
+        const uint8_t *content = simdisk_content(world->sim, world->path, name, &size);
+        if (content == NULL || !qr_segment_header_decode(content, &header) || header.number != number)
+            continue;
+        for (uint64_t at = QR_SEGMENT_HEADER_BYTES;
+             at < size && qr_batch_decode(content + at, size - at, (uint32_t)at, header.salt, &batch) &&
+             batch.sequence > sequence;
+             at += batch.size) {
+            sequence = batch.sequence;
+            batches++;
+            for (uint32_t i = 0; i < batch.count; i++, entries++) {
+                struct qr_image_header said, is;
+                qr_batch_entry_decode(content + at + QR_BATCH_HEADER_BYTES + (size_t)i * QR_BATCH_ENTRY_BYTES, number,
+                                      &said);
+                const uint8_t *image = content + qr_address_offset(said.address);
+                const char *wrong = qr_image_header_decode(image, said.address, said.pid, &is);
+                CHECK(wrong == NULL && qr_image_sum_is_right(image, is.stored_size, header.salt), "%s: %s", name,
+                      wrong);
+                CHECK(said.max_lsn == is.max_lsn && said.kind == is.kind && said.stored_size == is.stored_size &&
+                          said.min_lsn >= batch.min_lsn && said.max_lsn <= batch.max_lsn,
+                      "%s", name);
+            }
+        }
+    }
+    CHECK(batches > 20 && entries > batches, "%llu batches, %llu images", (unsigned long long)batches,
+          (unsigned long long)entries);
+}
+
 /* ---- Worlds ----------------------------------------------------------------------------------------------------- */
 
 enum where { SIMULATED, FILES, RING };
@@ -285,6 +367,8 @@ int main(int argc, char **argv)
         for (int direct = 0; direct <= 1; direct++) {
             struct world world = make_world(where, direct, 32 << 10);
             run(&world, test_scaled(steps), where == SIMULATED ? "simulated" : where == FILES ? "files" : "ring");
+            if (where == SIMULATED)
+                summaries_say_what_is_there(&world);
             end_world(&world);
         }
     }
@@ -293,6 +377,9 @@ int main(int argc, char **argv)
     end_world(&world);
     world = make_world(SIMULATED, false, 32 << 10);
     empty_store(&world);
+    end_world(&world);
+    world = make_world(FILES, false, 32 << 10);
+    many_pages(&world);
     end_world(&world);
     world = make_world(RING, true, 32 << 10);
     large_images(&world);

@@ -15,6 +15,7 @@
 #include "lib/options.h"
 
 static uint64_t seed, every = 1, cuts, ones_every = 3;
+static int first_only;
 
 struct cutter {
     struct world *world;
@@ -76,6 +77,8 @@ static void recover(struct cutter *cutter, const struct simdisk_crash *crash)
 static void cut(void *context, const struct simdisk_event *event)
 {
     struct cutter *cutter = context;
+    if (first_only && check_failures() != 0)
+        exit(check_finish());
     if (event->kind == SIMDISK_READ || ++cutter->seen % every != 0)
         return;
     uint64_t unsynced = simdisk_unsynced_count(cutter->world->sim);
@@ -106,6 +109,12 @@ static void run(uint64_t number, uint64_t steps)
     simdisk_set_hook(world.sim, cut, &cutter);
     for (uint64_t i = 0; i < steps; i++) {
         world_step(&world);
+        if (i % 13 == 5) {
+            world_write(&world, 5);
+            CHECK_EQUAL(world_checkpoint(&world, true), 1);
+        }
+        if (i % 4 == 3)
+            CHECK_EQUAL(world_compare(&world, world.current, NULL), 0);
         if (i % 17 == 16) {
             world_close(&world);
             memcpy(world.current, world.durable, sizeof(world.current));
@@ -126,9 +135,10 @@ int main(int argc, char **argv)
         {.name = "runs", .help = "number of runs", .number = &runs},
         {.name = "steps", .help = "of each run", .number = &steps},
         {.name = "every", .help = "power is lost before every n-th operation", .number = &every},
+        {.name = "first", .help = "end with the first failure", .flag = &first_only},
         {.name = "ones", .help = "every n-th unsynced operation alone", .number = &ones_every},
     };
-    test_options_parse(argc, argv, "power loss under the page store", options, 5);
+    test_options_parse(argc, argv, "power loss under the page store", options, 6);
     seed = test_seed(seed);
     for (uint64_t i = 0; i < test_scaled(runs); i++)
         run(i, steps);
