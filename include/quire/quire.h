@@ -194,6 +194,30 @@ enum quire_level {
 
 QUIRE_API void quire_options_init(struct quire_options *ret_options);
 
+/*
+ * Sets of options for databases with files, to start from; what a line does not name has its default. There is no magic in
+ * them: each sets what it says, and later versions may set what does not exist yet.
+ *
+ *   READ_OPTIMIZED   background_threads 2: after writes, leaves are consolidated sooner
+ *   WRITE_OPTIMIZED  level PROCESS, sync_period_ms 1000, sync_volume_bytes 256 MiB: less syncing, more to lose at power loss
+ *   BALANCED         the defaults
+ *   LOW_MEMORY       memory_limit_bytes 64 MiB, log_segment_bytes 1 MiB, sync_volume_bytes 4 MiB
+ *   DEVELOPMENT      level PROCESS, no_sync_at_close 1, log_segment_bytes 1 MiB: small stores that open and close at once
+ *   MAX_DURABILITY   level DURABLE, sync_period_ms 10, sync_volume_bytes 1 MiB: little to lose for calls that ask for
+ *                    PROCESS
+ */
+enum quire_preset {
+    QUIRE_PRESET_READ_OPTIMIZED = 1,
+    QUIRE_PRESET_WRITE_OPTIMIZED = 2,
+    QUIRE_PRESET_BALANCED = 3,
+    QUIRE_PRESET_LOW_MEMORY = 4,
+    QUIRE_PRESET_DEVELOPMENT = 5,
+    QUIRE_PRESET_MAX_DURABILITY = 6
+};
+
+/* As quire_options_init, and then the preset. INVALID: NULL, or no such preset. */
+QUIRE_API int quire_options_preset(struct quire_options *ret_options, enum quire_preset preset);
+
 struct quire;      /* a database */
 struct quire_tree; /* a named tree of a database */
 

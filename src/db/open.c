@@ -52,6 +52,44 @@ void quire_options_init(struct quire_options *ret_options)
     ret_options->struct_size = sizeof(*ret_options);
 }
 
+int quire_options_preset(struct quire_options *ret_options, enum quire_preset preset)
+{
+    struct quire_options o;
+    if (ret_options == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "ret_options is NULL");
+    quire_options_init(&o);
+    switch (preset) {
+    case QUIRE_PRESET_READ_OPTIMIZED:
+        o.background_threads = 2;
+        break;
+    case QUIRE_PRESET_WRITE_OPTIMIZED:
+        o.level = QUIRE_LEVEL_PROCESS;
+        o.sync_period_ms = 1000;
+        o.sync_volume_bytes = (uint64_t)256 << 20;
+        break;
+    case QUIRE_PRESET_BALANCED:
+        break;
+    case QUIRE_PRESET_LOW_MEMORY:
+        o.memory_limit_bytes = (uint64_t)64 << 20;
+        o.log_segment_bytes = (uint64_t)1 << 20;
+        o.sync_volume_bytes = (uint64_t)4 << 20;
+        break;
+    case QUIRE_PRESET_DEVELOPMENT:
+        o.level = QUIRE_LEVEL_PROCESS;
+        o.no_sync_at_close = 1;
+        o.log_segment_bytes = (uint64_t)1 << 20;
+        break;
+    case QUIRE_PRESET_MAX_DURABILITY:
+        o.level = QUIRE_LEVEL_DURABLE;
+        o.sync_period_ms = 10;
+        o.sync_volume_bytes = (uint64_t)1 << 20;
+        break;
+    default:
+        return qr_fail(QUIRE_ERR_INVALID, 0, "there is no preset %d", (int)preset);
+    }
+    *ret_options = o;
+    return 0;
+}
+
 int qr_db_take_options(struct qr_thread *thread, const char *name, const void *from, void *to, size_t to_size)
 {
     if (from == NULL) return 0;
