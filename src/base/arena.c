@@ -378,11 +378,13 @@ static QR_COLD void *alloc_at_limit(struct qr_arena *arena, struct qr_arena_cach
 static bool reserve_is_used(struct qr_arena *arena)
 {
     struct qr_arena_stats stats;
+    uint64_t total_bytes = qr_arena_total_bytes(arena);
 
     if (!qr_arena_over(arena, 100))
         return false;
     qr_arena_stats(arena, &stats);
-    return qr_arena_total_bytes(arena) - stats.free_bytes > qr_arena_limit_bytes(arena);
+    /* No difference: a trim may have returned more since the total was read than the total was above the free bytes. */
+    return total_bytes > qr_arena_limit_bytes(arena) + stats.free_bytes;
 }
 
 static QR_NOINLINE void *alloc_slow(struct qr_arena *arena, struct qr_arena_cache *cache, unsigned class_index,
