@@ -407,6 +407,15 @@ bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache)
     return qr_arena_trim_once(arena, &unused) || overtaken;
 }
 
+bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache)
+{
+    bool overtaken = cache->overtaken;
+
+    cache->overtaken = false;
+    /* relaxed: one that is missed here has begun since, and the caller's next failure tells of it */
+    return overtaken || atomic_load_explicit(&arena->trims, memory_order_relaxed) % 2 != 0;
+}
+
 void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,
                      size_t *ret_usable_size)
 {
