@@ -562,8 +562,10 @@ QUIRE_API size_t quire_page_seek(const struct quire_page *page, const void *key,
 
 /*
  * Does a slice of background work (merging, consolidation, collection, reclamation; about a millisecond) in the calling
- * thread. QUIRE_MORE if there is more to do, 0 if nothing is left that could be done now. Not under a guard of
- * this thread (BUSY). Any thread, also beside background threads.
+ * thread. QUIRE_MORE if there is more to do, 0 if nothing is left that could be done now: at the memory limit what finds
+ * no memory is left out, and done when it is called again and there is some. Not under a guard of this thread (BUSY). Any
+ * thread, also beside background threads. NO_MEMORY: the machine has none, or a page could not be read for want of it;
+ * calling again may help.
  */
 QUIRE_API int quire_maintain(struct quire *db);
 

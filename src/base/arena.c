@@ -378,11 +378,13 @@ static QR_COLD void *alloc_at_limit(struct qr_arena *arena, struct qr_arena_cach
 static bool reserve_is_used(struct qr_arena *arena)
 {
     struct qr_arena_stats stats;
+    uint64_t total_bytes = qr_arena_total_bytes(arena);
 
     if (!qr_arena_over(arena, 100))
         return false;
     qr_arena_stats(arena, &stats);
-    return qr_arena_total_bytes(arena) - stats.free_bytes > qr_arena_limit_bytes(arena);
+    /* No difference: a trim may have returned more since the total was read than the total was above the free bytes. */
+    return total_bytes > qr_arena_limit_bytes(arena) + stats.free_bytes;
 }
 
 static QR_NOINLINE void *alloc_slow(struct qr_arena *arena, struct qr_arena_cache *cache, unsigned class_index,
@@ -403,6 +405,15 @@ bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache)
     cache->overtaken = false;
     qr_arena_cache_flush(arena, cache);
     return qr_arena_trim_once(arena, &unused) || overtaken;
+}
+
+bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache)
+{
+    bool overtaken = cache->overtaken;
+
+    cache->overtaken = false;
+    /* relaxed: one that is missed here has begun since, and the caller's next failure tells of it */
+    return overtaken || atomic_load_explicit(&arena->trims, memory_order_relaxed) % 2 != 0;
 }
 
 void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,

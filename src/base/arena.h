@@ -136,4 +136,7 @@ uint64_t qr_arena_trim(struct qr_arena *arena);
  */
 bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache);
 
+/* Whether another thread's trim has free blocks in its hands, or had some when the last allocation failed. */
+bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache);
+
 #endif

@@ -94,6 +94,7 @@ struct quire {
     uint32_t thread_count;
     struct qr_event wake;      /* there is work, or the end */
     struct qr_event reclaimed; /* a round of reclamation has ended */
+    _Atomic uint32_t reclaimers;   /* threads in a round, until what they reclaimed is where others find it */
     _Atomic uint32_t round_wanted; /* a writer waits for one: it is due, however little was retired */
     _Atomic uint32_t stopping;
     struct qr_maintain_state maintain;
@@ -254,11 +255,17 @@ struct qr_memory_wait {
     uint64_t deadline_ns;
     uint64_t reclaimed_bytes; /* since creation, when it last waited */
     bool regrouped;
+    bool use_reserve;    /* deletions: not refused as long as memory may be on its way back */
+    uint32_t looks;      /* one after the other that found nothing on its way */
+    uint64_t seen_bytes; /* reclaimed since creation, at the last look */
+    uint32_t seen_round; /* count of db->reclaimed then */
 };
 
 /*
  * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
- * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end.
+ * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end. With use_reserve NO_MEMORY
+ * comes only after a round that began after the failure has ended, several tries have gained nothing, and no other thread
+ * has memory in its hands; or after stall_timeout_ms.
  */
 int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
 

@@ -14,6 +14,7 @@
 #define ROUND_BYTES ((uint64_t)4 << 20) /* a round interrupts every processor: it should be worth it */
 #define FLUSH_FROM_PERCENT 90u          /* of the limit: above it free memory is shared at once */
 #define ROUND_LATEST_NS 20000000u       /* what was retired waits no longer than this for a round */
+#define LOOKS 8u                        /* in vain, before a deletion is refused */
 
 /* ---- Reclamation ------------------------------------------------------------------------------------------------ */
 
@@ -22,10 +23,14 @@ static bool reclaim(struct quire *db, struct qr_thread *thread)
 {
     uint32_t seen = qr_event_count(&db->reclaimed);
     uint64_t before = qr_epoch_reclaimed_bytes(db->epoch);
+    /* order: db.reclaimers.in comes before anything is taken, pairs with db.reclaimers.seen */
+    atomic_fetch_add_explicit(&db->reclaimers, 1, memory_order_acq_rel);
     bool more = qr_epoch_reclaim(db->epoch, thread);
     if (more && qr_epoch_reclaimed_bytes(db->epoch) == before) qr_event_wait(&db->reclaimed, seen, BUSY_US);
     /* What came back lies in this thread's cache, where others and the trim do not find it. */
     if (qr_arena_over(db->arena, FLUSH_FROM_PERCENT)) qr_arena_cache_flush(db->arena, &thread->cache);
+    /* order: db.reclaimers.out publishes what was reclaimed, pairs with db.reclaimers.seen */
+    atomic_fetch_sub_explicit(&db->reclaimers, 1, memory_order_release);
     qr_event_signal(&db->reclaimed);
     return more;
 }
@@ -47,14 +52,38 @@ static bool regroup(struct quire *db, struct qr_thread *thread, struct qr_memory
     return qr_arena_regroup(db->arena, &thread->cache);
 }
 
+/*
+ * For a deletion that failed, with little that is retired: whether to try again. Memory is on its way back if something
+ * was reclaimed since the last look, or a round or another thread's trim has it in hand; and an operation of another
+ * thread may be about to retire or return blocks. So it takes LOOKS looks in a row that find nothing, with a try of the
+ * write between any two. One counts only if a round has ended since the one before, and none was under way then: so
+ * that round began after the failure. Under a guard of anybody rounds do not end, and are not waited for.
+ */
+static bool is_on_its_way(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait)
+{
+    uint32_t round = qr_event_count(&db->reclaimed);
+    bool guarded = qr_epoch_process_guarded();
+    /* order: db.reclaimers.seen pairs with db.reclaimers.out and db.reclaimers.in */
+    bool busy = atomic_load_explicit(&db->reclaimers, memory_order_acquire) != 0 && !guarded;
+    uint64_t bytes = qr_epoch_reclaimed_bytes(db->epoch);
+
+    if (qr_arena_overtaken(db->arena, &thread->cache) || bytes != wait->seen_bytes || busy)
+        wait->looks = 0;
+    else if (guarded || round != wait->seen_round)
+        wait->looks++;
+    wait->seen_bytes = bytes;
+    wait->seen_round = round;
+    return wait->looks < LOOKS;
+}
+
 /* Has a background thread do a round and waits for its end, or a little while. A round that brought nothing is not asked
- * for again: guards or iterators hold what there is, and the threads look at it in their own time. */
-static void await_round(struct quire *db, struct qr_memory_wait *wait, bool first)
+ * for again, unless `ask`: guards or iterators hold what there is, and the threads look at it in their own time. */
+static void await_round(struct quire *db, struct qr_memory_wait *wait, bool ask)
 {
     uint32_t seen = qr_event_count(&db->reclaimed);
     uint64_t reclaimed_bytes = qr_epoch_reclaimed_bytes(db->epoch);
     /* relaxed: the signal publishes it; a thread that misses it finds it when it looks next */
-    if (first || reclaimed_bytes != wait->reclaimed_bytes)
+    if (ask || reclaimed_bytes != wait->reclaimed_bytes)
         atomic_store_explicit(&db->round_wanted, 1, memory_order_relaxed);
     wait->reclaimed_bytes = reclaimed_bytes;
     qr_event_signal(&db->wake);
@@ -67,8 +96,11 @@ int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memo
     if (qr_epoch_inside(thread)) return QUIRE_ERR_NO_MEMORY; /* the caller's own guard may be what retains it */
     uint64_t retired = qr_epoch_retired_bytes(db->epoch);
     bool first = wait->deadline_ns == 0;
-    if (retired == 0 || (!first && retired < limit / 64))
-        return regroup(db, thread, wait) ? 0 : QUIRE_ERR_NO_MEMORY;
+    bool little = retired == 0 || (!first && retired < limit / 64);
+    if (little) {
+        if (regroup(db, thread, wait)) return 0;
+        if (!wait->use_reserve || qr_epoch_inside_any() || !is_on_its_way(db, thread, wait)) return QUIRE_ERR_NO_MEMORY;
+    }
 
     uint64_t now = qr_clock_ns();
     if (first) {
@@ -76,13 +108,13 @@ int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memo
         qr_counter_add(&thread->counters[QR_COUNTER_STALLS], 1);
         qr_db_note_stall(db);
     }
-    if (now >= wait->deadline_ns) return QUIRE_ERR_STALLED;
+    if (now >= wait->deadline_ns) return little ? QUIRE_ERR_NO_MEMORY : QUIRE_ERR_STALLED;
     if (!has_threads(db)) {
         /* Rounds wait for guards: only when there is none can this thread do one without being held by it. One that brings
          * nothing leaves what iterators hold: they may let it go. */
         if (qr_epoch_process_guarded() || !reclaim(db, thread)) qr_sleep_us(BUSY_US);
     } else {
-        await_round(db, wait, first);
+        await_round(db, wait, first || little);
     }
     qr_counter_add(&thread->counters[QR_COUNTER_STALL_MS], (qr_clock_ns() - now) / 1000000);
     return 0;
@@ -173,7 +205,8 @@ static int walk_some(struct quire *db, struct qr_thread *thread, bool use_reserv
 
 /*
  * Under the mutex; waits for no grace period there. use_reserve: at the memory limit too, for what it brings; then the
- * reserve is not there for deletions meanwhile. 0: nothing is left to do; QUIRE_MORE; NO_MEMORY: a round may help.
+ * reserve is not there for deletions meanwhile. 0: nothing is left to do; QUIRE_MORE; NO_MEMORY: a round may help; a whole
+ * pass has changed nothing, and what it would have changed found no memory.
  */
 static int slice(struct quire *db, struct qr_thread *thread, bool use_reserve)
 {
@@ -185,12 +218,15 @@ static int slice(struct quire *db, struct qr_thread *thread, bool use_reserve)
             m->in_pass = true;
             m->tree_index = 0;
             m->changes = 0;
+            m->walk.skipped = 0;
             m->pass_mark = work_mark(db);
         }
         int result = walk_some(db, thread, use_reserve);
         if (result == QUIRE_END) {
             m->in_pass = false;
-            if (m->changes == 0) m->clean_mark = m->pass_mark;
+            if (m->changes != 0) return QUIRE_MORE;
+            if (m->walk.skipped != 0) return QUIRE_ERR_NO_MEMORY;
+            m->clean_mark = m->pass_mark;
             return QUIRE_MORE;
         }
         if (result != 0) return result;
@@ -216,7 +252,8 @@ int quire_maintain(struct quire *db)
     }
     if (result == 0 || result == QUIRE_ERR_NO_MEMORY) {
         if (reclaimed) return QUIRE_MORE; /* once more, with what has come back */
-        if (result == 0) qr_arena_trim(db->arena);
+        qr_arena_trim(db->arena);
+        result = 0; /* without memory: nothing that could be done now */
     }
     return result >= 0 ? result : qr_db_fail(thread, result, "%s", quire_strerror(result));
 }

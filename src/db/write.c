@@ -23,7 +23,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
 {
     struct quire *db = tree->db;
     struct qr_op op;
-    struct qr_memory_wait wait = {0};
+    struct qr_memory_wait wait = {.use_reserve = write->kind == QR_RECORD_DELETE};
     bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
     int result = parts ? write_parts(db, thread, write) : 0;
 
@@ -36,7 +36,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     }
     qr_op_init(&op, &tree->tree, thread);
     for (;;) {
-        op.use_reserve = write->kind == QR_RECORD_DELETE;
+        op.use_reserve = wait.use_reserve;
         result = qr_epoch_prepare(thread);
         if (QR_UNLIKELY(result != 0)) break;
         qr_epoch_enter(thread);

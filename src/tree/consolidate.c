@@ -143,9 +143,10 @@ static int replace(struct qr_op *op, const struct qr_leaf_view *view, const stru
 }
 
 /* A planted bug. */
-static void break_max_lsn(int result, struct qr_page *page)
+static void break_max_lsn(int result, const struct qr_fresh_leaf *fresh)
 {
     if (result != 0 || !QR_BUG(recompute_max_lsn)) return;
+    struct qr_page *page = fresh->page; /* not set when the build has failed */
     page->max_lsn = 0;
     for (uint32_t i = 0; i < page->count; i++)
         page->max_lsn = qr_max(page->max_lsn, qr_record_lsn(qr_leaf_record(page, i)));
@@ -174,7 +175,7 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
     prefetch_leaf(view);
     if (qr_leaf_replaces(view, pending, &bounds->retention, &replacement)) {
         result = replace(op, view, &replacement, pending, area, ret_fresh);
-        break_max_lsn(result, ret_fresh->page);
+        break_max_lsn(result, ret_fresh);
         return result;
     }
     identity.max_lsn = qr_view_max_lsn(view);
@@ -185,7 +186,7 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
                      ? QR_LARGE
                      : qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, area, ret_fresh);
     }
-    break_max_lsn(result, ret_fresh->page);
+    break_max_lsn(result, ret_fresh);
     qr_plan_done(&plan);
     return result;
 }

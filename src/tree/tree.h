@@ -230,12 +230,13 @@ struct qr_walk {
     uint8_t *key; /* qr_malloc */
     uint32_t key_size, key_capacity;
     bool started;
+    uint32_t skipped; /* leaves where there was something to do and no memory for it; the caller sets it back */
 };
 void qr_walk_done(struct qr_walk *walk);
 
 /*
  * Visits the next `leaves` leaves: consolidates chains, drops what nobody sees, merges underfull pages, finishes what is
- * half done. *ret_changes grows by what was changed. 0: more leaves to come; QUIRE_END: the walk came to the end of
+ * half done. *ret_changes grows by what was changed. A leaf for which there is no memory is stepped over. 0: more leaves to come; QUIRE_END: the walk came to the end of
  * the tree (and begins anew with the next call); QR_FETCH, NO_MEMORY.
  */
 int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, uint64_t *ret_changes);
