@@ -251,7 +251,7 @@ static void *write_on(void *argument)
 
 Test(checkpoint, writers_go_on_beside_it)
 {
-    for (unsigned round = 0; round < 4; round++) {
+    for (unsigned round = 0; round < 3; round++) {
         pthread_t threads[WRITERS];
         char name[16];
         struct quire *db = open_store(1);
@@ -260,13 +260,13 @@ Test(checkpoint, writers_go_on_beside_it)
         atomic_store(&stop_writing, 0);
         for (uintptr_t i = 0; i < WRITERS; i++)
             cr_assert_eq(pthread_create(&threads[i], NULL, write_on, (void *)i), 0);
-        for (unsigned i = 0; i < 40; i++) {
+        for (unsigned i = 0; i < 15; i++) {
             OK(quire_checkpoint(db));
             usleep(2000);
         }
         atomic_store(&stop_writing, 1);
         for (unsigned i = 0; i < WRITERS; i++) pthread_join(threads[i], NULL);
-        cr_assert_geq(db->checkpointer.count, 40);
+        cr_assert_geq(db->checkpointer.count, 15);
         abandon(db);
         db = open_store(QUIRE_NO_THREADS);
         shared_tree = open_tree(db, name);
