@@ -1,7 +1,8 @@
 /*
  * Goal: at a memory limit a store never wedges: reads and deletions go on, maintenance ends, the memory is there again.
  * Method: a matrix of limits, value sizes, orders and background threads; each case is filled until there is no memory,
- * read, emptied, maintained, and filled again. Then: the limit met again and again, by one writer and by several. QUIRE_TEST_VERBOSE in the environment: a line for each case.
+ * read, emptied, maintained, and filled again. Then: the limit met again and again, by one writer and by several.
+ * QUIRE_TEST_VERBOSE in the environment: a line for each case.
  *
  * Test program (api).
  */
@@ -241,7 +242,7 @@ struct crowd {
     uint64_t random;
     uint64_t number; /* of the next key; those of other writers differ in the last digit */
     uint32_t count;
-    int failed;             /* the first result that is not one of those expected */
+    int failed;              /* the first result that is not one of those expected */
     uint64_t numbers[40000]; /* of the keys stored */
 };
 
