@@ -149,7 +149,8 @@ struct quire_options {
                                       QUIRE_NO_THREADS = none: the caller drives maintenance by quire_maintain, and
                                       writers reclaim memory themselves; at most 16 */
     uint32_t stall_timeout_ms;     /* 0 = default (10000). How long a write waits for memory that a guard holds back
-                                      before it answers QUIRE_ERR_STALLED; at most 3600000 */
+                                      before it answers QUIRE_ERR_STALLED, and a deletion at most for memory that is
+                                      on its way back before QUIRE_ERR_NO_MEMORY; at most 3600000 */
     uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
     uint32_t reserved;             /* must be 0 */
 
@@ -301,7 +302,8 @@ QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_c
 /*
  * flags: 0, or one of enum quire_write_flags. ret_lsn: NULL, or receives the LSN of the write. All writes are atomic and visible to every
  * thread from the moment the call returns. Lock-free: a write that loses a race to others tries again; what it may wait
- * for is listed in doc/concurrency.md ("Waits"), above all memory (NO_MEMORY at once, STALLED after waiting). Common
+ * for is listed in doc/concurrency.md ("Waits"), above all memory (NO_MEMORY at once, from a deletion
+ * after some rounds of reclamation; STALLED after waiting). Common
  * errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED; UNSUPPORTED in a tree with caller versions. With files: NO_SPACE
  * (nothing was changed; writes go on when there is space again), IO (a sync has failed before: reads go on, writes do not,
  * until the store is opened again), READ_ONLY; and UNKNOWN, where the write was done and is visible, but a sync failed that

@@ -263,9 +263,9 @@ struct qr_memory_wait {
 
 /*
  * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
- * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end. With use_reserve NO_MEMORY
- * comes only after a round that began after the failure has ended, several tries have gained nothing, and no other thread
- * has memory in its hands; or after stall_timeout_ms.
+ * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end. With use_reserve, and a
+ * limit, NO_MEMORY comes only after a round that began after the failure has ended, several tries have gained nothing, and
+ * no other thread has memory in its hands; or after stall_timeout_ms.
  */
 int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
 

@@ -99,7 +99,9 @@ int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memo
     bool little = retired == 0 || (!first && retired < limit / 64);
     if (little) {
         if (regroup(db, thread, wait)) return 0;
-        if (!wait->use_reserve || qr_epoch_inside_any() || !is_on_its_way(db, thread, wait)) return QUIRE_ERR_NO_MEMORY;
+        /* Without a limit it is the machine's memory that has ended, not what other threads have in hand. */
+        bool patient = wait->use_reserve && limit != 0 && !qr_epoch_inside_any();
+        if (!patient || !is_on_its_way(db, thread, wait)) return QUIRE_ERR_NO_MEMORY;
     }
 
     uint64_t now = qr_clock_ns();

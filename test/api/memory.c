@@ -1,12 +1,14 @@
 /*
  * Goal: at a memory limit a store never wedges: reads and deletions go on, maintenance ends, the memory is there again.
  * Method: a matrix of limits, value sizes, orders and background threads; each case is filled until there is no memory,
- * read, emptied, maintained, and filled again. QUIRE_TEST_VERBOSE in the environment: a line for each case.
+ * read, emptied, maintained, and filled again. Then: the limit met again and again, by one writer and by several.
+ * QUIRE_TEST_VERBOSE in the environment: a line for each case.
  *
  * Test program (api).
  */
 #include "api.h"
 
+#include <pthread.h>
 #include <stdio.h>
 
 TestSuite(memory, .timeout = 240);
@@ -225,6 +227,113 @@ Test(memory, deletions_are_not_refused_however_often_the_limit_is_met)
         for (unsigned k = 0; k < 3; k++) {
             run_mixed(page_sizes[i], value_sizes[k], QUIRE_NO_THREADS);
             run_mixed(page_sizes[i], value_sizes[k], 1);
+        }
+    }
+}
+
+/* ---- Several writers at the limit ------------------------------------------------------------------------------- */
+
+#define CROWD_MOST 4u
+#define CROWD_ROUNDS 6u
+#define CROWD_VALUE_SIZE 2500u
+
+struct crowd {
+    struct quire_tree *tree;
+    uint64_t random;
+    uint64_t number; /* of the next key; those of other writers differ in the last digit */
+    uint32_t count;
+    int failed;              /* the first result that is not one of those expected */
+    uint64_t numbers[40000]; /* of the keys stored */
+};
+
+static uint32_t crowd_random(struct crowd *c)
+{
+    c->random = c->random * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(c->random >> 33);
+}
+
+/* Puts until it is refused. */
+static void crowd_fill(struct crowd *c)
+{
+    char key[16];
+    int result = 0;
+    while (c->count < sizeof(c->numbers) / sizeof(c->numbers[0])) {
+        uint64_t number = c->number * 2654435761u % 100000000 * 10 + c->number % 10;
+        size_t size = crowd_random(c) % CROWD_VALUE_SIZE;
+        result = quire_put(c->tree, key, numbered(number, key), value, size, 0, NULL);
+        if (result != 0)
+            break;
+        c->numbers[c->count++] = number;
+        c->number += 10;
+    }
+    if (result != QUIRE_ERR_NO_MEMORY && result != QUIRE_ERR_STALLED && c->failed == 0)
+        c->failed = result != 0 ? result : QUIRE_ERR_TOO_LARGE;
+}
+
+static void crowd_delete(struct crowd *c, uint32_t count)
+{
+    char key[16];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = crowd_random(c) % c->count;
+        int result = quire_delete(c->tree, key, numbered(c->numbers[at], key), 0, NULL, NULL);
+        if (result != 0 && c->failed == 0)
+            c->failed = result;
+        c->numbers[at] = c->numbers[--c->count];
+    }
+}
+
+static void *crowd_run(void *argument)
+{
+    struct crowd *c = argument;
+    for (unsigned round = 0; round < CROWD_ROUNDS; round++) {
+        crowd_fill(c);
+        crowd_delete(c, c->count / 5);
+    }
+    crowd_delete(c, c->count);
+    return NULL;
+}
+
+static void run_crowd(unsigned writers, uint32_t page_size, uint32_t threads)
+{
+    static struct crowd crowd[CROWD_MOST];
+    pthread_t running[CROWD_MOST];
+    struct quire_options options;
+    struct quire_tree_options tree_options;
+    struct quire *db = NULL;
+    struct quire_tree *tree = NULL;
+    int result;
+    quire_options_init(&options);
+    options.memory_limit_bytes = MIXED_LIMIT_BYTES;
+    options.background_threads = threads;
+    OK(quire_open(NULL, &options, &db));
+    quire_tree_options_init(&tree_options);
+    tree_options.leaf_page_size_bytes = page_size;
+    OK(quire_tree_open(db, "crowd", &tree_options, &tree));
+    for (unsigned i = 0; i < writers; i++) {
+        crowd[i] = (struct crowd){.tree = tree, .random = page_size + i, .number = i};
+        cr_assert_eq(pthread_create(&running[i], NULL, crowd_run, &crowd[i]), 0);
+    }
+    for (unsigned i = 0; i < writers; i++)
+        pthread_join(running[i], NULL);
+    for (unsigned i = 0; i < writers; i++)
+        cr_assert_eq(crowd[i].failed, 0, "writer %u of %u, pages of %u, threads %u: %d", i, writers,
+                     (unsigned)page_size, (unsigned)threads, crowd[i].failed);
+    for (unsigned calls = 0; (result = quire_maintain(db)) != 0; calls++) {
+        cr_assert_eq(result, QUIRE_MORE, "%d", result);
+        cr_assert_lt(calls, 3000, "maintenance does not end");
+    }
+    cr_assert_eq(count_all(tree, NULL), 0);
+    OK(quire_close(db));
+}
+
+/* H09: what another writer's round or trim has in its hands is waited for */
+Test(memory, deletions_of_several_writers_are_not_refused)
+{
+    static const uint32_t page_sizes[] = {2048, 8192, 32768};
+    for (unsigned i = 0; i < (INSTRUMENTED ? 1 : 3); i++) {
+        for (unsigned writers = 2; writers <= CROWD_MOST; writers += 2) {
+            run_crowd(writers, page_sizes[i], QUIRE_NO_THREADS);
+            run_crowd(writers, page_sizes[i], 1);
         }
     }
 }
