@@ -33,7 +33,12 @@
     X(stub_is_whole)            /* what a stub does not know counts as absent */                                       \
     X(snapshot_no_wait)         /* a snapshot is handed out while writes below it are open */                          \
     X(generation_ignored)       /* a write that drops what it replaces does not look for new snapshots */              \
-    X(free_list_untagged)       /* the free list of page ids takes a head that was there before */
+    X(free_list_untagged)       /* the free list of page ids takes a head that was there before */                     \
+    X(manifest_unsettled)       /* a manifest is appended to without making durable what was read of it */             \
+    X(manifest_torn_kept)       /* the next append to a manifest leaves the rest of a torn one behind it */            \
+    X(manifest_names_unsynced)  /* a new manifest takes the name without a sync of the directory */                    \
+    X(manifest_append_unsynced) /* an append to the manifest is acknowledged without a sync */                         \
+    X(manifest_half_append)     /* the records of a torn append count that are whole */
 
 #ifdef QR_TESTING
 
