@@ -80,7 +80,7 @@ model=$build/test/model/model
 stress=$build/test/stress/stress
 names=(cases manifest store)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
-    "$build/test/store/store_power --seed 1 --runs 2 --first")
+    "$build/test/store/store_power --seed 1 --first")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(

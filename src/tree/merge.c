@@ -294,6 +294,7 @@ static int seal_and_finish(struct qr_op *op, const struct qr_page *parent, uint3
     }
     switch (qr_word_tag(word)) {
     case QR_WORD_DISK:
+    case QR_WORD_UNLOADED:
         return qr_settle_word(op, &pid, &word);
     case QR_WORD_SEALED:
         return qr_merge_finish(op, pid, word);
