@@ -44,7 +44,10 @@
     X(store_released_early)     /* segments are released before the checkpoint's record is durable */                  \
     X(store_release_pending)    /* what only the current mapping names does not keep a segment */                      \
     X(store_abandon_loses)      /* the changes of an abandoned checkpoint are lost */                                  \
-    X(store_resume_over)        /* after an opening batches go over those that are there */
+    X(store_resume_over)        /* after an opening batches go over those that are there */                            \
+    X(as_of_unfiltered)         /* images as of an LSN have what was written later, too */                             \
+    X(equal_not_held)           /* a newer equal version hides the one that a checkpoint without log needs */          \
+    X(lsn_range_unused)         /* after an unclean end without log LSNs go on at the last checkpoint */
 
 #ifdef QR_TESTING
 

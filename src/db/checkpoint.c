@@ -125,15 +125,16 @@ static int flush_changes(struct quire *db, struct qr_thread *thread)
     return result;
 }
 
-/* All pages with something to save, oldest first, up to `most` of them. */
-static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t most)
+/* All pages with something to save from up to an LSN, oldest first. */
+static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t up_to_lsn)
 {
     struct aged *aged = NULL;
     uint64_t count = 0;
     uint64_t bound = UINT64_MAX;
     struct pids pids = {0};
     int result = scan_pages(db, thread, &bound, &aged, &count);
-    for (uint64_t i = 0; i < count && i < most && result == 0; i++) result = add_pid(&pids, aged[i].pid);
+    for (uint64_t i = 0; i < count && aged[i].first_lsn <= up_to_lsn && result == 0; i++)
+        result = add_pid(&pids, aged[i].pid);
     if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count);
     qr_free(pids.ids);
     qr_free(aged);
@@ -146,7 +147,8 @@ struct capture {
     struct pids pids, free_ids;
     struct qr_captured *pages;
     uint64_t page_count, next_pid;
-    struct pids gone; /* of S: what is no page any more */
+    struct pids gone;  /* of S: what is no page any more */
+    struct pids later; /* of S: pages of trees that are not in this checkpoint */
     struct qr_store_capture *store;
 };
 
@@ -155,6 +157,7 @@ static void capture_done(struct capture *c)
     qr_free(c->pids.ids);
     qr_free(c->free_ids.ids);
     qr_free(c->gone.ids);
+    qr_free(c->later.ids);
     qr_free(c->pages);
     *c = (struct capture){0};
 }
@@ -170,14 +173,18 @@ static bool wait_quiet(struct quire *db)
     return true;
 }
 
-/* CHECK-4 */
+/* CHECK-4. What is later is in the order of ids, as S is. */
 static int list_free(struct quire *db, struct capture *c)
 {
     int result = 0;
+    uint64_t later = 0;
     c->next_pid = qr_map_end(db->map);
     for (uint64_t pid = QR_PID_NONE + 1; pid < c->next_pid && result == 0; pid++) {
         enum qr_word_tag tag = qr_word_tag(qr_map_load(db->map, pid));
-        if (tag == QR_WORD_FREE || tag == QR_WORD_FORWARD || tag == QR_WORD_PRIVATE) result = add_pid(&c->free_ids, pid);
+        bool is_later = later < c->later.count && c->later.ids[later] == pid;
+        if (is_later) later++;
+        if (is_later || tag == QR_WORD_FREE || tag == QR_WORD_FORWARD || tag == QR_WORD_PRIVATE)
+            result = add_pid(&c->free_ids, pid);
     }
     return result;
 }
@@ -185,6 +192,7 @@ static int list_free(struct quire *db, struct capture *c)
 /* Loads the words of S. QR_RETRY: one is in the middle of a change that somebody has left. */
 static int load_words(struct quire *db, struct capture *c)
 {
+    const struct qr_checkpointer *cp = &db->checkpointer;
     c->pages = qr_malloc((c->pids.count + 1) * sizeof(*c->pages));
     if (c->pages == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
     for (uint64_t i = 0; i < c->pids.count; i++) {
@@ -193,6 +201,11 @@ static int load_words(struct quire *db, struct capture *c)
         int result = 0;
         switch (qr_word_tag(word)) {
         case QR_WORD_HEAD:
+            if (cp->as_of_lsn != 0 && ((const struct qr_page *)qr_word_block(word))->tree_id >= cp->as_of_trees) {
+                result = add_pid(&c->later, pid);
+                if (result == 0) result = add_pid(&c->gone, pid);
+                break;
+            }
             c->pages[c->page_count++] = (struct qr_captured){pid, word};
             break;
         case QR_WORD_SEALED:
@@ -276,6 +289,7 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
         qr_structure_postpone(&cp->structure, false);
         note_postponed(cp, qr_clock_ns() - start_ns);
         if (result == 0) {
+            for (uint64_t l = 0; l < c->later.count; l++) qr_map_note_change(db->map, c->later.ids[l]);
             result = qr_db_flush_captured(db, thread, c->pages, c->page_count, ret_images);
             if (result != 0) {
                 qr_store_abandoned(cp->store, c->store);
@@ -296,23 +310,43 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
 
 /* ---- The record ------------------------------------------------------------------------------------------------- */
 
+/* The record is in force, for whoever rewrites the manifest, when it is written. */
 static int append_record(struct quire *db, const struct qr_manifest_checkpoint *record)
 {
     uint8_t payload[QR_MANIFEST_CHECKPOINT_BYTES];
     struct qr_manifest_record stored = qr_manifest_checkpoint_encode(record, payload);
+    pthread_mutex_lock(&db->files->manifest_mutex);
     int result = qr_manifest_append(db->files->manifest, &stored, 1);
-    if (result != QR_MANIFEST_FULL) return result;
-    return qr_db_rewrite_manifest(db, NULL, record);
+    if (result == QR_MANIFEST_FULL) result = qr_db_rewrite_manifest(db, NULL, record);
+    if (result == 0) db->checkpointer.record = *record;
+    pthread_mutex_unlock(&db->files->manifest_mutex);
+    return result;
 }
 
-/* The images of the capture, the mapping, and the record that makes them count. */
-static int make_durable(struct quire *db, struct capture *c, struct qr_db_images *images, uint64_t replay_from)
+/* The log up to the newest LSN in any image; without a log there is none to wait for. */
+static int sync_log(struct quire *db, uint64_t newest, uint64_t as_of_lsn, struct qr_manifest_checkpoint *record)
+{
+    int result = 0;
+    if (as_of_lsn == 0) {
+        result = qr_log_wait(&db->log, newest, QR_LOG_DURABLE);
+        record->durable_lsn = qr_log_durable_end(&db->log);
+    } else {
+        record->durable_lsn = as_of_lsn + 1;
+        record->last_lsn = qr_min(record->last_lsn, as_of_lsn);
+    }
+    return result;
+}
+
+/* The images of the capture, the mapping, and the record that makes them count. as_of_lsn: C, or 0. */
+static int make_durable(struct quire *db, struct capture *c, struct qr_db_images *images, uint64_t replay_from,
+                        uint64_t as_of_lsn)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
     uint64_t newest = qr_log_tail(&db->log) - 1; /* CHECK-3: no image that was entered so far has a newer LSN */
     struct qr_manifest_checkpoint record = {
         .number = cp->record.number + 1,
         .replay_from = replay_from,
+        .as_of_lsn = as_of_lsn,
         .next_page_id = c->next_pid,
         .last_lsn = qr_db_last_lsn(db),
         .catalogue_root_id = db->catalogue->tree.root,
@@ -323,8 +357,7 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     record.tree_count = trees;
     int result = qr_db_images_write(db, images, c->store, &newest);
     for (uint64_t i = 0; i < c->gone.count && result == 0; i++) qr_store_capture_remove(c->store, c->gone.ids[i]);
-    if (result == 0) result = qr_log_wait(&db->log, newest, QR_LOG_DURABLE);
-    record.durable_lsn = qr_log_durable_end(&db->log);
+    if (result == 0) result = sync_log(db, newest, as_of_lsn, &record);
     if (result == 0) result = qr_store_commit(cp->store, c->store, c->free_ids.ids, c->free_ids.count, &record);
     if (result != 0) {
         qr_store_abandoned(cp->store, c->store);
@@ -343,20 +376,36 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     QR_STOP("checkpoint.recorded");
     qr_store_committed(cp->store, c->store);
     c->store = NULL;
-    cp->record = record;
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->last_ns, qr_clock_ns(), memory_order_relaxed);
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->replay_from, replay_from, memory_order_relaxed);
+    /* relaxed: what is told of it is durable, whatever else is seen */
+    atomic_store_explicit(&cp->durable_end, record.durable_lsn, memory_order_relaxed);
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&cp->count, 1, memory_order_relaxed);
     return 0;
 }
 
-static int run(struct quire *db, struct qr_thread *thread, bool full)
+/* Without a log: chooses C, writes what there was to save then, and captures. */
+static int capture_as_of(struct quire *db, struct qr_thread *thread, struct capture *c, struct qr_db_images **ret_images,
+                         uint64_t *ret_as_of_lsn)
 {
-    struct capture c = {0};
-    struct qr_db_images *images = NULL;
+    int result = qr_db_as_of_begin(db);
+    if (result != 0) return result;
+    QR_STOP("checkpoint.as_of");
+    *ret_as_of_lsn = db->checkpointer.as_of_lsn;
+    result = flush_oldest(db, thread, *ret_as_of_lsn);
+    if (result == 0) result = flush_changes(db, thread);
+    if (result == 0) result = capture(db, thread, c, ret_images);
+    qr_db_as_of_end(db);
+    return result;
+}
+
+/* With a log: pages as they come, and then replay_from. */
+static int capture_logged(struct quire *db, struct qr_thread *thread, bool full, struct capture *c,
+                          struct qr_db_images **ret_images, uint64_t *ret_replay_from)
+{
     uint64_t cap = qr_db_log_cap(db);
     uint64_t all_from = atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed); /* relaxed: own */
     uint64_t log_bytes = qr_log_tail(&db->log) - all_from;
@@ -364,15 +413,26 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     if (result == 0 && (full || log_bytes > cap / 2)) result = flush_oldest(db, thread, UINT64_MAX);
     if (result != 0) return result;
     /* R1, in this order. */
-    uint64_t replay_from = qr_log_open_bound(&db->log, db->epoch);
+    *ret_replay_from = qr_log_open_bound(&db->log, db->epoch);
     QR_STOP("checkpoint.bound");
-    result = scan_pages(db, thread, &replay_from, NULL, NULL);
-    if (result == 0) result = capture(db, thread, &c, &images);
-    if (result == 0) result = make_durable(db, &c, images, replay_from);
+    result = scan_pages(db, thread, ret_replay_from, NULL, NULL);
+    return result == 0 ? capture(db, thread, c, ret_images) : result;
+}
+
+static int run(struct quire *db, struct qr_thread *thread, bool full)
+{
+    struct capture c = {0};
+    struct qr_db_images *images = NULL;
+    uint64_t as_of_lsn = 0;
+    uint64_t replay_from = 0;
+    int result = qr_db_is_unlogged(db) ? capture_as_of(db, thread, &c, &images, &as_of_lsn)
+                                       : capture_logged(db, thread, full, &c, &images, &replay_from);
+    if (as_of_lsn != 0) replay_from = as_of_lsn + 1; /* no log from before is read again */
+    if (result == 0) result = make_durable(db, &c, images, replay_from, as_of_lsn);
     qr_db_images_free(images);
     capture_done(&c);
     if (result == 0) {
-        int released = qr_log_release(&db->log, replay_from);
+        int released = as_of_lsn == 0 ? qr_log_release(&db->log, replay_from) : 0;
         qr_db_release_old_log(db, replay_from);
         if (released != 0) result = released;
     }
@@ -387,7 +447,9 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     pthread_mutex_lock(&cp->mutex);
     int result = cp->unknown ? qr_fail(QUIRE_ERR_IO, 0, "the manifest has failed: no checkpoint until the store is opened again")
                              : run(db, thread, full);
+    if (qr_db_is_unlogged(db)) qr_db_note_checkpoint(db, result);
     pthread_mutex_unlock(&cp->mutex);
+    qr_db_tell(db);
     return result;
 }
 
@@ -403,7 +465,8 @@ uint64_t qr_db_log_cap(struct quire *db)
 bool qr_db_checkpoint_is_due(struct quire *db)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
-    if (db->log.files == NULL || qr_log_failure(&db->log) != 0) return false;
+    bool unlogged = qr_db_is_unlogged(db);
+    if ((db->log.files == NULL && !unlogged) || qr_log_failure(&db->log) != 0) return false;
     uint64_t tail = qr_log_tail(&db->log);
     /* relaxed: a threshold */
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
@@ -411,7 +474,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     uint32_t interval = db->options.checkpoint_interval_ms;
     /* relaxed: a threshold */
     uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
-    bool written = tail > qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
+    bool written = unlogged ? tail > from : tail > qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
     return interval != QUIRE_NO_PERIOD && written && qr_clock_ns() - last_ns >= interval * 1000000ull;
 }
 
@@ -431,7 +494,7 @@ static void *run_checkpoints(void *argument)
 
 int qr_db_checkpoint_thread_start(struct quire *db)
 {
-    if (db->log.files == NULL || db->options.background_threads == QUIRE_NO_THREADS) return 0;
+    if (db->files == NULL || db->files->read_only || db->options.background_threads == QUIRE_NO_THREADS) return 0;
     if (qr_thread_start(&db->checkpointer.thread, "quire-check", run_checkpoints, db) != 0)
         return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no thread for checkpoints");
     db->checkpointer.thread_runs = true;

@@ -19,6 +19,10 @@
  * CHECK-3  The log is synced up to the newest LSN in any image before the record is written, so no image is ahead of the log.
  * CHECK-4  Ids that are free, private, forwarded or in their grace period at the capture are free in the checkpoint (R2).
  * CHECK-5  What the record before named is released when the new one is known to be durable (R3).
+ * CHECK-6  Without a log contents are those of one LSN C exactly (R14): C is chosen first (qr_db_as_of_begin), then every page
+ *          with something to save from up to C is written, and what had no image after that is in S. Until the images of the
+ *          capture are made a snapshot keeps what C sees. Pages of trees that were created above C are left out, and their
+ *          ids are free. So bounds are those of the capture, and contents those of C, in all trees.
  *
  * Waits: for the disk; for structure slots, QUIET_NS at most, then structure changes go on and it tries again.
  */
@@ -34,6 +38,7 @@
 #include "tree/structure.h"
 
 struct quire;
+struct qr_snapshot;
 struct qr_thread;
 
 struct qr_checkpointer {
@@ -45,6 +50,14 @@ struct qr_checkpointer {
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
     _Atomic uint64_t count, pages_flushed, retries, longest_postponed_ns;
     bool unknown; /* a record's outcome is unknown: no more checkpoints */
+
+    /* Without a log: the checkpoint under way. */
+    uint64_t as_of_lsn;    /* C; 0: none is */
+    uint32_t as_of_trees;  /* that there were at C */
+    struct qr_snapshot *as_of_place;
+    _Atomic uint32_t holding;     /* struct qr_tree_env */
+    _Atomic uint64_t durable_end; /* all below is in the last durable one, or was when it was opened */
+    _Atomic int refusal;          /* NO_SPACE or IO: the last one failed with it, and writes are refused until one succeeds */
 
     pthread_t thread;
     bool thread_runs;

@@ -67,7 +67,7 @@ static void call(struct qr_db_events *e, struct quire_event *event)
 
 static uint64_t durable_lsn(struct quire *db)
 {
-    uint64_t end = qr_log_durable_end(&db->log);
+    uint64_t end = qr_db_durable_end(db);
     return end == 0 ? 0 : end - 1;
 }
 
@@ -96,8 +96,8 @@ static void tell_room(struct quire *db)
                                .severity = none ? QUIRE_SEVERITY_ERROR : QUIRE_SEVERITY_INFO,
                                .result = none ? QUIRE_ERR_NO_SPACE : 0,
                                .lsn = qr_log_tail(&db->log),
-                               .message = none ? "no space for the log: writes are refused until there is"
-                                               : "there is space for the log again"});
+                               .message = none ? "no space for the log, or a checkpoint: writes are refused until there is"
+                                               : "there is space again"});
 }
 
 static void tell_stall(struct quire *db)

@@ -11,6 +11,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/stop.h"
 #include "db/db.h"
 
 /* ---- Randomness ------------------------------------------------------------------------------------------------- */
@@ -130,6 +131,14 @@ static int take_incarnation(struct qr_db_files *files, const struct qr_manifest_
     return add_incarnation(files, &incarnation) ? 0 : qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for incarnations");
 }
 
+static int take_range(struct qr_db_files *files, const struct qr_manifest_record *record)
+{
+    struct qr_manifest_lsn_range range;
+    int result = qr_manifest_lsn_range_decode(record, &range);
+    if (result == 0) files->lsn_range_end = range.end_lsn;
+    return result;
+}
+
 static int visit_record(void *context, const struct qr_manifest_record *record)
 {
     struct qr_db_files *files = context;
@@ -141,6 +150,7 @@ static int visit_record(void *context, const struct qr_manifest_record *record)
     case QR_MANIFEST_CHECKPOINT:
         return qr_manifest_checkpoint_decode(record, &files->db->checkpointer.record);
     case QR_MANIFEST_LSN_RANGE:
+        return take_range(files, record);
     case QR_MANIFEST_POISON:
         return qr_fail(QUIRE_ERR_NEWER, 0, "manifest: a record of kind %u", record->kind);
     }
@@ -152,7 +162,7 @@ static int create_manifest(struct qr_db_files *files)
     uint8_t payload[QR_MANIFEST_STORE_BYTES];
     struct qr_manifest_setup setup = {.random = qr_db_random};
     files->settings = (struct qr_manifest_store){
-        .created_seconds = (uint64_t)time(NULL), .has_log = true, .checksum = QR_MANIFEST_CHECKSUM_CRC32C};
+        .created_seconds = (uint64_t)time(NULL), .has_log = !qr_db_is_unlogged(files->db), .checksum = QR_MANIFEST_CHECKSUM_CRC32C};
     struct qr_manifest_record record = qr_manifest_store_encode(&files->settings, payload);
     return qr_manifest_create(files->dir, &setup, &record, 1, &files->manifest);
 }
@@ -172,8 +182,9 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
     uint32_t count = files->incarnation_count;
     if (checkpoint == NULL && db->checkpointer.record.number != 0) checkpoint = &db->checkpointer.record;
     uint64_t replay_from = checkpoint == NULL ? 0 : checkpoint->replay_from;
-    struct qr_manifest_record *records = qr_calloc((size_t)count + 3, sizeof(*records));
-    uint8_t *payloads = qr_calloc((size_t)count + 3, QR_MANIFEST_CHECKPOINT_BYTES);
+    struct qr_manifest_record *records = qr_calloc((size_t)count + 4, sizeof(*records));
+    uint8_t *payloads = qr_calloc((size_t)count + 4, QR_MANIFEST_CHECKPOINT_BYTES);
+    struct qr_manifest_lsn_range range = {.end_lsn = files->lsn_range_end};
     int result = QUIRE_ERR_NO_MEMORY;
     if (records != NULL && payloads != NULL) {
         uint8_t *to = payloads;
@@ -188,6 +199,8 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
             records[kept++] = qr_manifest_incarnation_encode(&stored, to += QR_MANIFEST_CHECKPOINT_BYTES);
             previous_end = old->end;
         }
+        if (range.end_lsn != 0)
+            records[kept++] = qr_manifest_lsn_range_encode(&range, to += QR_MANIFEST_CHECKPOINT_BYTES);
         if (incarnation != NULL)
             records[kept++] = qr_manifest_incarnation_encode(incarnation, to += QR_MANIFEST_CHECKPOINT_BYTES);
         if (checkpoint != NULL)
@@ -208,10 +221,13 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
 static int record_incarnation(struct qr_db_files *files, const struct qr_manifest_incarnation *incarnation)
 {
     uint8_t payload[QR_MANIFEST_INCARNATION_BYTES];
-    struct qr_manifest_record record = qr_manifest_incarnation_encode(incarnation, payload);
+    uint8_t range_payload[QR_MANIFEST_LSN_RANGE_BYTES];
+    struct qr_manifest_lsn_range range = {.end_lsn = files->lsn_range_end};
+    struct qr_manifest_record records[] = {qr_manifest_incarnation_encode(incarnation, payload),
+                                           qr_manifest_lsn_range_encode(&range, range_payload)};
     int result = qr_db_rewrite_manifest(files->db, incarnation, NULL);
     if (result != QUIRE_ERR_NO_SPACE) return result;
-    result = qr_manifest_append(files->manifest, &record, 1);
+    result = qr_manifest_append(files->manifest, records, range.end_lsn == 0 ? 1 : 2);
     return result == QR_MANIFEST_FULL ? QUIRE_ERR_NO_SPACE : result;
 }
 
@@ -252,6 +268,7 @@ int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
     bool exists = false;
     db->files = files;
     files->db = db;
+    pthread_mutex_init(&files->manifest_mutex, NULL);
     files->read_only = mode == QUIRE_OPEN_READ_ONLY;
     files->disk = disk;
     if (disk == NULL) {
@@ -280,6 +297,7 @@ void qr_db_files_close(struct quire *db)
     qr_free(files->temporary_path);
     if (files->owns_disk) files->disk->ops->disk_free(files->disk);
     qr_log_list_done(&files->old);
+    pthread_mutex_destroy(&files->manifest_mutex);
     qr_free(files->incarnations);
     qr_free(files);
     db->files = NULL;
@@ -354,12 +372,22 @@ static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list
                                              .mount_id = facts.mount_id,
                                              .directory_inode = facts.inode};
     memcpy(stored.boot_id, facts.boot_id, sizeof(stored.boot_id));
+    files->settings.has_log = !qr_db_is_unlogged(db);
+    if (!files->settings.has_log) files->lsn_range_end = qr_db_lsn_range(db, start_lsn);
     int result = record_incarnation(files, &stored);
     if (result != 0) return result;
     files->incarnation_count++;
     files->old = *list;
     *list = (struct qr_log_list){.next_number = list->next_number};
     qr_db_release_old_log(db, db->checkpointer.record.replay_from);
+    if (!files->settings.has_log) {
+        qr_log_allow(&db->log, files->lsn_range_end);
+        /* relaxed: there are no users yet. What is there is durable, or in a log of which a checkpoint is made next. */
+        atomic_store_explicit(&db->checkpointer.durable_end, start_lsn, memory_order_relaxed);
+        /* relaxed: as above */
+        atomic_store_explicit(&db->checkpointer.replay_from, start_lsn, memory_order_relaxed);
+        return 0;
+    }
     struct qr_log_options options = log_options(files);
     return qr_log_open(&db->log, db->epoch, files->dir, &options, next.number, start_lsn, list->next_number);
 }
@@ -383,6 +411,7 @@ static int load_checkpoint(struct quire *db, struct qr_thread *thread)
     if (result == 0) result = qr_db_catalogue_open(db, thread, record->catalogue_root_id);
     if (result != 0) return qr_fail(result, 0, "no memory for the mapping");
     atomic_init(&db->checkpointer.replay_from, record->replay_from);
+    atomic_init(&db->checkpointer.durable_end, record->durable_lsn);
     db->files->recovery.last_lsn = record->last_lsn;
     return qr_db_catalogue_load(db, thread);
 }
@@ -399,11 +428,14 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
         files->recovery.old_log_bytes += list.found[i].header.end - list.found[i].header.start;
     uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
+    if (!QR_BUG(lsn_range_unused))
+        start_lsn = qr_max(start_lsn, qr_round_up(files->lsn_range_end, QR_LOG_HEADER_BYTES)); /* UNLOGGED-1 */
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
     result = load_checkpoint(db, thread);
     if (result == 0) result = qr_db_replay(db, thread, &list);
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
     if (result == 0 && !files->read_only) result = qr_store_clean_up(db->checkpointer.store);
+    if (result == 0 && qr_db_is_unlogged(db) && files->old.count != 0) result = qr_db_checkpoint(db, thread, true);
     qr_log_list_done(&list);
     files->recovery.ns = qr_clock_ns() - start_ns;
     return result;

@@ -10,6 +10,7 @@
 #include "db/db.h"
 
 #define GROUP_PAGES 256u
+#define TRIES 100000u
 #define GROUP_BYTES ((uint64_t)2 << 20)
 
 /* Images under way: made in sections, written outside. */
@@ -84,15 +85,17 @@ static int take_page(struct group *group, uint64_t pid)
     uint32_t tree_id;
     uint64_t first;
     bool begun = false;
+    const struct qr_checkpointer *cp = &db->checkpointer;
     int result = qr_epoch_prepare(group->thread);
     if (result != 0) return result;
     qr_epoch_enter(group->thread);
     struct quire_tree *tree = qr_tree_first_lsn(db->map, pid, &tree_id, &first) ? tree_of(db, tree_id) : NULL;
+    if (cp->as_of_lsn != 0 && tree != NULL && tree_id >= cp->as_of_trees) tree = NULL; /* CHECK-6 */
     if (tree != NULL) {
         qr_op_init(&op, &tree->tree, group->thread);
         begun = true;
         do {
-            result = qr_tree_flush_begin(&op, pid, &flush);
+            result = qr_tree_flush_begin(&op, pid, cp->as_of_lsn, &flush);
             if (result == QR_FETCH) result = qr_db_fetch(db, &op) == 0 ? QR_FETCH : QUIRE_ERR_IO;
         } while (result == QR_FETCH);
     } else {
@@ -118,10 +121,13 @@ static int write_group(struct group *group)
         qr_epoch_enter(group->thread);
         for (uint32_t i = 0; i < group->count; i++) {
             /* In one section: the id cannot be freed and used again between the look and the entry. */
-            if (qr_tree_flush_end(db->map, &group->flushes[i], group->images[i].address))
-                qr_store_enter(store, group->images[i].pid, group->images[i].address);
-            else
+            const uint64_t pid = group->images[i].pid;
+            if (qr_tree_flush_end(db->map, &group->flushes[i], group->images[i].address)) {
+                qr_store_enter(store, pid, group->images[i].address);
+            } else {
                 qr_store_forget(store, group->images[i].address);
+                if (db->checkpointer.as_of_lsn != 0) qr_map_note_change(db->map, pid); /* CHECK-6: it is captured */
+            }
         }
         qr_epoch_exit(group->thread);
         /* relaxed: statistics */
@@ -137,7 +143,12 @@ int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids
     int result = group_make(db, thread, &group);
     if (result != 0) return result;
     for (uint64_t i = 0; i < count && result == 0; i++) {
-        result = take_page(group, pids[i]);
+        unsigned tries = db->checkpointer.as_of_lsn != 0 ? TRIES : 1; /* CHECK-6: none may be left out */
+        do {
+            result = take_page(group, pids[i]);
+        } while (result == QR_RETRY && --tries != 0);
+        if (result == QR_RETRY && db->checkpointer.as_of_lsn != 0)
+            result = qr_fail(QUIRE_ERR_BUSY, 0, "a page changes faster than it can be looked at");
         if (result == QUIRE_NOT_FOUND || result == QR_RETRY) result = 0;
         if (result == 0 && is_full(group)) result = write_group(group);
         if (!qr_epoch_process_guarded() && db->thread_count == 0) qr_db_after_write(db, thread);
@@ -163,7 +174,7 @@ static int take_captured(struct group *group, uint64_t pid, qr_word word)
     QR_ASSERT(page->pid == pid);
     (void)pid;
     qr_op_init(&op, &tree->tree, group->thread);
-    int result = qr_tree_flush_captured(&op, word, &flush);
+    int result = qr_tree_flush_captured(&op, word, db->checkpointer.as_of_lsn, &flush);
     if (result == 0) {
         result = add(group, &flush);
         qr_tree_flush_done(&op, &flush);

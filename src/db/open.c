@@ -133,6 +133,7 @@ static int refuse_file_options(const struct quire_options *o)
     if (o->log_cap_bytes != 0) set = "log_cap_bytes";
     if (o->checkpoint_interval_ms != 0) set = "checkpoint_interval_ms";
     if (o->no_sync_at_close != 0) set = "no_sync_at_close";
+    if (o->disable_log != 0) set = "disable_log";
     if (o->recovery_progress != NULL) set = "recovery_progress";
     if (o->recovery_context != NULL) set = "recovery_context";
     if (set == NULL) return 0;
@@ -146,7 +147,9 @@ static int fill_file_options(struct quire_options *o)
     bool temporary = o->open_mode == QUIRE_OPEN_TEMPORARY;
     if (o->open_mode > QUIRE_OPEN_TEMPORARY) bad = "open_mode";
     if (temporary && o->level == QUIRE_LEVEL_DURABLE) bad = "level";
-    if (o->level > QUIRE_LEVEL_PROCESS) bad = "level";
+    if (o->disable_log > 1) bad = "disable_log";
+    if (o->level != 0 && (o->level == QUIRE_LEVEL_CHECKPOINT) != (o->disable_log == 1)) bad = "level";
+    if (o->level > QUIRE_LEVEL_CHECKPOINT) bad = "level";
     if (o->sync_period_ms > 3600000 && o->sync_period_ms != QUIRE_NO_PERIOD) bad = "sync_period_ms";
     if (o->disable_ring > 1) bad = "disable_ring";
     if (segment < LEAST_LOG_SEGMENT || segment > MOST_LOG_SEGMENT || (segment & (segment - 1)) != 0)
@@ -165,6 +168,8 @@ static int fill_file_options(struct quire_options *o)
         if (o->sync_period_ms == 0) o->sync_period_ms = QUIRE_NO_PERIOD;
         if (o->sync_volume_bytes == 0) o->sync_volume_bytes = UINT64_MAX;
     }
+    if (o->disable_log != 0) o->level = QUIRE_LEVEL_CHECKPOINT;
+    if (o->open_mode == QUIRE_OPEN_READ_ONLY) o->disable_log = 0; /* nothing is written */
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
@@ -240,6 +245,7 @@ static void wire(struct quire *db)
         .ops = &tree_ops,
         .context = db,
         .snapshot_generation = &db->snapshots.generation,
+        .holding = &db->checkpointer.holding,
     };
     pthread_mutex_init(&db->trees_mutex, NULL);
     pthread_mutex_init(&db->stats_mutex, NULL);
@@ -346,7 +352,9 @@ int quire_open(const char *path, const struct quire_options *options, struct qui
 static int sync_at_close(struct quire *db)
 {
     struct qr_thread *thread = qr_thread_self(db->epoch);
-    if (db->log.files == NULL || db->options.no_sync_at_close != 0) return 0;
+    if (db->options.no_sync_at_close != 0) return 0;
+    if (qr_db_is_unlogged(db)) return qr_db_close_unlogged(db, thread);
+    if (db->log.files == NULL) return 0;
     if (thread != NULL && qr_log_tail(&db->log) != qr_log_first_lsn(&db->log) && qr_db_checkpoint(db, thread, true) == 0) return 0;
     return qr_log_wait(&db->log, qr_log_tail(&db->log) - 1, QR_LOG_DURABLE);
 }

@@ -18,6 +18,13 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
     return result;
 }
 
+/* UNLOGGED-5 */
+static int refuse_unlogged(const struct quire *db)
+{
+    if (qr_db_checkpoint_refusal(db) != QUIRE_ERR_NO_SPACE) return 0;
+    return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there was no space for the last checkpoint");
+}
+
 /* See qr_db_run_write. *ret_waited: something was noted that is to be told. */
 static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write, bool *ret_waited)
 {
@@ -26,6 +33,9 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     struct qr_memory_wait wait = {.use_reserve = write->kind == QR_RECORD_DELETE};
     bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
     int result = parts ? write_parts(db, thread, write) : 0;
+
+    if (QR_UNLIKELY(qr_db_is_unlogged(db)) && write->kind != QR_RECORD_DELETE && result == 0)
+        result = refuse_unlogged(db);
 
     *ret_waited = false;
     if (QR_UNLIKELY(result != 0)) {
@@ -49,7 +59,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         }
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(result == QR_NO_ROOM)) {
-            result = qr_log_provision(&db->log);
+            result = qr_db_is_unlogged(db) ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log);
             qr_db_note_room(db, result);
             *ret_waited = true;
             if (result != 0) break;
@@ -94,6 +104,8 @@ static int check_writable(const struct quire *db, struct qr_thread *thread)
 {
     if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
     int error = qr_log_failure(&db->log);
+    if (QR_UNLIKELY(qr_db_is_unlogged(db)) && qr_db_checkpoint_refusal(db) == QUIRE_ERR_IO)
+        return qr_db_fail(thread, QUIRE_ERR_IO, "the last checkpoint has failed, and there is no log: writes are refused");
     if (QR_LIKELY(error == 0)) return 0;
     qr_db_count_failure(thread, QUIRE_ERR_IO);
     return qr_fail(QUIRE_ERR_IO, -error, "a sync of the log has failed: the store takes no writes until it is opened again");
@@ -160,6 +172,8 @@ static int begin(struct quire_tree *tree, struct qr_thread **ret_thread, const v
                                    .value = value,
                                    .value_size = (uint32_t)value_size};
     if (QR_LIKELY(tree->db->files == NULL)) return 0;
+    if (QR_UNLIKELY(flags != 0) && qr_db_is_unlogged(tree->db))
+        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "the log is disabled: writes survive from the next checkpoint on");
     ret_write->level = flags == 0 ? tree->db->options.level : flags;
     return check_writable(tree->db, thread);
 }

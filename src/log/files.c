@@ -29,16 +29,12 @@ static void call_for_more(struct qr_log_files *files)
 
 bool qr_log_room(struct qr_log *log, struct qr_thread *thread)
 {
-    if (log->files == NULL) {
-        thread->log_writer = true;
-        return true;
-    }
     if (!thread->log_writer) {
         thread->log_writer = true;
         /* order: log.margin.raise pairs with log.margin.read: LOG-4 */
         atomic_fetch_add_explicit(&log->margin_bytes, log->frame_cap_bytes, memory_order_seq_cst);
     }
-    call_for_more(log->files);
+    if (log->files != NULL) call_for_more(log->files);
     return qr_log_has_room(log);
 }
 
@@ -168,20 +164,13 @@ static int make_ready(struct qr_log_files *files, uint64_t target)
     return result;
 }
 
-/* Where room must reach for all writers to go on. */
-static uint64_t needed_end(const struct qr_log *log)
-{
-    /* relaxed: asked again by who needs the room */
-    return qr_log_tail(log) + atomic_load_explicit(&log->margin_bytes, memory_order_relaxed);
-}
-
 int qr_log_provision(struct qr_log *log)
 {
     int error = qr_log_failure(log);
     if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&log->files->provision_waits, 1, memory_order_relaxed);
-    return make_ready(log->files, needed_end(log) + log->frame_cap_bytes);
+    return make_ready(log->files, qr_log_needed_end(log) + log->frame_cap_bytes);
 }
 
 int qr_log_work(struct qr_log *log)
@@ -194,7 +183,7 @@ int qr_log_work(struct qr_log *log)
     struct qr_log_segment *last = qr_log_segment_last(files);
     uint64_t end = last->end;
     uint64_t half = (last->end - last->start) / 2;
-    uint64_t target = needed_end(log) + ahead_bytes(last);
+    uint64_t target = qr_log_needed_end(log) + ahead_bytes(last);
     pthread_mutex_unlock(&files->mutex);
     int result = make_ready(files, target);
     /* A segment takes long to make: it is begun when half of the last one is used. */
@@ -316,7 +305,7 @@ int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, 
     atomic_init(&log->soft_end, first_lsn);
     atomic_init(&log->tail, first_lsn);
     log->files = files;
-    return make_ready(files, needed_end(log) + log->frame_cap_bytes);
+    return make_ready(files, qr_log_needed_end(log) + log->frame_cap_bytes);
 }
 
 void qr_log_close(struct qr_log *log)

@@ -91,6 +91,11 @@ static const struct scenario scenarios[] = {
      work,
      {.operations = 60, .level = PROCESS, .durable_percent = 0, .large_percent = 5, .sync_volume_bytes = 2000},
      0},
+    {"off", work, {.operations = 60, .level = PROCESS, .large_percent = 10, .off_percent = 100}, 0},
+    {"off_and_on",
+     work,
+     {.operations = 60, .level = PROCESS, .durable_percent = 20, .large_percent = 10, .off_percent = 50, .mixed = true},
+     0},
     {"unmapped", work, {.operations = 30, .level = DURABLE, .durable_percent = 30, .large_percent = 10}, 1},
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))

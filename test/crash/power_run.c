@@ -56,7 +56,10 @@ int run_open(struct run *run, uint32_t mode)
     quire_options_init(&options);
     options.background_threads = QUIRE_NO_THREADS;
     options.open_mode = mode;
-    options.level = setup->level;
+    run->off = random_chance(&run->random, setup->off_percent);
+    run->checkpoint = 0;
+    options.disable_log = run->off;
+    options.level = run->off ? 0 : setup->level;
     options.sync_period_ms = QUIRE_NO_PERIOD;
     options.sync_volume_bytes = setup->sync_volume_bytes;
     options.log_segment_bytes = SEGMENT_BYTES;
@@ -75,11 +78,15 @@ int run_open(struct run *run, uint32_t mode)
 
 int run_close(struct run *run)
 {
+    run->checkpoint = run->no_sync ? 0 : run->issued;
     int result = quire_close(run->db);
     run->db = NULL;
     memset(run->trees, 0, sizeof(run->trees));
     if (result == 0 && !run->no_sync) run->durable = run->process = run->issued;
     if (result != 0) run->process = run->durable;
+    run->ends_only = run->off;
+    run->accepted = false;
+    if (run->off && run->no_sync) run->issued = run->process = run->durable;
     return result;
 }
 
@@ -178,7 +185,7 @@ bool run_accept(struct run *run)
     if (!read_state(run, &state)) return false;
     uint64_t hash = state_hash(&state);
     uint64_t n = run->issued + 1;
-    while (n > run->low && run->hashes[n - 1] != hash) n--;
+    while (n > run->low && (run->hashes[n - 1] != hash || (run->ends_only && n - 1 != run->low && n - 1 != run->issued))) n--;
     if (n == run->low) {
         uint64_t older = 0;
         while (older < run->low && run->hashes[older] != hash) older++;
@@ -192,6 +199,8 @@ bool run_accept(struct run *run)
     run->now = state;
     run->hashes[0] = hash;
     run->issued = run->process = run->durable = run->low = run->max_lsn_operation = 0;
+    run->accepted = true;
+    run->ends_only = false;
     if (quire_last_lsn(run->db, &last) != 0) power_fail(run, "quire_last_lsn");
     if (last > run->max_lsn) run->max_lsn = last;
     return true;
@@ -246,7 +255,7 @@ static bool conclude(struct run *run, const char *what, const struct state *next
             run->max_lsn_operation = n;
         }
         run->now = *next;
-        if (run->failed == NOT_FAILED) run->process = n;
+        if (run->failed == NOT_FAILED && !run->off) run->process = n;
         if (result == 0 && durable) run->durable = run->process = n;
         return true;
     }
@@ -266,6 +275,12 @@ static bool conclude(struct run *run, const char *what, const struct state *next
     return false;
 }
 
+static bool is_durable(const struct run *run, unsigned flags)
+{
+    if (run->off) return false;
+    return flags == QUIRE_WRITE_DURABLE || (flags == 0 && run->setup->level == QUIRE_LEVEL_DURABLE);
+}
+
 bool run_tree(struct run *run, uint32_t tree)
 {
     struct state next = run->now;
@@ -273,7 +288,7 @@ bool run_tree(struct run *run, uint32_t tree)
     if (!issue(run, &next)) return true;
     int result = open_tree(run, tree, true);
     if (result == QUIRE_ERR_UNKNOWN) open_tree(run, tree, false); /* it is there */
-    return conclude(run, "tree", &next, result, 0, run->setup->level == QUIRE_LEVEL_DURABLE, 0);
+    return conclude(run, "tree", &next, result, 0, is_durable(run, 0), 0);
 }
 
 static uint64_t new_stamp(struct run *run)
@@ -281,11 +296,6 @@ static uint64_t new_stamp(struct run *run)
     uint64_t stamp = random_next(&run->random) << 3 | 4;
     bool large = random_chance(&run->random, run->setup->large_percent);
     return stamp | (large ? 2 + random_below(&run->random, 2) : random_below(&run->random, 2));
-}
-
-static bool is_durable(const struct run *run, unsigned flags)
-{
-    return flags == QUIRE_WRITE_DURABLE || (flags == 0 && run->setup->level == QUIRE_LEVEL_DURABLE);
 }
 
 static bool store(struct run *run, const char *what, uint32_t tree, uint32_t k, uint64_t stamp, unsigned flags)
@@ -364,7 +374,9 @@ static bool swap(struct run *run, uint32_t tree, uint32_t k, unsigned flags)
 bool run_sync(struct run *run)
 {
     if (!issue(run, &run->now)) return true;
+    run->checkpoint = run->issued;
     int result = quire_sync(run->db);
+    run->checkpoint = 0;
     return conclude(run, "sync", &run->now, result, 0, true, 0);
 }
 
@@ -403,7 +415,7 @@ bool run_reopen(struct run *run)
 
 static unsigned random_flags(struct run *run)
 {
-    if (random_chance(&run->random, 20)) return 0;
+    if (random_chance(&run->random, 20) || run->off) return 0;
     return random_chance(&run->random, run->setup->durable_percent) ? QUIRE_WRITE_DURABLE : QUIRE_WRITE_PROCESS;
 }
 
@@ -414,7 +426,7 @@ bool run_operation(struct run *run)
     unsigned flags = random_flags(run);
     if (run->trees[tree] == NULL) return run_tree(run, tree);
     uint32_t k = (uint32_t)random_below(&run->random, tree == 0 ? KEYS - COUNTERS : KEYS);
-    if (dice < 4) return run_sync(run);
+    if (dice < 4 || (run->off && dice >= 92)) return run_sync(run);
     if (dice < 8) return maintain(run);
     if (dice < 10) return run_reopen(run);
     if (dice < 22) return store(run, "delete", tree, k, 0, flags);
@@ -429,5 +441,6 @@ bool run_durable_write(struct run *run)
     if (run->trees[0] == NULL && !run_tree(run, 0)) return false;
     if (run->trees[0] == NULL) return true;
     return store(run, "put", 0, (uint32_t)random_below(&run->random, KEYS - COUNTERS), new_stamp(run) & ~2ull,
-                 QUIRE_WRITE_DURABLE);
+                 run->off ? 0 : QUIRE_WRITE_DURABLE) &&
+           (!run->off || run_sync(run));
 }
