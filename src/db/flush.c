@@ -147,6 +147,10 @@ int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids
         do {
             result = take_page(group, pids[i]);
         } while (result == QR_RETRY && --tries != 0);
+        /* CHECK-6: a page that is sealed keeps what it has to save until the merge is done, which the capture sees to. */
+        if (result == QUIRE_NOT_FOUND && db->checkpointer.as_of_lsn != 0 &&
+            qr_word_tag(qr_map_load(db->map, pids[i])) == QR_WORD_SEALED)
+            qr_map_note_change(db->map, pids[i]);
         if (result == QR_RETRY && db->checkpointer.as_of_lsn != 0)
             result = qr_fail(QUIRE_ERR_BUSY, 0, "a page changes faster than it can be looked at");
         if (result == QUIRE_NOT_FOUND || result == QR_RETRY) result = 0;
