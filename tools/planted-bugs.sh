@@ -67,6 +67,7 @@ rule_of() {
     store_released_early | store_release_pending) echo "R3, STORE-2" ;;
     store_abandon_loses) echo "R2" ;;
     store_resume_over) echo "STORE-1" ;;
+    as_of_unfiltered | equal_not_held | lsn_range_unused) echo "R14" ;;
     *) echo "-" ;;
     esac
 }
@@ -80,9 +81,10 @@ fi
 interleave=$build/test/interleave/interleave
 model=$build/test/model/model
 stress=$build/test/stress/stress
-names=(cases manifest store)
+names=(cases manifest store unlogged)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
-    "$build/test/store/store_power --seed 1 --first")
+    "$build/test/store/store_power --seed 1 --first"
+    "$build/test/api/api_log_off --jobs 1 --filter log_off/*")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(
@@ -109,6 +111,8 @@ concerns() {
     manifest_*:* | *:manifest) false ;;
     store_*:store) true ;;
     store_*:* | *:store) false ;;
+    as_of_unfiltered:unlogged | equal_not_held:unlogged | lsn_range_unused:unlogged) true ;;
+    as_of_unfiltered:* | equal_not_held:* | lsn_range_unused:* | *:unlogged) false ;;
     *) true ;;
     esac
 }

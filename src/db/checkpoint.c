@@ -110,23 +110,29 @@ static int scan_pages(struct quire *db, struct qr_thread *thread, uint64_t *boun
 /* ---- Flushing --------------------------------------------------------------------------------------------------- */
 
 /* S, while work goes on: afterwards it is small. What cannot be flushed now stays in it. */
-static int flush_changes(struct quire *db, struct qr_thread *thread)
+static int flush_changes(struct quire *db, struct qr_thread *thread, bool *is_short)
 {
+    unsigned flags = 0;
     int result = 0;
     for (unsigned round = 0; round < ROUNDS && result == 0; round++) {
         struct pids pids = {0};
         result = take_changes(db, &pids);
         give_changes_back(db, &pids); /* an id leaves the set when its image is entered */
         bool small = pids.count < 64;
-        if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count);
+        if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count, flags);
+        if (result == QUIRE_ERR_NO_SPACE && flags == 0) {
+            *is_short = true;
+            flags = QR_STORE_RESERVE;
+            result = qr_db_flush(db, thread, pids.ids, pids.count, flags);
+        }
         qr_free(pids.ids);
         if (small) break;
     }
     return result;
 }
 
-/* All pages with something to save from up to an LSN, oldest first. */
-static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t up_to_lsn)
+/* All pages with something to save from up to an LSN, oldest first. flags: of qr_store_write. */
+static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t up_to_lsn, unsigned flags)
 {
     struct aged *aged = NULL;
     uint64_t count = 0;
@@ -135,7 +141,7 @@ static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t up_
     int result = scan_pages(db, thread, &bound, &aged, &count);
     for (uint64_t i = 0; i < count && aged[i].first_lsn <= up_to_lsn && result == 0; i++)
         result = add_pid(&pids, aged[i].pid);
-    if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count);
+    if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count, flags);
     qr_free(pids.ids);
     qr_free(aged);
     return result;
@@ -389,28 +395,43 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
 
 /* Without a log: chooses C, writes what there was to save then, and captures. */
 static int capture_as_of(struct quire *db, struct qr_thread *thread, struct capture *c, struct qr_db_images **ret_images,
-                         uint64_t *ret_as_of_lsn)
+                         uint64_t *ret_as_of_lsn, bool *is_short)
 {
     int result = qr_db_as_of_begin(db);
     if (result != 0) return result;
     QR_STOP("checkpoint.as_of");
     *ret_as_of_lsn = db->checkpointer.as_of_lsn;
-    result = flush_oldest(db, thread, *ret_as_of_lsn);
-    if (result == 0) result = flush_changes(db, thread);
+    result = flush_oldest(db, thread, *ret_as_of_lsn, 0);
+    if (result == QUIRE_ERR_NO_SPACE) {
+        *is_short = true;
+        result = flush_oldest(db, thread, *ret_as_of_lsn, QR_STORE_RESERVE);
+    }
+    if (result == 0) result = flush_changes(db, thread, is_short);
     if (result == 0) result = capture(db, thread, c, ret_images);
     qr_db_as_of_end(db);
     return result;
 }
 
-/* With a log: pages as they come, and then replay_from. */
+/*
+ * With a log: pages as they come, and then replay_from. The reserve is not for pages whose frames are in the log: with
+ * `left_out` they are left out if there is no space, and that is answered. What is not needed any more after such a checkpoint
+ * makes space for another one.
+ */
 static int capture_logged(struct quire *db, struct qr_thread *thread, bool full, struct capture *c,
-                          struct qr_db_images **ret_images, uint64_t *ret_replay_from)
+                          struct qr_db_images **ret_images, uint64_t *ret_replay_from, bool *is_short, bool *left_out)
 {
     uint64_t cap = qr_db_log_cap(db);
     uint64_t all_from = atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed); /* relaxed: own */
     uint64_t log_bytes = qr_log_tail(&db->log) - all_from;
-    int result = flush_changes(db, thread);
-    if (result == 0 && (full || log_bytes > cap / 2)) result = flush_oldest(db, thread, UINT64_MAX);
+    int result = flush_changes(db, thread, is_short);
+    if (result == 0 && (full || log_bytes > cap / 2)) {
+        result = flush_oldest(db, thread, UINT64_MAX, 0);
+        if (result == QUIRE_ERR_NO_SPACE) *is_short = true;
+        if (result == QUIRE_ERR_NO_SPACE && left_out != NULL) {
+            *left_out = true;
+            result = 0;
+        }
+    }
     if (result != 0) return result;
     /* R1, in this order. */
     *ret_replay_from = qr_log_open_bound(&db->log, db->epoch);
@@ -419,14 +440,14 @@ static int capture_logged(struct quire *db, struct qr_thread *thread, bool full,
     return result == 0 ? capture(db, thread, c, ret_images) : result;
 }
 
-static int run(struct quire *db, struct qr_thread *thread, bool full)
+static int run_once(struct quire *db, struct qr_thread *thread, bool full, bool *is_short, bool *left_out)
 {
     struct capture c = {0};
     struct qr_db_images *images = NULL;
     uint64_t as_of_lsn = 0;
     uint64_t replay_from = 0;
-    int result = qr_db_is_unlogged(db) ? capture_as_of(db, thread, &c, &images, &as_of_lsn)
-                                       : capture_logged(db, thread, full, &c, &images, &replay_from);
+    int result = qr_db_is_unlogged(db) ? capture_as_of(db, thread, &c, &images, &as_of_lsn, is_short)
+                                       : capture_logged(db, thread, full, &c, &images, &replay_from, is_short, left_out);
     if (as_of_lsn != 0) replay_from = as_of_lsn + 1; /* no log from before is read again */
     if (result == 0) result = make_durable(db, &c, images, replay_from, as_of_lsn);
     qr_db_images_free(images);
@@ -439,6 +460,42 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     return result;
 }
 
+int qr_db_checkpoint_refusal(const struct quire *db)
+{
+    /* relaxed: only the code itself */
+    return atomic_load_explicit(&db->checkpointer.refusal, memory_order_relaxed);
+}
+
+/* The reserve is for what there is, not for new data: these wait until a checkpoint could do without it, and it is complete. */
+static void note_refusal(struct quire *db, int result, bool is_short)
+{
+    int before = qr_db_checkpoint_refusal(db);
+    int refusal = before;
+    struct qr_store_stats stats;
+    qr_store_stats(db->checkpointer.store, &stats);
+    if (stats.segments >= QR_STORE_RESERVE_FROM && stats.reserve_segments < QR_STORE_RESERVE_SEGMENTS) is_short = true;
+    if (is_short || result == QUIRE_ERR_NO_SPACE)
+        refusal = QUIRE_ERR_NO_SPACE;
+    else if (result == QUIRE_ERR_IO && qr_db_is_unlogged(db))
+        refusal = QUIRE_ERR_IO;
+    else if (result == 0)
+        refusal = 0;
+    /* relaxed: only the code itself */
+    atomic_store_explicit(&db->checkpointer.refusal, refusal, memory_order_relaxed);
+    qr_log_set_short(&db->log, QR_LOG_PAGES_SHORT, refusal == QUIRE_ERR_NO_SPACE);
+    if (refusal == QUIRE_ERR_NO_SPACE || before == QUIRE_ERR_NO_SPACE) qr_db_note_room(db, refusal);
+}
+
+static int run(struct quire *db, struct qr_thread *thread, bool full)
+{
+    bool is_short = false;
+    bool left_out = false;
+    int result = run_once(db, thread, full, &is_short, &left_out);
+    if (result == 0 && left_out) result = run_once(db, thread, full, &is_short, NULL);
+    note_refusal(db, result, is_short);
+    return result;
+}
+
 int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
@@ -447,7 +504,6 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     pthread_mutex_lock(&cp->mutex);
     int result = cp->unknown ? qr_fail(QUIRE_ERR_IO, 0, "the manifest has failed: no checkpoint until the store is opened again")
                              : run(db, thread, full);
-    if (qr_db_is_unlogged(db)) qr_db_note_checkpoint(db, result);
     pthread_mutex_unlock(&cp->mutex);
     qr_db_tell(db);
     return result;
@@ -471,6 +527,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: a threshold */
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
     if (tail - from > qr_db_log_cap(db)) return true;
+    if (tail > from && qr_db_has_no_room(db)) return true; /* what it releases is used again */
     uint32_t interval = db->options.checkpoint_interval_ms;
     /* relaxed: a threshold */
     uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);

@@ -50,6 +50,9 @@ struct qr_checkpointer {
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
     _Atomic uint64_t count, pages_flushed, retries, longest_postponed_ns;
     bool unknown; /* a record's outcome is unknown: no more checkpoints */
+    /* NO_SPACE: the last one had to use the reserve, or had no space at all: writes but deletions are refused. IO: without a log,
+     * it has failed. Both until one succeeds. */
+    _Atomic int refusal;
 
     /* Without a log: the checkpoint under way. */
     uint64_t as_of_lsn;    /* C; 0: none is */
@@ -57,7 +60,6 @@ struct qr_checkpointer {
     struct qr_snapshot *as_of_place;
     _Atomic uint32_t holding;     /* struct qr_tree_env */
     _Atomic uint64_t durable_end; /* all below is in the last durable one, or was when it was opened */
-    _Atomic int refusal;          /* NO_SPACE or IO: the last one failed with it, and writes are refused until one succeeds */
 
     pthread_t thread;
     bool thread_runs;
@@ -74,6 +76,9 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full);
 
 /* Whether the log has grown so much, or so much time has gone by, that one should be made. */
 bool qr_db_checkpoint_is_due(struct quire *db);
+
+/* What writes are refused with because of the last checkpoint: 0, NO_SPACE (deletions are not), IO. */
+int qr_db_checkpoint_refusal(const struct quire *db);
 
 /* The size that the log should not exceed. */
 uint64_t qr_db_log_cap(struct quire *db);

@@ -264,10 +264,6 @@ static inline bool qr_db_is_unlogged(const struct quire *db)
 int qr_db_as_of_begin(struct quire *db);
 void qr_db_as_of_end(struct quire *db);
 
-/* After a checkpoint: whether writes are refused from now on; and with what: 0, NO_SPACE, IO. */
-void qr_db_note_checkpoint(struct quire *db, int result);
-int qr_db_checkpoint_refusal(const struct quire *db);
-
 /* Where a range of LSNs ends that begins at `from`. */
 uint64_t qr_db_lsn_range(const struct quire *db, uint64_t from);
 

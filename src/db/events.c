@@ -49,6 +49,14 @@ void qr_db_note_room(struct quire *db, int result)
     pthread_mutex_unlock(&e->mutex);
 }
 
+bool qr_db_has_no_room(struct quire *db)
+{
+    pthread_mutex_lock(&db->events.mutex);
+    bool none = db->events.no_room;
+    pthread_mutex_unlock(&db->events.mutex);
+    return none;
+}
+
 /* ---- Telling ---------------------------------------------------------------------------------------------------- */
 
 /* Calls the callback; the mutex is held before and after, and not meanwhile. */

@@ -43,6 +43,8 @@ void qr_db_note_stall(struct quire *db);
 
 /* Notes how making room in the log ended: 0 or a failure. */
 void qr_db_note_room(struct quire *db, int result);
+/* Whether the last that was noted is that there is none. */
+bool qr_db_has_no_room(struct quire *db);
 
 /* Tells what was noted, and that the log has failed. EVENT-1 is the caller's. */
 void qr_db_tell(struct quire *db);

@@ -455,9 +455,20 @@ static bool sync_is_due(struct quire *db, uint64_t tail)
     return period != QUIRE_NO_PERIOD && qr_clock_ns() - qr_log_last_sync_ns(&db->log) >= period * 1000000ull;
 }
 
+/* A store of some size keeps files for when the file system is full: the page store by itself, the log is told. */
+static void keep_reserve(struct quire *db)
+{
+    struct qr_log_counts log;
+    struct qr_store_stats store;
+    qr_log_counts(&db->log, &log);
+    qr_store_stats(db->checkpointer.store, &store);
+    if (log.segments + store.segments >= QR_STORE_RESERVE_FROM) qr_log_keep_reserve(&db->log);
+}
+
 int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
+    keep_reserve(db);
     int result = qr_log_work(&db->log);
     if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, result);
     uint64_t tail = qr_log_tail(&db->log);

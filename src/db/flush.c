@@ -19,6 +19,7 @@ struct group {
     struct qr_thread *thread;
     uint32_t count;
     uint64_t bytes;
+    unsigned flags; /* of qr_store_write */
     struct qr_flush flushes[GROUP_PAGES];
     struct qr_store_image images[GROUP_PAGES];
 };
@@ -31,6 +32,7 @@ static int group_make(struct quire *db, struct qr_thread *thread, struct group *
     group->thread = thread;
     group->count = 0;
     group->bytes = 0;
+    group->flags = QR_STORE_RESERVE;
     *ret_group = group;
     return 0;
 }
@@ -116,7 +118,7 @@ static int write_group(struct group *group)
     struct quire *db = group->db;
     struct qr_store *store = db->checkpointer.store;
     if (group->count == 0) return 0;
-    int result = qr_store_write(store, group->images, group->count, QR_STORE_RESERVE);
+    int result = qr_store_write(store, group->images, group->count, group->flags);
     if (result == 0) {
         qr_epoch_enter(group->thread);
         for (uint32_t i = 0; i < group->count; i++) {
@@ -137,11 +139,12 @@ static int write_group(struct group *group)
     return result;
 }
 
-int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids, uint64_t count)
+int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids, uint64_t count, unsigned flags)
 {
     struct group *group = NULL;
     int result = group_make(db, thread, &group);
     if (result != 0) return result;
+    group->flags = flags;
     for (uint64_t i = 0; i < count && result == 0; i++) {
         unsigned tries = db->checkpointer.as_of_lsn != 0 ? TRIES : 1; /* CHECK-6: none may be left out */
         do {

@@ -52,22 +52,6 @@ void qr_db_as_of_end(struct quire *db)
     cp->as_of_lsn = 0;
 }
 
-/* ---- Failure ---------------------------------------------------------------------------------------------------- */
-
-void qr_db_note_checkpoint(struct quire *db, int result)
-{
-    bool refuses = result == QUIRE_ERR_NO_SPACE || result == QUIRE_ERR_IO;
-    /* relaxed: only the code itself */
-    if (refuses || result == 0) atomic_store_explicit(&db->checkpointer.refusal, refuses ? result : 0, memory_order_relaxed);
-    if (result != QUIRE_ERR_IO) qr_db_note_room(db, result);
-}
-
-int qr_db_checkpoint_refusal(const struct quire *db)
-{
-    /* relaxed: only the code itself */
-    return atomic_load_explicit(&db->checkpointer.refusal, memory_order_relaxed);
-}
-
 /* ---- LSNs ------------------------------------------------------------------------------------------------------- */
 
 uint64_t qr_db_lsn_range(const struct quire *db, uint64_t from)

@@ -18,11 +18,13 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
     return result;
 }
 
-/* UNLOGGED-5 */
-static int refuse_unlogged(const struct quire *db)
+/* The log is short of space (FILES-5), or the last checkpoint was: whether there is space again. */
+static QR_NOINLINE int look_for_space(struct quire *db)
 {
-    if (qr_db_checkpoint_refusal(db) != QUIRE_ERR_NO_SPACE) return 0;
-    return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there was no space for the last checkpoint");
+    if (qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE)
+        return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there is no space for another checkpoint");
+    if (qr_db_is_unlogged(db)) return 0;
+    return qr_log_regain(&db->log);
 }
 
 /* See qr_db_run_write. *ret_waited: something was noted that is to be told. */
@@ -32,10 +34,9 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     struct qr_op op;
     struct qr_memory_wait wait = {.use_reserve = write->kind == QR_RECORD_DELETE};
     bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
-    int result = parts ? write_parts(db, thread, write) : 0;
-
-    if (QR_UNLIKELY(qr_db_is_unlogged(db)) && write->kind != QR_RECORD_DELETE && result == 0)
-        result = refuse_unlogged(db);
+    int result = 0;
+    if (QR_UNLIKELY(qr_log_is_short(&db->log)) && write->kind != QR_RECORD_DELETE) result = look_for_space(db);
+    if (parts && result == 0) result = write_parts(db, thread, write);
 
     *ret_waited = false;
     if (QR_UNLIKELY(result != 0)) {
@@ -59,7 +60,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         }
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(result == QR_NO_ROOM)) {
-            result = qr_db_is_unlogged(db) ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log);
+            result = qr_db_is_unlogged(db) ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, wait.use_reserve);
             qr_db_note_room(db, result);
             *ret_waited = true;
             if (result != 0) break;

@@ -15,6 +15,7 @@
 #define FIRST_SEGMENT_BYTES ((uint64_t)256 << 10)
 #define MOST_SEGMENT_BYTES ((uint64_t)64 << 20)
 #define POPULATE_BYTES ((uint64_t)256 << 10)
+#define RESERVE_PAUSE_NS 100000000u /* making it may write much before it is known that there is no space */
 
 /* ---- Room, in a slot window ------------------------------------------------------------------------------------- */
 
@@ -121,8 +122,55 @@ static int populate(struct qr_log_files *files)
     return 0;
 }
 
+/* Under make_mutex: the reserve is what the next segment is made of (FILES-5). False: there is none. */
+static bool take_reserve(struct qr_log_files *files)
+{
+    if (files->spare != NULL || files->reserve == NULL) return false;
+    files->spare = files->reserve;
+    files->reserve = NULL;
+    qr_log_set_short(files->log, QR_LOG_SHORT, true);
+    return true;
+}
+
+/* Under make_mutex: sees to it that there is a reserve, of a released segment or a new file, if one is to be kept. */
+static int complete_reserve(struct qr_log_files *files)
+{
+    int result = 0;
+    if (!files->keeps_reserve || files->reserve != NULL) return 0;
+    if (files->spare == NULL && qr_clock_ns() - files->reserve_failed_ns < RESERVE_PAUSE_NS)
+        return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there was no space for the log's reserve a moment ago");
+    if (files->spare != NULL) {
+        files->reserve = files->spare;
+        files->spare = NULL;
+    } else {
+        pthread_mutex_lock(&files->mutex);
+        const struct qr_log_segment *last = qr_log_segment_last(files);
+        uint64_t size = last->end - last->start;
+        pthread_mutex_unlock(&files->mutex);
+        result = qr_log_segment_make_idle(files, size, &files->reserve);
+        if (result != 0) files->reserve_failed_ns = qr_clock_ns();
+    }
+    if (result == 0) qr_log_set_short(files->log, QR_LOG_SHORT, false);
+    return result;
+}
+
+void qr_log_keep_reserve(struct qr_log *log)
+{
+    pthread_mutex_lock(&log->files->make_mutex);
+    log->files->keeps_reserve = true;
+    pthread_mutex_unlock(&log->files->make_mutex);
+}
+
+int qr_log_regain(struct qr_log *log)
+{
+    pthread_mutex_lock(&log->files->make_mutex);
+    int result = complete_reserve(log->files);
+    pthread_mutex_unlock(&log->files->make_mutex);
+    return result;
+}
+
 /* Makes a segment behind the one that ends at `end`, if there is none yet. */
-static int add_segment(struct qr_log_files *files, uint64_t end)
+static int add_segment(struct qr_log_files *files, uint64_t end, bool use_reserve)
 {
     struct qr_log_segment *segment;
     int result = 0;
@@ -134,6 +182,8 @@ static int add_segment(struct qr_log_files *files, uint64_t end)
     pthread_mutex_unlock(&files->mutex);
     if (wanted) {
         result = qr_log_segment_make(files, end, size, &segment);
+        if (result == QUIRE_ERR_NO_SPACE && use_reserve && take_reserve(files))
+            result = qr_log_segment_make(files, end, size, &segment);
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
             bool added = qr_log_segment_add(files, segment);
@@ -149,7 +199,7 @@ static int add_segment(struct qr_log_files *files, uint64_t end)
 }
 
 /* Makes ready what lies below `target`. */
-static int make_ready(struct qr_log_files *files, uint64_t target)
+static int make_ready(struct qr_log_files *files, uint64_t target, bool use_reserve)
 {
     int result = 0;
     while (result == 0) {
@@ -159,18 +209,18 @@ static int make_ready(struct qr_log_files *files, uint64_t target)
         if (ready < target && ready < end) result = populate(files);
         pthread_mutex_unlock(&files->mutex);
         if (ready >= target) return 0;
-        if (ready == end) result = add_segment(files, end);
+        if (ready == end) result = add_segment(files, end, use_reserve);
     }
     return result;
 }
 
-int qr_log_provision(struct qr_log *log)
+int qr_log_provision(struct qr_log *log, bool use_reserve)
 {
     int error = qr_log_failure(log);
     if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&log->files->provision_waits, 1, memory_order_relaxed);
-    return make_ready(log->files, qr_log_needed_end(log) + log->frame_cap_bytes);
+    return make_ready(log->files, qr_log_needed_end(log) + log->frame_cap_bytes, use_reserve);
 }
 
 int qr_log_work(struct qr_log *log)
@@ -185,10 +235,10 @@ int qr_log_work(struct qr_log *log)
     uint64_t half = (last->end - last->start) / 2;
     uint64_t target = qr_log_needed_end(log) + ahead_bytes(last);
     pthread_mutex_unlock(&files->mutex);
-    int result = make_ready(files, target);
+    int result = make_ready(files, target, false);
     /* A segment takes long to make: it is begun when half of the last one is used. */
-    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES) result = add_segment(files, end);
-    return result;
+    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES) result = add_segment(files, end, false);
+    return result == 0 ? qr_log_regain(log) : result;
 }
 
 /* ---- Release ---------------------------------------------------------------------------------------------------- */
@@ -213,6 +263,11 @@ int qr_log_release(struct qr_log *log, uint64_t lsn)
         if (over) atomic_store_explicit(&files->first, first + 1, memory_order_relaxed);
         pthread_mutex_unlock(&files->mutex);
         if (!over) break;
+        if (files->keeps_reserve && files->reserve == NULL && large) {
+            files->reserve = segment;
+            qr_log_set_short(log, QR_LOG_SHORT, false);
+            continue;
+        }
         if (files->spare == NULL && large) {
             files->spare = segment;
             continue;
@@ -251,6 +306,7 @@ void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts)
     ret_counts->segments_recycled = count_of(&files->segments_recycled);
     ret_counts->provision_waits = count_of(&files->provision_waits);
     ret_counts->size_bytes = count_of(&files->size_bytes);
+    ret_counts->segments = count_of(&files->next) - count_of(&files->first);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
@@ -305,7 +361,7 @@ int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, 
     atomic_init(&log->soft_end, first_lsn);
     atomic_init(&log->tail, first_lsn);
     log->files = files;
-    return make_ready(files, qr_log_needed_end(log) + log->frame_cap_bytes);
+    return make_ready(files, qr_log_needed_end(log) + log->frame_cap_bytes, false);
 }
 
 void qr_log_close(struct qr_log *log)
@@ -320,6 +376,7 @@ void qr_log_close(struct qr_log *log)
         qr_log_segment_free(atomic_load_explicit(&files->ring[i % QR_LOG_RING], memory_order_relaxed));
     }
     qr_log_segment_free(files->spare);
+    qr_log_segment_free(files->reserve); /* the file is removed by the next opening */
     pthread_mutex_destroy(&files->make_mutex);
     pthread_mutex_destroy(&files->mutex);
     qr_free_aligned(files);

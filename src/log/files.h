@@ -11,6 +11,9 @@
  * FILES-3  The first failed sync, or failed write of a buffered log, is final: `failure` holds it, durable_end stays where it is,
  *          nothing is synced again and called durable.
  * FILES-4  What stands in old incarnations is read by recovery only.
+ * FILES-5  From some size of the store on (qr_log_keep_reserve) a file is kept ready that no writes but deletions, and what
+ *          is under way, make a segment of. Without it the log is short of space: other writes are refused until there is
+ *          one again. Its header is that of an incarnation that is over, or of none.
  *
  * Two implementations. Mapped: the segment's memory is a shared mapping, so a frame survives the process with its last store.
  * Buffered, where mappings are not safe: the memory is the process's own, and whoever needs the frames to survive writes the
@@ -69,6 +72,7 @@ struct qr_log_segment {
     struct qr_file *file;
     uint32_t number, salt;
     bool mapped;
+    bool idle; /* it stands for no LSNs */
 };
 
 struct qr_log_files {
@@ -85,6 +89,9 @@ struct qr_log_files {
     pthread_mutex_t make_mutex;
     uint32_t next_number;
     struct qr_log_segment *spare; /* a released segment that the next one is made of; NULL: none */
+    struct qr_log_segment *reserve; /* NULL: none */
+    bool keeps_reserve;
+    uint64_t reserve_failed_ns; /* when it could not be made; monotonic */
 
     /* Segments by order of their LSNs: ring[i % QR_LOG_RING] for first <= i < next. Changed under the mutex. */
     pthread_mutex_t mutex;
@@ -119,8 +126,14 @@ void qr_log_close(struct qr_log *log);
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
 /* Makes room for every writer's next frame. Outside slots and sections. 0, or a negative result with the detail: NO_SPACE, IO,
- * NO_MEMORY. Any thread. */
-int qr_log_provision(struct qr_log *log);
+ * NO_MEMORY. Any thread. use_reserve: for a deletion. */
+int qr_log_provision(struct qr_log *log, bool use_reserve);
+
+/* From now on a reserve is kept; qr_log_work makes it. Any thread. */
+void qr_log_keep_reserve(struct qr_log *log);
+
+/* The log is short of space: 0 if there is a reserve again, else a failure. Outside slots and sections. */
+int qr_log_regain(struct qr_log *log);
 
 /* What a background thread does for the log: room ahead, so that writers find it. As qr_log_provision. */
 int qr_log_work(struct qr_log *log);
@@ -178,7 +191,7 @@ static inline int qr_log_failure(const struct qr_log *log)
 /* What the log has done since it was opened, and its size; zeros without files. Any thread, waits for nothing. */
 struct qr_log_counts {
     uint64_t syncs, segments_made, segments_recycled, provision_waits;
-    uint64_t size_bytes;
+    uint64_t size_bytes, segments; /* that there are */
 };
 void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts);
 
@@ -188,6 +201,8 @@ void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts);
  * result with the detail. */
 int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
                         struct qr_log_segment **ret_segment);
+/* Under make_mutex: a file that a segment can be made of; it becomes `spare` then. */
+int qr_log_segment_make_idle(struct qr_log_files *files, uint64_t size_bytes, struct qr_log_segment **ret_segment);
 void qr_log_segment_free(struct qr_log_segment *segment);
 /* Under the mutex: puts it behind the last one. False: the ring is full. */
 bool qr_log_segment_add(struct qr_log_files *files, struct qr_log_segment *segment);

@@ -46,6 +46,7 @@ struct qr_log {
     _Atomic uint64_t ready_end;    /* up to here LSNs may be given out, and memory stored into; only grows */
     _Atomic uint64_t soft_end;     /* not above it: a writer that comes beyond calls for more */
     _Atomic uint64_t margin_bytes; /* (writers + 1) x frame cap */
+    _Atomic uint32_t short_of_space; /* not 0: what room there is, is for deletions. Bits of enum qr_log_shortage */
     uint32_t frame_cap_bytes;
 };
 
@@ -55,6 +56,7 @@ static inline void qr_log_init(struct qr_log *log)
     log->files = NULL;
     atomic_init(&log->ready_end, UINT64_MAX);
     atomic_init(&log->soft_end, UINT64_MAX);
+    atomic_init(&log->short_of_space, 0);
     log->frame_cap_bytes = QR_FRAME_MOST_BYTES;
     atomic_init(&log->margin_bytes, log->frame_cap_bytes);
 }
@@ -71,6 +73,23 @@ static inline uint64_t qr_log_tail(const struct qr_log *log)
     /* order: log.tail.read pairs with log.reserve: slots opened before reservations below the tail are seen; seq_cst for
      * the order of registration and tail (txn/snapshot.c) */
     return atomic_load_explicit(&log->tail, memory_order_seq_cst);
+}
+
+/* Whether writes other than deletions are to ask before they begin: the file system is full. */
+static inline bool qr_log_is_short(const struct qr_log *log)
+{
+    /* relaxed: a few writes that see it late take little of the reserve */
+    return atomic_load_explicit(&log->short_of_space, memory_order_relaxed) != 0;
+}
+
+/* Who misses space: the log, or whoever writes pages. */
+enum qr_log_shortage { QR_LOG_SHORT = 1, QR_LOG_PAGES_SHORT = 2 };
+static inline void qr_log_set_short(struct qr_log *log, enum qr_log_shortage of, bool is_short)
+{
+    if (is_short)
+        atomic_fetch_or_explicit(&log->short_of_space, (uint32_t)of, memory_order_relaxed); /* relaxed: as above */
+    else
+        atomic_fetch_and_explicit(&log->short_of_space, ~(uint32_t)of, memory_order_relaxed); /* relaxed: as above */
 }
 
 /* Where room must reach for all writers to go on. */

@@ -46,7 +46,7 @@ int qr_log_write_parts(struct qr_log *log, struct qr_thread *thread, struct qr_f
     atomic_store_explicit(&thread->parts_lsn, qr_log_tail(log), memory_order_seq_cst);
     while (done < all) {
         if (write_part(log, thread, frame, &done)) continue;
-        int result = qr_log_provision(log);
+        int result = qr_log_provision(log, false);
         if (result != 0) return result;
     }
     return 0;

@@ -48,7 +48,7 @@ static int write_header(struct qr_log_files *files, struct qr_log_segment *segme
         .format = QR_LOG_FORMAT,
         .start = segment->start,
         .end = segment->end,
-        .incarnation = files->incarnation,
+        .incarnation = segment->idle ? 0 : files->incarnation,
         .device = files->facts.device,
         .mount_id = files->facts.mount_id,
     };
@@ -100,7 +100,7 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
         what = "sync of the directory";
         error = ops->dir_sync(files->dir);
     }
-    if (error == 0) {
+    if (error == 0 && !segment->idle) {
         what = "mapping";
         error = give_memory(files, segment);
     }
@@ -109,31 +109,15 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     return qr_log_disk_failure(error, what, segment->number);
 }
 
-int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
-                        struct qr_log_segment **ret_segment)
+/* A segment of a new file. */
+static int make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes, bool idle,
+                struct qr_log_segment **ret_segment)
 {
-    struct qr_log_segment *segment = files->spare;
-    const char *what;
-    if (segment != NULL) {
-        uint64_t size = segment->end - segment->start;
-        files->spare = NULL;
-        segment->start = start;
-        segment->end = start + size;
-        int error = write_header(files, segment, &what);
-        if (error == 0) {
-            /* relaxed: statistics */
-            atomic_fetch_add_explicit(&files->segments_recycled, 1, memory_order_relaxed);
-            *ret_segment = segment;
-            return 0;
-        }
-        uint32_t number = segment->number;
-        qr_log_segment_free(segment);
-        return qr_log_disk_failure(error, what, number);
-    }
-    segment = qr_calloc(1, sizeof(*segment));
+    struct qr_log_segment *segment = qr_calloc(1, sizeof(*segment));
     if (segment == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a log segment");
     segment->start = start;
     segment->end = start + size_bytes;
+    segment->idle = idle;
     segment->number = files->next_number++;
     int result = make_new(files, segment);
     if (result != 0) {
@@ -146,6 +130,37 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
     atomic_fetch_add_explicit(&files->size_bytes, size_bytes, memory_order_relaxed);
     *ret_segment = segment;
     return 0;
+}
+
+int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
+                        struct qr_log_segment **ret_segment)
+{
+    struct qr_log_segment *segment = files->spare;
+    const char *what;
+    if (segment != NULL) {
+        uint64_t size = segment->end - segment->start;
+        files->spare = NULL;
+        segment->start = start;
+        segment->end = start + size;
+        segment->idle = false;
+        int error = write_header(files, segment, &what);
+        if (error == 0 && segment->memory == NULL) error = give_memory(files, segment);
+        if (error == 0) {
+            /* relaxed: statistics */
+            atomic_fetch_add_explicit(&files->segments_recycled, 1, memory_order_relaxed);
+            *ret_segment = segment;
+            return 0;
+        }
+        uint32_t number = segment->number;
+        qr_log_segment_free(segment);
+        return qr_log_disk_failure(error, what, number);
+    }
+    return make(files, start, size_bytes, false, ret_segment);
+}
+
+int qr_log_segment_make_idle(struct qr_log_files *files, uint64_t size_bytes, struct qr_log_segment **ret_segment)
+{
+    return make(files, 0, size_bytes, true, ret_segment);
 }
 
 bool qr_log_segment_add(struct qr_log_files *files, struct qr_log_segment *segment)

@@ -160,6 +160,8 @@ static int begin_segment(struct qr_store *store, struct qr_segment *segment)
     return 0;
 }
 
+static bool release_dead(struct qr_store *store);
+
 int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
                     struct qr_segment **ret_segment)
 {
@@ -174,9 +176,18 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
     segment->size = qr_max(size_of_next(store), least);
     bool again = take_spare(store, segment->size, false, &spare);
     int error = again ? take_over_file(store, &spare, segment) : create_file(store, segment);
+    if ((error == -ENOSPC || error == -EDQUOT) && !again && release_dead(store)) {
+        again = take_spare(store, segment->size, false, &spare);
+        error = again ? take_over_file(store, &spare, segment) : create_file(store, segment);
+    }
     if ((error == -ENOSPC || error == -EDQUOT) && !again && use_reserve && take_spare(store, least, true, &spare)) {
         again = true;
         error = take_over_file(store, &spare, segment);
+    }
+    while ((error == -ENOSPC || error == -EDQUOT) && !again && use_reserve &&
+           segment->size / 2 >= qr_max(least, store->options.first_segment_bytes)) {
+        segment->size /= 2; /* of what there is, as much as can be had */
+        error = create_file(store, segment);
     }
     int result = error != 0 ? qr_segment_failure(error, segment->number, again ? "using it again" : "creation")
                             : begin_segment(store, segment);
@@ -291,10 +302,13 @@ static void complete_reserve(struct qr_store *store)
     drop_small_spares(store);
 }
 
-void qr_segments_release(struct qr_store *store)
+/* Whether there was something. */
+static bool release_dead(struct qr_store *store)
 {
     struct qr_segment *segment;
+    bool found = false;
     while ((segment = take_dead(store)) != NULL) {
+        found = true;
         uint32_t number = segment->number;
         uint64_t size = segment->size;
         qr_segment_free(segment);
@@ -305,6 +319,12 @@ void qr_segments_release(struct qr_store *store)
         store->stats.segments_removed++;
         qr_unlock(store);
     }
+    return found;
+}
+
+void qr_segments_release(struct qr_store *store)
+{
+    (void)release_dead(store);
     complete_reserve(store);
 }
 

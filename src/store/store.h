@@ -70,6 +70,7 @@ struct qr_store_options {
     void *context;
 };
 #define QR_STORE_RESERVE_FROM 8u
+#define QR_STORE_RESERVE_SEGMENTS 2u /* the default */
 #define QR_STORE_BATCH_BYTES (UINT64_C(1) << 20) /* of a batch, unless one image is larger */
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
