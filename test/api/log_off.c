@@ -353,7 +353,7 @@ Test(log_off, a_planted_bug_of_it_is_noticed)
 
 #define WRITERS 3u
 #define KEYS 300u
-#define NOTES 400000u
+#define NOTES 12000u
 enum { FIRST, SECOND, VERSIONS, TREES };
 
 /* A write: value 0 is a deletion. */
