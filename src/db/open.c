@@ -275,9 +275,11 @@ static void tear_down(struct quire *db)
 
 static void stop_threads(struct quire *db)
 {
-    qr_db_background_stop(db);
+    /* order: db.stop.set pairs with db.stop.seen */
+    atomic_store_explicit(&db->stopping, 1, memory_order_release);
     qr_db_log_thread_stop(db);
-    qr_db_checkpoint_thread_stop(db);
+    qr_db_checkpoint_thread_stop(db); /* before the others: a checkpoint asks whether there are any */
+    qr_db_background_stop(db);
 }
 
 /* The arena may exceed its own limit by a reserve, for deletions and structure changes; both together are the user's. */
