@@ -637,6 +637,20 @@ struct quire_stats {
     uint64_t recovery_ms, recovery_bytes, recovery_records; /* what the opening read of the log, and did again */
     uint64_t recovery_holes;          /* places where a process had died between reserving and writing */
     uint64_t recovery_same_boot;      /* 1: the log was read by the rule for the death of the process alone */
+
+    /* Checkpoints and the page store; without files zero. Counters. */
+    uint64_t checkpoints, checkpoint_failures;
+    uint64_t checkpoint_retries;      /* moments of rest that structure changes did not leave it */
+    uint64_t pages_flushed;           /* images that were written while work went on */
+    uint64_t store_written_bytes, store_write_operations, store_read_bytes, store_reads;
+    uint64_t store_segments_made, store_segments_recycled, store_segments_removed;
+    uint64_t store_checksum_failures; /* images that did not verify */
+    /* Gauges. */
+    uint64_t checkpoint_postponed_max_ns; /* the longest time for which structure changes were put off */
+    uint64_t checkpoint_age_ms;       /* since the last one ended, or since the opening */
+    uint64_t store_segments, store_size_bytes; /* files, without the reserve */
+    uint64_t store_reserve_bytes;     /* kept for a full disk */
+    uint64_t store_live_bytes;        /* of the segments: what some mapping names, or may yet */
 };
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */
@@ -672,8 +686,10 @@ enum quire_event_kind {
     QUIRE_EVENT_SPACE = 4,      /* room could be made again */
     QUIRE_EVENT_LOG_FAILED = 5, /* a sync or write of the log failed: no more writes until the store is opened again.
                                    os_errno; lsn: the last one that is durable */
-    QUIRE_EVENT_CLOSE = 6       /* the last event: quire_close is ending the database. result: of its last sync; lsn: the last
+    QUIRE_EVENT_CLOSE = 6,      /* the last event: quire_close is ending the database. result: of its last sync; lsn: the last
                                    one that is durable */
+    QUIRE_EVENT_CHECKPOINT = 7  /* a checkpoint has ended. result: 0, or why it failed (told once, until one succeeds); lsn: where
+                                   recovery would begin; amount: bytes written to the page store since the one before */
 };
 enum quire_severity { QUIRE_SEVERITY_INFO = 1, QUIRE_SEVERITY_WARNING = 2, QUIRE_SEVERITY_ERROR = 3 };
 

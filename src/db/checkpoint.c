@@ -16,6 +16,7 @@
 #define TRIES 200u
 #define LOG_CAP_LEAST ((uint64_t)64 << 20)
 #define LOG_CAP_MOST ((uint64_t)1536 << 20)
+#define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
 #define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
 
 /* ---- Sets of pages ---------------------------------------------------------------------------------------------- */
@@ -379,6 +380,24 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     return result;
 }
 
+/* Keeps account of one that has ended; under the mutex. */
+static struct qr_checkpoint_end note_end(struct qr_checkpointer *cp, int result)
+{
+    struct qr_store_stats store;
+    qr_store_stats(cp->store, &store);
+    struct qr_checkpoint_end end = {.written_bytes = store.written_bytes - cp->written_bytes, .replay_from = cp->record.replay_from};
+    cp->written_bytes = store.written_bytes;
+    if (result != 0) {
+        /* relaxed: written under the mutex */
+        end.repeated = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed) != 0;
+        /* relaxed: statistics */
+        atomic_fetch_add_explicit(&cp->failures, 1, memory_order_relaxed);
+    }
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->failed_ns, result != 0 ? qr_clock_ns() : 0, memory_order_relaxed);
+    return end;
+}
+
 int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
@@ -387,8 +406,28 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     pthread_mutex_lock(&cp->mutex);
     int result = cp->unknown ? qr_fail(QUIRE_ERR_IO, 0, "the manifest has failed: no checkpoint until the store is opened again")
                              : run(db, thread, full);
+    struct qr_checkpoint_end end = note_end(cp, result);
     pthread_mutex_unlock(&cp->mutex);
+    if (!end.repeated) qr_db_tell_checkpoint(db, result, &end);
     return result;
+}
+
+static uint64_t count_of(const _Atomic uint64_t *count)
+{
+    return atomic_load_explicit(count, memory_order_relaxed); /* relaxed: statistics */
+}
+
+void qr_db_checkpoint_counts(struct quire *db, struct qr_checkpoint_counts *ret_counts)
+{
+    const struct qr_checkpointer *cp = &db->checkpointer;
+    *ret_counts = (struct qr_checkpoint_counts){
+        .count = count_of(&cp->count),
+        .failures = count_of(&cp->failures),
+        .pages_flushed = count_of(&cp->pages_flushed),
+        .retries = count_of(&cp->retries),
+        .longest_postponed_ns = count_of(&cp->longest_postponed_ns),
+        .age_ns = qr_clock_ns() - count_of(&cp->last_ns),
+    };
 }
 
 /* ---- When ------------------------------------------------------------------------------------------------------- */
@@ -404,6 +443,9 @@ bool qr_db_checkpoint_is_due(struct quire *db)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
     if (db->log.files == NULL || qr_log_failure(&db->log) != 0) return false;
+    /* relaxed: a threshold */
+    uint64_t failed_ns = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed);
+    if (failed_ns != 0 && qr_clock_ns() - failed_ns < FAILED_PAUSE_NS) return false;
     uint64_t tail = qr_log_tail(&db->log);
     /* relaxed: a threshold */
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);

@@ -43,7 +43,9 @@ struct qr_checkpointer {
     struct qr_manifest_checkpoint record; /* the last durable one; number 0: none */
     _Atomic uint64_t last_ns;             /* when it ended, or the database was opened */
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
-    _Atomic uint64_t count, pages_flushed, retries, longest_postponed_ns;
+    _Atomic uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
+    _Atomic uint64_t failed_ns;           /* when the last one failed; 0: it did not */
+    uint64_t written_bytes;               /* of the store, when the last one ended */
     bool unknown; /* a record's outcome is unknown: no more checkpoints */
 
     pthread_t thread;
@@ -64,6 +66,13 @@ bool qr_db_checkpoint_is_due(struct quire *db);
 
 /* The size that the log should not exceed. */
 uint64_t qr_db_log_cap(struct quire *db);
+
+/* What has been done since the opening. Any thread. */
+struct qr_checkpoint_counts {
+    uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
+    uint64_t age_ns; /* since the last one ended, or since the opening */
+};
+void qr_db_checkpoint_counts(struct quire *db, struct qr_checkpoint_counts *ret_counts);
 
 int qr_db_checkpoint_thread_start(struct quire *db);
 void qr_db_checkpoint_thread_stop(struct quire *db);

@@ -40,12 +40,24 @@ struct qr_page_source {
     void (*destroy)(void *context);
 };
 
-/* What statistics count: the threads' counters, and behind them those of the log. */
+/* What statistics count: the threads' counters, and behind them those of the log, of checkpoints and of the page store. */
 enum qr_total {
     QR_TOTAL_LOG_SYNCS = QR_COUNTER_COUNT,
     QR_TOTAL_LOG_SEGMENTS_MADE,
     QR_TOTAL_LOG_SEGMENTS_RECYCLED,
     QR_TOTAL_LOG_PROVISION_WAITS,
+    QR_TOTAL_CHECKPOINTS,
+    QR_TOTAL_CHECKPOINT_FAILURES,
+    QR_TOTAL_CHECKPOINT_RETRIES,
+    QR_TOTAL_PAGES_FLUSHED,
+    QR_TOTAL_STORE_WRITTEN_BYTES,
+    QR_TOTAL_STORE_WRITES,
+    QR_TOTAL_STORE_READ_BYTES,
+    QR_TOTAL_STORE_READS,
+    QR_TOTAL_STORE_SEGMENTS_MADE,
+    QR_TOTAL_STORE_SEGMENTS_RECYCLED,
+    QR_TOTAL_STORE_SEGMENTS_REMOVED,
+    QR_TOTAL_STORE_CHECKSUM_FAILURES,
     QR_TOTAL_COUNT,
 };
 

@@ -140,6 +140,25 @@ static void tell_recovery(struct quire *db)
                                             .message = message});
 }
 
+void qr_db_tell_checkpoint(struct quire *db, int result, const struct qr_checkpoint_end *end)
+{
+    struct qr_db_events *e = &db->events;
+    char message[MESSAGE_BYTES];
+    if (result == 0)
+        snprintf(message, sizeof(message), "checkpoint: %llu bytes written, recovery would begin at LSN %llu",
+                 (unsigned long long)end->written_bytes, (unsigned long long)end->replay_from);
+    else
+        snprintf(message, sizeof(message), "no checkpoint: %s", quire_strerror(result));
+    pthread_mutex_lock(&e->mutex);
+    call(e, &(struct quire_event){.kind = QUIRE_EVENT_CHECKPOINT,
+                                  .severity = result == 0 ? QUIRE_SEVERITY_INFO : QUIRE_SEVERITY_WARNING,
+                                  .result = result,
+                                  .lsn = end->replay_from,
+                                  .amount = end->written_bytes,
+                                  .message = message});
+    pthread_mutex_unlock(&e->mutex);
+}
+
 void qr_db_tell_close(struct quire *db, int result)
 {
     struct qr_db_events *e = &db->events;

@@ -47,6 +47,15 @@ void qr_db_note_room(struct quire *db, int result);
 /* Tells what was noted, and that the log has failed. EVENT-1 is the caller's. */
 void qr_db_tell(struct quire *db);
 
+/* How a checkpoint has ended. */
+struct qr_checkpoint_end {
+    uint64_t written_bytes, replay_from;
+    bool repeated; /* it failed, as the one before */
+};
+
+/* EVENT-1 is the caller's. */
+void qr_db_tell_checkpoint(struct quire *db, int result, const struct qr_checkpoint_end *end);
+
 /* Tells the last event of a database. result: of its last sync. */
 void qr_db_tell_close(struct quire *db, int result);
 

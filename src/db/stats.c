@@ -104,6 +104,24 @@ static const struct field fields[] = {
     FIELD(recovery_records, GAUGE, -1),
     FIELD(recovery_holes, GAUGE, -1),
     FIELD(recovery_same_boot, GAUGE, -1),
+    FIELD(checkpoints, COUNTER, QR_TOTAL_CHECKPOINTS),
+    FIELD(checkpoint_failures, COUNTER, QR_TOTAL_CHECKPOINT_FAILURES),
+    FIELD(checkpoint_retries, COUNTER, QR_TOTAL_CHECKPOINT_RETRIES),
+    FIELD(pages_flushed, COUNTER, QR_TOTAL_PAGES_FLUSHED),
+    FIELD(store_written_bytes, COUNTER, QR_TOTAL_STORE_WRITTEN_BYTES),
+    FIELD(store_write_operations, COUNTER, QR_TOTAL_STORE_WRITES),
+    FIELD(store_read_bytes, COUNTER, QR_TOTAL_STORE_READ_BYTES),
+    FIELD(store_reads, COUNTER, QR_TOTAL_STORE_READS),
+    FIELD(store_segments_made, COUNTER, QR_TOTAL_STORE_SEGMENTS_MADE),
+    FIELD(store_segments_recycled, COUNTER, QR_TOTAL_STORE_SEGMENTS_RECYCLED),
+    FIELD(store_segments_removed, COUNTER, QR_TOTAL_STORE_SEGMENTS_REMOVED),
+    FIELD(store_checksum_failures, COUNTER, QR_TOTAL_STORE_CHECKSUM_FAILURES),
+    FIELD(checkpoint_postponed_max_ns, GAUGE, -1),
+    FIELD(checkpoint_age_ms, GAUGE, -1),
+    FIELD(store_segments, GAUGE, -1),
+    FIELD(store_size_bytes, GAUGE, -1),
+    FIELD(store_reserve_bytes, GAUGE, -1),
+    FIELD(store_live_bytes, GAUGE, -1),
 };
 
 static uint64_t *number(struct quire_stats *stats, const struct field *field)
@@ -118,6 +136,26 @@ static uint64_t number_of(const struct quire_stats *stats, const struct field *f
 
 /* ---- Gathering -------------------------------------------------------------------------------------------------- */
 
+static void sum_store(struct quire *db, uint64_t *totals)
+{
+    struct qr_checkpoint_counts checkpoints;
+    struct qr_store_stats store;
+    qr_db_checkpoint_counts(db, &checkpoints);
+    qr_store_stats(db->checkpointer.store, &store);
+    totals[QR_TOTAL_CHECKPOINTS] = checkpoints.count;
+    totals[QR_TOTAL_CHECKPOINT_FAILURES] = checkpoints.failures;
+    totals[QR_TOTAL_CHECKPOINT_RETRIES] = checkpoints.retries;
+    totals[QR_TOTAL_PAGES_FLUSHED] = checkpoints.pages_flushed;
+    totals[QR_TOTAL_STORE_WRITTEN_BYTES] = store.written_bytes;
+    totals[QR_TOTAL_STORE_WRITES] = store.write_operations;
+    totals[QR_TOTAL_STORE_READ_BYTES] = store.read_bytes;
+    totals[QR_TOTAL_STORE_READS] = store.reads;
+    totals[QR_TOTAL_STORE_SEGMENTS_MADE] = store.segments_made;
+    totals[QR_TOTAL_STORE_SEGMENTS_RECYCLED] = store.segments_recycled;
+    totals[QR_TOTAL_STORE_SEGMENTS_REMOVED] = store.segments_removed;
+    totals[QR_TOTAL_STORE_CHECKSUM_FAILURES] = store.checksum_failures;
+}
+
 static void sum_counters(struct quire *db, uint64_t *totals)
 {
     struct qr_log_counts log;
@@ -129,6 +167,7 @@ static void sum_counters(struct quire *db, uint64_t *totals)
     totals[QR_TOTAL_LOG_SEGMENTS_MADE] = log.segments_made;
     totals[QR_TOTAL_LOG_SEGMENTS_RECYCLED] = log.segments_recycled;
     totals[QR_TOTAL_LOG_PROVISION_WAITS] = log.provision_waits;
+    if (db->files != NULL) sum_store(db, totals);
 }
 
 static uint64_t mean(const uint64_t *totals, enum qr_counter samples)
@@ -181,6 +220,20 @@ static void gather_memory(struct quire *db, struct quire_stats *stats)
     stats->iterators_open = qr_db_open_count(&db->iterators_open);
 }
 
+static void gather_store(struct quire *db, struct quire_stats *stats)
+{
+    struct qr_checkpoint_counts checkpoints;
+    struct qr_store_stats store;
+    qr_db_checkpoint_counts(db, &checkpoints);
+    qr_store_stats(db->checkpointer.store, &store);
+    stats->checkpoint_postponed_max_ns = checkpoints.longest_postponed_ns;
+    stats->checkpoint_age_ms = checkpoints.age_ns / 1000000;
+    stats->store_segments = store.segments;
+    stats->store_size_bytes = store.segment_bytes;
+    stats->store_reserve_bytes = store.reserve_bytes;
+    stats->store_live_bytes = store.live_bytes;
+}
+
 static void gather_files(struct quire *db, struct quire_stats *stats)
 {
     const struct qr_db_files *files = db->files;
@@ -200,6 +253,7 @@ static void gather_files(struct quire *db, struct quire_stats *stats)
     stats->recovery_records = recovery->applied;
     stats->recovery_holes = recovery->log.holes;
     stats->recovery_same_boot = recovery->log.same_boot;
+    gather_store(db, stats);
 }
 
 /* ---- Structs of other headers ----------------------------------------------------------------------------------- */
