@@ -141,7 +141,8 @@ int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key
                              .kind = QR_RECORD_PUT,
                              .value = value,
                              .value_size = (uint32_t)value_size};
-    int result = qr_db_run_write(tree, thread, &write);
+    int result = tree->db->files == NULL ? 0 : check_writable(tree->db, thread);
+    if (result == 0) result = qr_db_run_write(tree, thread, &write);
     if (result != 0 || tree->db->files == NULL) return result;
     write.level = tree->db->options.level;
     return acknowledge(tree->db, thread, &write);
