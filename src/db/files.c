@@ -9,6 +9,7 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "base/bugs.h"
 #include "db/db.h"
 
 #define LOCK_NAME "lock"
@@ -62,7 +63,10 @@ static int open_directory(struct qr_db_files *files, const char *path, uint32_t 
 {
     unsigned flags = mode == QUIRE_OPEN_READ_ONLY ? QR_DIR_READ_ONLY : 0;
     if (mode == QUIRE_OPEN_OR_CREATE || mode == QUIRE_CREATE_NEW) flags |= QR_DIR_CREATE;
-    int error = files->disk->ops->dir_open(files->disk, path, flags, &files->dir);
+    int error;
+    do {
+        error = files->disk->ops->dir_open(files->disk, path, flags, &files->dir);
+    } while (error == -EINTR); /* it may sync the parent */
     if (error == -ENOENT && (flags & QR_DIR_CREATE) == 0) return QUIRE_NOT_FOUND;
     if (error == -ENOTDIR) return qr_fail(QUIRE_ERR_FOREIGN, ENOTDIR, "the path is not a directory");
     return error == 0 ? 0 : qr_fail_io(-error, "opening the directory of the store");
@@ -97,6 +101,7 @@ static int take_incarnation(struct qr_db_files *files, const struct qr_manifest_
     struct qr_manifest_incarnation stored;
     int result = qr_manifest_incarnation_decode(record, &stored);
     if (result != 0) return result;
+    if (stored.first_lsn > QR_LOG_LSN_MOST) return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: an LSN that nobody has");
     if (files->incarnation_count != 0) {
         struct qr_incarnation *before = &files->incarnations[files->incarnation_count - 1];
         if (stored.number <= before->number || stored.first_lsn < before->first_lsn ||
@@ -156,7 +161,7 @@ static int record_incarnation(struct qr_db_files *files, const struct qr_manifes
         for (uint32_t i = 0; i < count; i++) {
             const struct qr_incarnation *old = &files->incarnations[i];
             bool empty = i + 1 < count && old->end <= old->first_lsn + QR_LOG_HEADER_BYTES;
-            if (empty) continue;
+            if (empty || (QR_BUG(incarnation_lost) && i == 0)) continue;
             struct qr_manifest_incarnation stored = {
                 .number = old->number, .first_lsn = old->first_lsn, .previous_end_lsn = previous_end};
             records[kept++] = qr_manifest_incarnation_encode(&stored, to);
@@ -260,16 +265,16 @@ static struct qr_log_options log_options(const struct qr_db_files *files)
     return options;
 }
 
-/* Removes segments that hold nothing of an incarnation that is over. A failure leaves them for the next opening. */
+/* Removes segments that hold nothing: of an incarnation that is over, or never finished. A failure leaves them for the next opening. */
 static void remove_dead_segments(struct qr_db_files *files, const struct qr_log_list *list)
 {
     char name[QR_LOG_NAME_BYTES];
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_header *h = &list->found[i].header;
-        bool known = false;
+        bool known = list->found[i].blank || list->found[i].superseded;
         bool dead = true;
         for (uint32_t k = 0; k + 1 < files->incarnation_count; k++) {
-            if (files->incarnations[k].number != h->incarnation) continue;
+            if (files->incarnations[k].number != h->incarnation || list->found[i].superseded) continue;
             known = true;
             dead = files->incarnations[k].end <= h->start + QR_LOG_HEADER_BYTES;
         }
@@ -320,6 +325,7 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
     result = qr_db_replay(db, thread, &list);
+    if (QR_BUG(lsn_reused)) start_lsn = files->recovery.log.end;
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
     qr_log_list_done(&list);
     files->recovery.ns = qr_clock_ns() - start_ns;

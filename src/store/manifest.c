@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/bytes.h"
 #include "base/status.h"
 #include "store/manifest_format.h"
@@ -81,7 +82,7 @@ static int write_whole(struct qr_file *file, const uint8_t *image, uint64_t size
     if (error == 0)
         error = qr_file_write(file, image + QR_MANIFEST_HEADER_BYTES, size - QR_MANIFEST_HEADER_BYTES,
                               QR_MANIFEST_HEADER_BYTES);
-    if (error == 0)
+    if (error == 0 && !QR_BUG(manifest_new_unsynced))
         error = qr_file_sync(file);
     return error;
 }
@@ -156,7 +157,7 @@ static int publish(struct qr_dir *dir)
 {
     int error = ops_of(dir)->dir_rename(dir, QR_MANIFEST_NEW_NAME, QR_MANIFEST_NAME);
     if (error == 0)
-        error = ops_of(dir)->dir_sync(dir);
+        error = qr_dir_sync(dir);
     return error;
 }
 
@@ -277,12 +278,14 @@ static int settle(struct qr_manifest *manifest, uint8_t *image)
 {
     uint64_t begin = manifest->extent.last_begin, end = manifest->extent.end, size = manifest->header.size_bytes;
 
+    if (QR_BUG(manifest_unsettled))
+        return 0;
     memset(image + end, 0, size - end);
     int error = qr_file_write(manifest->file, image + begin, size - begin, begin);
     if (error == 0)
         error = qr_file_sync(manifest->file);
     if (error == 0)
-        error = ops_of(manifest->dir)->dir_sync(manifest->dir);
+        error = qr_dir_sync(manifest->dir);
     if (error != 0)
         return qr_fail_io(-error, QR_MANIFEST_NAME ": write of %" PRIu64 " bytes at %" PRIu64, size - begin, begin);
     return 0;
@@ -362,7 +365,7 @@ int qr_manifest_append(struct qr_manifest *manifest, const struct qr_manifest_re
 
     qr_manifest_append_encode(records, count, extent->next_sequence, qr_manifest_seed(&manifest->header), bytes);
     int error = qr_file_write(manifest->file, bytes, size, extent->end);
-    if (error == 0)
+    if (error == 0 && !QR_BUG(incarnation_unsynced))
         error = qr_file_sync(manifest->file);
     qr_free(bytes);
     if (error != 0)
@@ -381,7 +384,7 @@ static int take_over(struct qr_manifest *manifest)
     const struct qr_disk_ops *ops = ops_of(manifest->dir);
     int error = ops->dir_rename(manifest->dir, QR_MANIFEST_NEW_NAME, QR_MANIFEST_NAME);
     if (error == 0) {
-        error = ops->dir_sync(manifest->dir);
+        error = qr_dir_sync(manifest->dir);
         return error == 0 ? 0 : fail_for_good(manifest, error, "sync of the directory");
     }
     if (error == -EIO)
