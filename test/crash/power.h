@@ -70,7 +70,7 @@ struct run {
     struct run *parent;
     unsigned depth;
     uint64_t event, plan; /* where it was cut out of its parent */
-    uint64_t seed;
+    uint64_t seed, cut_seed; /* of what is done, and of which images are made */
     struct random_stream random;
 
     struct simdisk *disk;
@@ -92,12 +92,16 @@ struct run {
     enum failure_kind failed;
     bool faulty;        /* a fault may be set: results other than 0 are legal */
     bool no_sync; /* closing does not sync */
-    bool death_is_power; /* the names cannot be trusted any more within this boot */
+    bool memoryless; /* what needs memory to be looked at is not */
+    bool hurt;   /* a fault has come about: within this boot nothing but what is durable is promised */
+    bool nameless; /* a sync of the directory has failed: names that are seen need not be there, ever */
+    uint64_t share; /* percent of the usual number of images; 0: all */
     bool extra_known;   /* the key `extra` of tree 0 must be there */
     bool extra_used;    /* it may be */
 };
 
 extern uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
+extern uint64_t power_most_failures; /* after so many a run ends */
 extern bool power_trace;
 
 /* Reports a failure with the command that repeats it. */
@@ -127,12 +131,14 @@ bool run_reopen(struct run *run);
 /* Makes images of the run's disk at every operation of it and at every stop point, as deep as asked. */
 void cut_begin(struct run *run);
 void cut_end(struct run *run);
-/* Images of right now. */
+/* Images of right now, of the run and of nobody in its midst. */
 void cut_here(struct run *run);
 /* Verifies the images that were made at stop points. */
 void cut_pending(struct run *run);
-/* One image, verified: the plan. */
-void cut_one(struct run *run, const struct simdisk_crash *crash);
+/* Two images of right now, whatever the effort: what is durable and nothing else, and a torn one. */
+void cut_always(struct run *run);
+/* The run goes on after a crash. */
+void cut_off(struct run *run, const struct simdisk_crash *crash);
 
 extern unsigned cut_depth;   /* levels of images */
 extern uint64_t cut_effort;  /* percent of the usual number of images */

@@ -17,7 +17,7 @@ struct run *run_create(const struct setup *setup, uint64_t seed)
     run->expected = malloc(MOST_VALUE);
     if (run->value == NULL || run->expected == NULL) abort();
     run->setup = setup;
-    run->seed = seed;
+    run->seed = run->cut_seed = seed;
     random_seed(&run->random, seed);
     run->hashes[0] = state_hash(&run->now);
     return run;
@@ -68,7 +68,7 @@ int run_open(struct run *run, uint32_t mode)
     int result = qr_db_open(STORE, simdisk_disk(run->disk), &options, &run->db);
     for (uint32_t t = 0; t < TREES && result == 0; t++) {
         int found = open_tree(run, t, false);
-        if (found != 0 && found != QUIRE_NOT_FOUND) power_fail(run, "tree %u: %s", t, quire_strerror(found));
+        if (found != 0 && found != QUIRE_NOT_FOUND && !run->memoryless) power_fail(run, "tree %u: %s", t, quire_strerror(found));
     }
     return result;
 }
@@ -138,7 +138,7 @@ static bool read_state(struct run *run, struct state *ret_state)
     for (uint32_t t = 0; t < TREES; t++) {
         if (run->trees[t] == NULL) continue;
         ret_state->exists[t] = true;
-        if (qr_testing_check(run->trees[t], message, sizeof(message)) != 0) {
+        if (!run->memoryless && qr_testing_check(run->trees[t], message, sizeof(message)) != 0) {
             power_fail(run, "tree %u: %s", t, message);
             return false;
         }
@@ -148,7 +148,7 @@ static bool read_state(struct run *run, struct state *ret_state)
             there += ret_state->cells[t][k] != 0;
         }
         uint64_t count = 0;
-        if (t == TREES - 1) continue;
+        if (t == TREES - 1 || run->memoryless) continue;
         int result = quire_count(run->trees[t], NULL, (struct quire_slice){0}, (struct quire_slice){0}, &count);
         if (result != 0 || count != there + (t == 0 ? extra : 0)) {
             power_fail(run, "tree %u: %llu keys, should be %llu", t, (unsigned long long)count, (unsigned long long)there);
@@ -227,12 +227,17 @@ static bool conclude(struct run *run, const char *what, const struct state *next
                      uint64_t lsn)
 {
     uint64_t n = run->issued;
+    bool was_failed = run->failed != NOT_FAILED;
     cut_pending(run);
+    if (run->faulty && qr_log_failure(&run->db->log) != 0) {
+        run->failed = SYNC_FAILED;
+        run->process = run->durable;
+    }
     if (power_trace)
         printf("%*s%llu: %s -> %d, LSN %llu\n", (int)run->depth * 2, "", (unsigned long long)n, what, result,
                (unsigned long long)lsn);
     if (result == expected) {
-        if (run->failed != NOT_FAILED && result == 0 && next != &run->now && state_hash(next) != state_hash(&run->now)) {
+        if (was_failed && result == 0 && state_hash(next) != state_hash(&run->now)) {
             power_fail(run, "%s was done after a sync had failed", what);
             return false;
         }
@@ -251,6 +256,10 @@ static bool conclude(struct run *run, const char *what, const struct state *next
         return true;
     }
     if (run->faulty && result == QUIRE_ERR_UNKNOWN) { /* it was done */
+        if (was_failed && state_hash(next) != state_hash(&run->now)) {
+            power_fail(run, "%s was done after a sync had failed", what);
+            return false;
+        }
         run->now = *next;
         run->failed = SYNC_FAILED;
         run->process = run->durable;
