@@ -5,9 +5,10 @@
  * pages writable ahead and turns that into an answer: it runs the same fault inside a system call.
  *
  *     Linux 5.14 and later   madvise(MADV_POPULATE_WRITE): the whole range in one call
- *     before (EINVAL)        a futex operation that adds 0 to a word of each page. It is atomic, so that a store by
- * another thread is not lost, which reading and writing the same bytes with pread and pwrite would risk; and unlike a
- * load and store of ours it answers EFAULT
+ *     before (EINVAL)        a futex operation that adds 0 to a word of each page
+ *
+ * The futex operation is atomic: a store by another thread is not lost, as it could be if the same bytes were read and
+ * written with pread and pwrite. And it answers EFAULT where a load and store of ours would have the signal.
  *
  * Both say EFAULT for whatever the file system said. What it was, fallocate of the range tells: it wants the same space
  * and answers in clear. If it finds nothing wrong, the fault is tried once more, as space may have come free; if that

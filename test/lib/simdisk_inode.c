@@ -378,7 +378,8 @@ void sim_inode_observe(struct simdisk *disk, struct sim_inode *inode)
 
 /* ---- Syncs ------------------------------------------------------------------------------------------------------ */
 
-/* SIMDISK-3: a doubtful sector that was not touched since is clean in the eyes of the kernel, and stays as it is. */
+/* SIMDISK-3: a doubtful sector that no later operation touches is clean in the eyes of the kernel, and stays as it is.
+ */
 static bool stays_doubtful(const struct sim_inode *inode, size_t index)
 {
     const struct sim_op *op = &inode->ops[index];
@@ -389,7 +390,7 @@ static bool stays_doubtful(const struct sim_inode *inode, size_t index)
         uint64_t later_end =
             later->kind == SIM_RESIZE ? larger(later->offset, later->size_bytes) : later->offset + later->size_bytes;
         uint64_t later_begin = later->kind == SIM_RESIZE ? smaller(later->offset, later->size_bytes) : later->offset;
-        if (!later->doubtful && later_begin < op->offset + op->size_bytes && op->offset < later_end)
+        if (later_begin < op->offset + op->size_bytes && op->offset < later_end)
             return false;
     }
     return true;

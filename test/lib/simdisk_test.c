@@ -174,6 +174,29 @@ static void sizes_are_those_synced_or_current(void)
     place_close(&place);
 }
 
+/* What was cut off by a crash does not come back when the file grows. */
+static void expect_grown(struct place *place, const struct simdisk_crash *crash, const char *expected)
+{
+    struct place after = {.disk = simdisk_crash(place->disk, crash)};
+    after.dir = open_dir(after.disk);
+    after.file = open_file(after.dir, "f");
+    CHECK_EQUAL(ops_of(&after)->file_resize(after.file, 8 * SECTOR), 0);
+    expect(after.disk, "f", expected, "grown after the crash");
+    place_close(&after);
+}
+
+static void what_a_crash_cut_off_reads_as_zeros(void)
+{
+    struct place place = place_open();
+    fill(&place, 'b', 3 * SECTOR, 3 * SECTOR);
+    expect_grown(&place, &(struct simdisk_crash){.mode = SIMDISK_KEEP, .sizes = SIMDISK_SIZES_SYNCED}, "aaab0000");
+    CHECK_EQUAL(ops_of(&place)->file_resize(place.file, 2 * SECTOR), 0);
+    expect_grown(&place, &(struct simdisk_crash){.mode = SIMDISK_KEEP}, "aa000000");
+    expect_grown(&place, &(struct simdisk_crash){.mode = SIMDISK_ONE, .sizes = SIMDISK_SIZES_SYNCED}, "aaab0000");
+    expect_grown(&place, &(struct simdisk_crash){.mode = SIMDISK_ONE, .sizes = SIMDISK_SIZES_CURRENT}, "aa000000");
+    place_close(&place);
+}
+
 static void stores_are_operations_of_a_sector(void)
 {
     struct place place = place_open();
@@ -189,13 +212,15 @@ static void stores_are_operations_of_a_sector(void)
     EXPECT_AFTER(&place, "f", "asaa0000", .mode = SIMDISK_ONE, .one = 0);
     EXPECT_AFTER(&place, "f", "aasa0000", .mode = SIMDISK_ONE, .one = 1);
     EXPECT_AFTER(&place, "f", "assa0000", .mode = SIMDISK_DEATH);
-    /* A write over a store, and a store over that: the three versions of a sector in their order. */
+    /* Store, write, store: the versions of a sector in their order. */
+    memset((uint8_t *)memory + 2 * SECTOR, 'u', SECTOR);
     fill(&place, 'w', 2 * SECTOR, SECTOR);
     memset((uint8_t *)memory + 2 * SECTOR, 't', SECTOR);
-    CHECK_EQUAL(simdisk_unsynced_count(place.disk), 4);
+    CHECK_EQUAL(simdisk_unsynced_count(place.disk), 5);
     EXPECT_AFTER(&place, "f", "aasa0000", .mode = SIMDISK_ONE, .one = 1);
-    EXPECT_AFTER(&place, "f", "aawa0000", .mode = SIMDISK_ONE, .one = 2);
-    EXPECT_AFTER(&place, "f", "aata0000", .mode = SIMDISK_ONE, .one = 3);
+    EXPECT_AFTER(&place, "f", "aaua0000", .mode = SIMDISK_ONE, .one = 2);
+    EXPECT_AFTER(&place, "f", "aawa0000", .mode = SIMDISK_ONE, .one = 3);
+    EXPECT_AFTER(&place, "f", "aata0000", .mode = SIMDISK_ONE, .one = 4);
     EXPECT_AFTER(&place, "f", "asta0000", .mode = SIMDISK_KEEP);
     CHECK_EQUAL(ops_of(&place)->file_sync(place.file), 0);
     EXPECT_AFTER(&place, "f", "asta0000", .mode = SIMDISK_DROP);
@@ -370,6 +395,7 @@ static void what_a_failed_sync_left_stays_doubtful(void)
     fill(&place, 'd', 0, SECTOR);
     set_fault(&place, SIMDISK_SYNC, 1, false, EINTR);
     CHECK_EQUAL(ops_of(&place)->file_sync(place.file), -EINTR);
+    set_fault(&place, SIMDISK_SYNC, 1, false, EINTR);
     CHECK_EQUAL(qr_file_sync(place.file), 0);
     EXPECT_AFTER(&place, "f", "dcca", .mode = SIMDISK_DROP);
     place_close(&place);
@@ -497,6 +523,9 @@ static void short_counts_and_interruptions_reach_the_caller_and_are_continued(vo
     simdisk_faults_clear(place.disk);
     interrupted = simdisk_fault_set(place.disk, &(struct simdisk_fault){SIMDISK_WRITE, 1, false, EINTR, 0});
     CHECK_EQUAL(qr_file_write(place.file, bytes, sizeof(bytes), 0), 0);
+    CHECK_EQUAL(simdisk_fault_fired(place.disk, interrupted), 1);
+    interrupted = simdisk_fault_set(place.disk, &(struct simdisk_fault){SIMDISK_READ, 1, false, EINTR, 0});
+    CHECK_EQUAL(qr_file_read(place.file, bytes, sizeof(bytes), 0), 4 * SECTOR);
     CHECK_EQUAL(simdisk_fault_fired(place.disk, interrupted), 1);
     place_close(&place);
 }
@@ -696,6 +725,7 @@ int main(int argc, char **argv)
     writes_survive_as_the_mode_says();
     death_keeps_the_cache_and_what_is_unsynced_in_it();
     sizes_are_those_synced_or_current();
+    what_a_crash_cut_off_reads_as_zeros();
     stores_are_operations_of_a_sector();
     random_crashes_show_any_version_of_each_sector(seed);
     crashes_of_one_seed_are_the_same(seed);
