@@ -121,7 +121,7 @@ if ! install_missing; then
     finish
 fi
 
-run gcc gcc "quick style model interleave stress" 1 1
+run gcc gcc "quick style model interleave stress crash" 1 1
 [ "$quick" -eq 1 ] && finish
 
 run clang clang "quick model interleave stress" 1 0.25
