@@ -62,6 +62,7 @@ rule_of() {
     log_ack_unsynced | log_ack_unwritten) echo "SYNC-2" ;;
     log_past_open_slot) echo "SYNC-1" ;;
     log_header_unsynced | log_name_unsynced) echo "FILES-1" ;;
+    log_older_attempt) echo "FILES-1" ;;
     log_sync_retried) echo "FILES-3" ;;
     log_mark_forgotten | log_mark_ignored) echo "FILES-3, R12" ;;
     log_not_rewritten | log_tail_unsynced) echo "REPLAY-2, R12" ;;

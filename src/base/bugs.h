@@ -39,6 +39,7 @@
     X(log_past_open_slot)       /* what lies behind an open slot window is called durable */                           \
     X(log_header_unsynced)      /* a segment takes frames before its header is synced */                               \
     X(log_name_unsynced)        /* a segment takes frames before its name is synced */                                 \
+    X(log_older_attempt)        /* of two segments made for one place the one that failed may count */                 \
     X(log_sync_retried)         /* after a failed sync the next one is believed */                                     \
     X(log_mark_forgotten)       /* a failed sync leaves no mark in the segments */                                     \
     X(log_mark_ignored)         /* recovery trusts the page cache of a log that is marked */                           \

@@ -123,7 +123,7 @@ static int by_start(const void *a, const void *b)
 /* An attempt to make a segment that failed, and whose file could not be removed, was made again in the same place. */
 static void find_superseded(struct qr_log_list *list)
 {
-    for (uint32_t i = 0; i + 1 < list->count; i++) {
+    for (uint32_t i = 0; i + 1 < list->count && !QR_BUG(log_older_attempt); i++) {
         const struct qr_log_header *h = &list->found[i].header;
         const struct qr_log_header *next = &list->found[i + 1].header;
         list->found[i].superseded = !list->found[i].blank && h->start == next->start && h->incarnation == next->incarnation;

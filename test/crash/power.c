@@ -152,6 +152,7 @@ int main(int argc, char **argv)
     };
     test_options_parse(argc, argv, "a store on a disk that loses power and fails", options,
                        sizeof(options) / sizeof(options[0]));
+    setvbuf(stdout, NULL, _IOLBF, 0);
     seed = test_seed(seed);
     rounds = test_scaled(rounds);
     cut_depth = (unsigned)depth;

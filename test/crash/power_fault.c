@@ -277,6 +277,33 @@ static void no_memory(const struct scenario *scenario, uint64_t seed)
         everywhere(scenario, seed, (struct plan){.phase = phase, .memory = scenario->variant == 0 ? -1 : 1});
 }
 
+/* ---- A segment that is made twice ------------------------------------------------------------------------------- */
+
+/* The directory cannot be synced, and the file of the segment that was made cannot be removed: the next one is made for the
+ * same place. */
+static void made_twice(const struct scenario *scenario, uint64_t seed)
+{
+    struct run *run = used(scenario, seed);
+    bool good = true;
+    run->faulty = true;
+    simdisk_fault_set(run->disk, &(struct simdisk_fault){.kind = SIMDISK_DIR_SYNC, .nth = 1, .error = EIO});
+    unsigned unlink = simdisk_fault_set(run->disk, &(struct simdisk_fault){.kind = SIMDISK_UNLINK, .nth = 1, .error = EIO});
+    for (uint32_t i = 0; i < 60 && good && simdisk_fault_fired(run->disk, unlink) == 0; i++)
+        good = run_put(run, i % TREES, i % 10, QUIRE_WRITE_PROCESS);
+    if (simdisk_fault_fired(run->disk, unlink) == 0) power_fail(run, "no segment was made");
+    simdisk_faults_clear(run->disk);
+    run->faulty = false;
+    for (uint32_t i = 0; i < 12 && good; i++) {
+        good = run_put(run, i % TREES, i % 10, i % 4 == 3 ? QUIRE_WRITE_DURABLE : QUIRE_WRITE_PROCESS);
+        cut_always(run);
+        cut_here(run);
+    }
+    if (good) good = run_reopen(run);
+    if (good) cut_always(run);
+    if (run->db != NULL) run_close(run);
+    run_free(run);
+}
+
 /* ---- A full disk ------------------------------------------------------------------------------------------------ */
 
 static void full_disk(const struct scenario *scenario, uint64_t seed)
@@ -330,6 +357,8 @@ const struct scenario power_faults[] = {
     {"memory_once_buffered", no_memory, FAULTY(true), 0},
     {"memory_for_good", no_memory, FAULTY(false), 1},
     {"memory_for_good_buffered", no_memory, FAULTY(true), 1},
+    {"made_twice", made_twice, FAULTY(false), 0},
+    {"made_twice_buffered", made_twice, FAULTY(true), 0},
     {"full", full_disk, FAULTY(false), 0},
     {"full_buffered", full_disk, FAULTY(true), 0},
 };
