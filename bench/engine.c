@@ -31,6 +31,20 @@ const struct bench_engine *bench_engine_find(const char *name)
     return NULL;
 }
 
+const char *bench_level_name(enum bench_level level)
+{
+    switch (level) {
+    case BENCH_LEVEL_PROCESS:
+        return "process";
+    case BENCH_LEVEL_DURABLE:
+        return "durable";
+    case BENCH_LEVEL_UNSET:
+    case BENCH_LEVEL_OFF:
+        break;
+    }
+    return "off";
+}
+
 int bench_fail(const char *format, ...)
 {
     char text[512];

@@ -21,13 +21,23 @@
 /* How long one view of the data (a guard, a read transaction, an iterator) is kept, in reads. */
 enum { BENCH_READS_PER_VIEW = 1000, BENCH_MANY = 16 };
 
+/* What a put has survived when it returns. README.md says what stands for it in each engine. */
+enum bench_level {
+    BENCH_LEVEL_UNSET,   /* not on the command line: the workload's own, which is OFF for most */
+    BENCH_LEVEL_OFF,     /* nothing: no log, nothing written at once */
+    BENCH_LEVEL_PROCESS, /* the death of the process */
+    BENCH_LEVEL_DURABLE  /* power loss */
+};
+
 struct bench_engine_config {
-    const char *dir; /* an empty directory of its own */
-    uint64_t num;    /* keys that will be stored */
+    const char *dir;            /* a directory of its own: empty, or with the store that is to be opened again */
+    bool existing;              /* the store is there */
+    enum bench_level level;     /* of puts and deletes; not UNSET */
+    uint64_t log_segment_bytes; /* Quire: largest segment of its log; 0 = default */
+    uint64_t num;               /* keys that will be stored */
     unsigned threads;
     const struct bench_data *data;
-    unsigned lmdb_batch; /* puts and deletes in a write transaction */
-    bool rocksdb_wal;    /* write RocksDB's log, without syncing it */
+    unsigned lmdb_batch; /* puts and deletes in a write transaction; 0 = by the level */
     bool no_statistics;  /* Quire keeps no counters and latencies */
 };
 
@@ -88,6 +98,8 @@ struct bench_engine {
     /* Brings the store into its best form for reading. NULL = the engine has no such thing. */
     int (*consolidate)(struct bench_store *store);
     void (*print_stats)(struct bench_store *store, FILE *to);
+    /* Bytes that were written to the log since it was opened. NULL = the engine does not tell. */
+    uint64_t (*log_bytes)(struct bench_store *store);
 
     /* append: this is the only session, and it will put new keys in ascending order into an empty store. */
     int (*session_begin)(struct bench_store *store, bool append, struct bench_session **ret_session);
@@ -108,6 +120,9 @@ struct bench_engine {
 /* The engines that were built, the last followed by NULL. */
 extern const struct bench_engine *const bench_engines[];
 const struct bench_engine *bench_engine_find(const char *name);
+
+/* "off", "process", "durable". */
+const char *bench_level_name(enum bench_level level);
 
 /* Prints one line to standard error and answers -1. Any thread. */
 int bench_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

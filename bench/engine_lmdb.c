@@ -1,9 +1,12 @@
 /*
- * The benchmark's adapter for LMDB, set up for speed as its users do when durability is not asked for.
+ * The benchmark's adapter for LMDB: set up for speed, as its users do when durability is not asked for, or with a
+ * commit for each write.
  *
  * Layer: bench. WRITEMAP writes into the map without copying pages; NOSYNC and NOMETASYNC leave writing back to the
- * kernel (MAPASYNC would only matter for syncs that are not made); NOTLS lets a session own its read transaction.
- * MDB_NORDAHEAD is not set: the data fit into memory. A read transaction, with a cursor, is kept for up to
+ * kernel (MAPASYNC would only matter for syncs that are not made); NOTLS lets a session own its read transaction. That
+ * is level off, with lmdb_batch writes in a transaction; with one write in each it is level process, since what was
+ * committed is in the shared map. Level durable is LMDB's default: a commit writes its pages and syncs them, then its
+ * meta page. MDB_NORDAHEAD is not set: the data fit into memory. A read transaction, with a cursor, is kept for up to
  * BENCH_READS_PER_VIEW reads and then reset and renewed. LMDB has one writer at a time: a session takes the writer's
  * lock at its first write, commits after lmdb_batch writes, and lets others go first; what it reads meanwhile it reads
  * through its write transaction. Ascending writes of one thread use MDB_APPEND.
@@ -64,7 +67,8 @@ static int create_tree(struct bench_store *store)
 
 static int store_open(const struct bench_engine_config *config, struct bench_store **ret_store)
 {
-    const unsigned flags = MDB_WRITEMAP | MDB_NOSYNC | MDB_NOMETASYNC | MDB_NOTLS;
+    const unsigned fast = config->level == BENCH_LEVEL_DURABLE ? 0 : MDB_WRITEMAP | MDB_NOSYNC | MDB_NOMETASYNC;
+    const unsigned batch = config->level == BENCH_LEVEL_OFF ? 1000 : 1;
     size_t entry_size = config->data->key_size + config->data->value_size + 64;
     struct bench_store *store = calloc(1, sizeof(*store));
     int result;
@@ -73,7 +77,7 @@ static int store_open(const struct bench_engine_config *config, struct bench_sto
         return bench_fail("out of memory");
     store->key_size = config->data->key_size;
     store->value_size = config->data->value_size;
-    store->batch = config->lmdb_batch;
+    store->batch = config->lmdb_batch != 0 ? config->lmdb_batch : batch;
     result = mdb_env_create(&store->env);
     if (result != 0) {
         free(store);
@@ -82,7 +86,7 @@ static int store_open(const struct bench_engine_config *config, struct bench_sto
     (void)mdb_env_set_maxreaders(store->env, config->threads + 8);
     result = mdb_env_set_mapsize(store->env, ((size_t)config->num * entry_size * 4 + (1u << 30)) & ~(size_t)4095);
     if (result == 0)
-        result = mdb_env_open(store->env, config->dir, flags, 0644);
+        result = mdb_env_open(store->env, config->dir, fast | MDB_NOTLS, 0644);
     if (result == 0)
         result = create_tree(store);
     if (result == 0 && config->data->key_size > (size_t)mdb_env_get_maxkeysize(store->env))

@@ -1,5 +1,6 @@
 /*
- * The benchmark's adapter for Quire: a database in memory with default options, but for --no-statistics.
+ * The benchmark's adapter for Quire: default options, but for --no-statistics and --log-segment; in memory at level
+ * off, else in a directory, with the level as that of the database.
  *
  * Layer: bench; uses nothing but quire.h. Every put and delete is an operation of its own, visible when it returns.
  * Point reads take pointers under a guard, which is pinned at the first read and repinned every BENCH_READS_PER_VIEW;
@@ -39,15 +40,22 @@ static int store_open(const struct bench_engine_config *config, struct bench_sto
 {
     struct bench_store *store = calloc(1, sizeof(*store));
     struct quire_options options;
+    const bool files = config->level != BENCH_LEVEL_OFF;
     int result;
 
     if (store == NULL)
         return bench_fail("out of memory");
     quire_options_init(&options);
     options.disable_statistics = config->no_statistics;
+    if (files) {
+        options.open_mode = config->existing ? QUIRE_OPEN_EXISTING : QUIRE_CREATE_NEW;
+        options.level = config->level == BENCH_LEVEL_DURABLE ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS;
+        options.log_segment_bytes = config->log_segment_bytes;
+        options.no_sync_at_close = 1; /* the files are removed then */
+    }
     store->key_size = config->data->key_size;
     store->value_size = config->data->value_size;
-    result = quire_open(NULL, &options, &store->db);
+    result = quire_open(files ? config->dir : NULL, &options, &store->db);
     if (result != 0) {
         free(store);
         return fail("open", result);
@@ -94,6 +102,13 @@ static void print_stats(struct bench_store *store, FILE *to)
         fprintf(to, "%s", text);
     else
         (void)fail("stats", result);
+}
+
+static uint64_t log_bytes(struct bench_store *store)
+{
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+
+    return quire_stats(store->db, &stats) == 0 ? stats.log_bytes : 0;
 }
 
 static int session_begin(struct bench_store *store, bool append, struct bench_session **ret_session)
@@ -217,6 +232,7 @@ const struct bench_engine bench_engine_quire = {
     .close = store_close,
     .consolidate = consolidate,
     .print_stats = print_stats,
+    .log_bytes = log_bytes,
     .session_begin = session_begin,
     .session_end = session_end,
     .put = put,

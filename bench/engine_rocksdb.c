@@ -3,7 +3,8 @@
  *
  * Layer: bench. No compression; a block cache of twice the data; full bloom filters of 10 bits a key in the tables and
  * one in the memtables, so that absent keys are cheap everywhere; a hash index inside data blocks; four memtables of
- * 256 MiB; two background threads or more. The write-ahead log is off unless asked for (rocksdb_wal), and never synced.
+ * 256 MiB; two background threads or more. At level off there is no write-ahead log;
+ * at process it is written and not synced, at durable every put and delete syncs it.
  * Values are read pinned, without copying. An iterator is kept for up to BENCH_READS_PER_VIEW scans.
  */
 #include "engine.h"
@@ -73,7 +74,8 @@ static void set_options(struct bench_store *store, const struct bench_engine_con
     set_table_options(store, config);
     store->read_options = rocksdb_readoptions_create();
     store->write_options = rocksdb_writeoptions_create();
-    rocksdb_writeoptions_disable_WAL(store->write_options, !config->rocksdb_wal);
+    rocksdb_writeoptions_disable_WAL(store->write_options, config->level == BENCH_LEVEL_OFF);
+    rocksdb_writeoptions_set_sync(store->write_options, config->level == BENCH_LEVEL_DURABLE);
 }
 
 static void store_close(struct bench_store *store)

@@ -12,7 +12,7 @@ int main(int argc, char **argv)
 
     switch (bench_options_parse(argc, argv, &options)) {
     case BENCH_PARSE_RUN:
-        return bench_run_all(&options) == 0 ? 0 : 1;
+        return (options.child != NULL ? bench_run_child(&options) : bench_run_all(&options)) == 0 ? 0 : 1;
     case BENCH_PARSE_DONE:
         return 0;
     case BENCH_PARSE_WRONG:

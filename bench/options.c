@@ -18,28 +18,35 @@ static const char help_text[] =
     "\n"
     "  --engine NAME         quire (default), lmdb, rocksdb; what was built: --list-engines\n"
     "  --workload A,B,..     fillseq, fillrandom, overwrite, updaterandom, readrandom, readwhilewriting, readmissing,\n"
-    "                        readmany, scan, scan100, mixed, mixed8020, delete, consolidate\n"
+    "                        readmany, scan, scan100, mixed, mixed8020, delete, consolidate;\n"
+    "                        on stores of their own: groupcommit, logcost, reopen\n"
     "                        (default: fillrandom,readrandom,scan)\n"
     "  --num N               keys (default 1000000)\n"
     "  --ops N               operations of a workload that neither fills nor scans (default: num; scan100: num / 10)\n"
     "  --warmup N            operations of a workload before the measured ones, unmeasured; not of fills, delete and\n"
     "                        consolidate (default 0)\n"
     "  --repeat N            how often a workload is measured; the same exceptions (default 1)\n"
-    "  --threads T           threads (default 1); readwhilewriting: readers, beside one that writes\n"
+    "  --threads T           threads (default 1); readwhilewriting: readers, beside one that writes; groupcommit: "
+    "without\n"
+    "                        it 1, 2 and 16 in turn\n"
+    "  --rounds R            rounds of a workload that measures things in turn (default 4)\n"
+    "  --time-ms M           groupcommit: how long each thing is measured, in all rounds together (default 2000)\n"
     "  --key-size K          bytes of a key (default 16)\n"
     "  --value-size V        bytes of a value (default 100)\n"
     "  --key-format F        be (default): number in 8 bytes, most significant first, then hash bytes;\n"
     "                        decimal: \"user:\" and zero-padded digits; hash: number mixed, keys evenly spread\n"
     "  --dist D              keys chosen uniform (default) or zipf (scrambled, 0.99)\n"
     "  --seed S              seed of everything random (default 1)\n"
-    "  --dir D               where the peers' files go, in a directory of their own that is removed at the end\n"
+    "  --path DIR            where files go, in a fresh directory inside that is removed at the end\n"
     "                        (default: $TMPDIR or /tmp)\n"
+    "  --level L             what a put has survived when it returns: off (default; Quire has no files then), process\n"
+    "                        or durable; what that is in each engine: bench/README.md\n"
+    "  --log-segment N       Quire: bytes of the log's largest segment, a power of two (default: Quire's)\n"
     "  --json                one JSON object for each workload instead of a table\n"
     "  --verify-scan         scans compare every byte of keys and values\n"
     "  --stats               print the engine's own statistics after each workload, on standard error\n"
     "  --no-statistics       Quire: open with disable_statistics, to measure what counting costs\n"
-    "  --lmdb-batch N        LMDB: puts and deletes in one write transaction (default 1000)\n"
-    "  --rocksdb-wal 0|1     RocksDB: write the log, without syncing it (default 0)\n"
+    "  --lmdb-batch N        LMDB: puts and deletes in one write transaction (default: 1000 at level off, else 1)\n"
     "  --list-engines        print the engines that were built, one to a line\n"
     "  --help                this text\n"
     "\n"
@@ -53,18 +60,22 @@ enum option_code {
     OPTION_WARMUP,
     OPTION_REPEAT,
     OPTION_THREADS,
+    OPTION_ROUNDS,
+    OPTION_TIME_MS,
     OPTION_KEY_SIZE,
     OPTION_VALUE_SIZE,
     OPTION_KEY_FORMAT,
     OPTION_DIST,
     OPTION_SEED,
-    OPTION_DIR,
+    OPTION_PATH,
+    OPTION_LEVEL,
+    OPTION_LOG_SEGMENT,
     OPTION_JSON,
     OPTION_VERIFY_SCAN,
     OPTION_STATS,
     OPTION_NO_STATISTICS,
+    OPTION_CHILD,
     OPTION_LMDB_BATCH,
-    OPTION_ROCKSDB_WAL,
     OPTION_LIST_ENGINES,
     OPTION_HELP
 };
@@ -77,18 +88,22 @@ static const struct option long_options[] = {
     {"warmup", required_argument, NULL, OPTION_WARMUP},
     {"repeat", required_argument, NULL, OPTION_REPEAT},
     {"threads", required_argument, NULL, OPTION_THREADS},
+    {"rounds", required_argument, NULL, OPTION_ROUNDS},
+    {"time-ms", required_argument, NULL, OPTION_TIME_MS},
     {"key-size", required_argument, NULL, OPTION_KEY_SIZE},
     {"value-size", required_argument, NULL, OPTION_VALUE_SIZE},
     {"key-format", required_argument, NULL, OPTION_KEY_FORMAT},
     {"dist", required_argument, NULL, OPTION_DIST},
     {"seed", required_argument, NULL, OPTION_SEED},
-    {"dir", required_argument, NULL, OPTION_DIR},
+    {"path", required_argument, NULL, OPTION_PATH},
+    {"level", required_argument, NULL, OPTION_LEVEL},
+    {"log-segment", required_argument, NULL, OPTION_LOG_SEGMENT},
     {"json", no_argument, NULL, OPTION_JSON},
     {"verify-scan", no_argument, NULL, OPTION_VERIFY_SCAN},
     {"stats", no_argument, NULL, OPTION_STATS},
     {"no-statistics", no_argument, NULL, OPTION_NO_STATISTICS},
+    {"child", required_argument, NULL, OPTION_CHILD},
     {"lmdb-batch", required_argument, NULL, OPTION_LMDB_BATCH},
-    {"rocksdb-wal", required_argument, NULL, OPTION_ROCKSDB_WAL},
     {"list-engines", no_argument, NULL, OPTION_LIST_ENGINES},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -155,6 +170,16 @@ static bool parse_key_format(struct bench_options *options)
     return bench_fail("--key-format: \"%s\" is not be, decimal or hash", optarg) == 0;
 }
 
+static bool parse_level(struct bench_options *options)
+{
+    for (enum bench_level level = BENCH_LEVEL_OFF; level <= BENCH_LEVEL_DURABLE; level++)
+        if (strcmp(optarg, bench_level_name(level)) == 0) {
+            options->level = level;
+            return true;
+        }
+    return bench_fail("--level: \"%s\" is not off, process or durable", optarg) == 0;
+}
+
 static bool parse_distribution(struct bench_options *options)
 {
     options->zipf = strcmp(optarg, "zipf") == 0;
@@ -185,7 +210,14 @@ static bool parse_one(enum option_code code, struct bench_options *options)
     case OPTION_THREADS:
         good = parse_number("threads", 1, BENCH_MAX_THREADS, &number);
         options->threads = (unsigned)number;
+        options->threads_given = true;
         return good;
+    case OPTION_ROUNDS:
+        good = parse_number("rounds", 1, 1000, &number);
+        options->rounds = (unsigned)number;
+        return good;
+    case OPTION_TIME_MS:
+        return parse_number("time-ms", 1, 1000 * 86400, &options->time_ms);
     case OPTION_KEY_SIZE:
         good = parse_number("key-size", 1, BENCH_MAX_KEY_SIZE_BYTES, &number);
         options->key_size = number;
@@ -204,13 +236,13 @@ static bool parse_one(enum option_code code, struct bench_options *options)
         good = parse_number("lmdb-batch", 1, 1u << 30, &number);
         options->lmdb_batch = (unsigned)number;
         return good;
-    case OPTION_ROCKSDB_WAL:
-        good = parse_number("rocksdb-wal", 0, 1, &number);
-        options->rocksdb_wal = number == 1;
-        return good;
-    case OPTION_DIR:
-        options->dir = optarg;
+    case OPTION_PATH:
+        options->path = optarg;
         return true;
+    case OPTION_LEVEL:
+        return parse_level(options);
+    case OPTION_LOG_SEGMENT:
+        return parse_number("log-segment", 1, UINT64_MAX, &options->log_segment_bytes);
     case OPTION_JSON:
         options->json = true;
         return true;
@@ -222,6 +254,9 @@ static bool parse_one(enum option_code code, struct bench_options *options)
         return true;
     case OPTION_NO_STATISTICS:
         options->no_statistics = true;
+        return true;
+    case OPTION_CHILD:
+        options->child = optarg;
         return true;
     case OPTION_LIST_ENGINES:
     case OPTION_HELP:
@@ -236,9 +271,10 @@ static void set_defaults(struct bench_options *options)
 
     *options = (struct bench_options){.num = 1000000, .threads = 1, .key_size = 16, .value_size = 100, .seed = 1};
     options->repeats = 1;
+    options->rounds = 4;
+    options->time_ms = 2000;
     options->engine = bench_engines[0];
-    options->dir = temporary != NULL && *temporary != '\0' ? temporary : "/tmp";
-    options->lmdb_batch = 1000;
+    options->path = temporary != NULL && *temporary != '\0' ? temporary : "/tmp";
     (void)parse_workloads("fillrandom,readrandom,scan", options);
 }
 
@@ -260,6 +296,8 @@ enum bench_parse bench_options_parse(int argc, char **argv, struct bench_options
     int code;
 
     set_defaults(ret_options);
+    ret_options->argument_count = argc;
+    ret_options->arguments = argv;
     while ((code = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
         if (code == OPTION_HELP) {
             fputs(help_text, stdout);

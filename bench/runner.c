@@ -13,30 +13,12 @@
  */
 #include "runner.h"
 
-#include "report.h"
-#include "workload.h"
+#include "runner_internal.h"
 
-#include <errno.h>
-#include <ftw.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 enum { SCAN_ENTRIES = 10000000, SCAN_PASSES_MAX = 10 };
-
-struct runner {
-    const struct bench_options *options;
-    struct bench_data data;
-    struct bench_zipf zipf;
-    struct bench_store *store; /* NULL = none is open */
-    char dir[4096];
-    uint64_t stored; /* keys in the store */
-    bool filled;
-    bool cold;     /* written since everything was read */
-    uint64_t runs; /* of workloads, those to warm up included */
-    pthread_barrier_t barrier;
-    atomic_bool foreground_done; /* of the workload that is running */
-};
 
 struct thread {
     pthread_t id;
@@ -49,46 +31,44 @@ struct thread {
     int result;
 };
 
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *position)
-{
-    (void)status;
-    (void)type;
-    (void)position;
-    return remove(path);
-}
-
-static void store_close(struct runner *runner)
+void bench_runner_close(struct bench_runner *runner)
 {
     if (runner->store == NULL)
         return;
     runner->options->engine->close(runner->store);
     runner->store = NULL;
-    (void)nftw(runner->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    bench_scratch_remove(runner->dir);
 }
 
-static int store_open(struct runner *runner)
+int bench_runner_open_here(struct bench_runner *runner, enum bench_level level, bool existing)
 {
     const struct bench_options *options = runner->options;
     struct bench_engine_config config = {.dir = runner->dir,
+                                         .existing = existing,
+                                         .level = level,
+                                         .log_segment_bytes = options->log_segment_bytes,
                                          .num = options->num,
                                          .threads = options->threads,
                                          .data = &runner->data,
                                          .lmdb_batch = options->lmdb_batch,
-                                         .rocksdb_wal = options->rocksdb_wal,
                                          .no_statistics = options->no_statistics};
 
-    store_close(runner);
-    if (snprintf(runner->dir, sizeof(runner->dir), "%s/quire-bench.XXXXXX", options->dir) >= (int)sizeof(runner->dir) ||
-        mkdtemp(runner->dir) == NULL)
-        return bench_fail("--dir: cannot make a directory in \"%s\": %s", options->dir, strerror(errno));
     if (options->engine->open(&config, &runner->store) != 0) {
         runner->store = NULL;
-        (void)nftw(runner->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+        bench_scratch_remove(runner->dir);
         return -1;
     }
     runner->stored = 0;
     runner->filled = false;
     return 0;
+}
+
+int bench_runner_open(struct bench_runner *runner, enum bench_level level)
+{
+    bench_runner_close(runner);
+    if (bench_scratch_make(runner->options->path, runner->dir) != 0)
+        return -1;
+    return bench_runner_open_here(runner, level, false);
 }
 
 static void *thread_main(void *argument)
@@ -110,7 +90,8 @@ static void *thread_main(void *argument)
 }
 
 /* Numbers from run->threads on are of threads in the background. */
-static int thread_prepare(struct thread *thread, struct runner *runner, const struct bench_run *run, unsigned number)
+static int thread_prepare(struct thread *thread, struct bench_runner *runner, const struct bench_run *run,
+                          unsigned number)
 {
     struct bench_worker *worker = &thread->worker;
 
@@ -173,9 +154,9 @@ static void threads_run(struct thread *threads, unsigned count, unsigned others,
         (void)pthread_join(threads[i].id, NULL);
 }
 
-/* background: NULL = nothing. */
-static int run_threads(struct runner *runner, const struct bench_run *run, int (*work)(struct bench_worker *worker),
-                       int (*background)(struct bench_worker *worker), bool append, struct bench_result *result)
+int bench_runner_threads(struct bench_runner *runner, const struct bench_run *run,
+                         int (*work)(struct bench_worker *worker), int (*background)(struct bench_worker *worker),
+                         bool append, struct bench_result *result)
 {
     const unsigned others = background != NULL ? 1 : 0;
     const unsigned all = run->threads + others;
@@ -202,16 +183,15 @@ static int run_threads(struct runner *runner, const struct bench_run *run, int (
 }
 
 /* The passes of a scan that read about this many entries, but one pass at least. */
-static uint64_t passes_of(const struct runner *runner, uint64_t entries)
+static uint64_t passes_of(const struct bench_runner *runner, uint64_t entries)
 {
     uint64_t passes = entries / runner->options->num;
 
     return passes > 1 ? passes : 1;
 }
 
-/* Prepares what all threads of the workload at this position share. */
-static void run_init(struct runner *runner, const struct bench_workload *workload, unsigned position,
-                     struct bench_run *ret_run)
+void bench_runner_init(struct bench_runner *runner, const struct bench_workload *workload, unsigned position,
+                       struct bench_run *ret_run)
 {
     const struct bench_options *options = runner->options;
     uint64_t passes = passes_of(runner, SCAN_ENTRIES);
@@ -239,9 +219,9 @@ static void run_init(struct runner *runner, const struct bench_workload *workloa
     bench_permutation_init(&ret_run->permutation, options->num, options->seed + position);
 }
 
-static int check_order(const struct runner *runner, const struct bench_workload *workload)
+static int check_order(const struct bench_runner *runner, const struct bench_workload *workload)
 {
-    if (workload->fills)
+    if (workload->fills || workload->alone != NULL)
         return 0;
     if (!runner->filled)
         return bench_fail("%s: needs a fill before it in the list", workload->name);
@@ -251,7 +231,7 @@ static int check_order(const struct runner *runner, const struct bench_workload 
 }
 
 /* RUNNER-2 */
-static int settle_and_read_all(struct runner *runner)
+static int settle_and_read_all(struct bench_runner *runner)
 {
     const struct bench_options *options = runner->options;
     struct bench_run run = {.engine = options->engine, .data = &runner->data, .stored = runner->stored, .threads = 1};
@@ -260,10 +240,10 @@ static int settle_and_read_all(struct runner *runner)
     if (options->engine->settle != NULL && options->engine->settle(runner->store) != 0)
         return -1;
     runner->cold = false;
-    return run_threads(runner, &run, bench_read_all, NULL, false, &ignored);
+    return bench_runner_threads(runner, &run, bench_read_all, NULL, false, &ignored);
 }
 
-static int consolidate(struct runner *runner, struct bench_result *result)
+static int consolidate(struct bench_runner *runner, struct bench_result *result)
 {
     const struct bench_engine *engine = runner->options->engine;
     uint64_t begin_ns = bench_now_ns();
@@ -278,7 +258,7 @@ static int consolidate(struct runner *runner, struct bench_result *result)
     return 0;
 }
 
-static void note_effect(struct runner *runner, const struct bench_workload *workload, const struct bench_run *run)
+static void note_effect(struct bench_runner *runner, const struct bench_workload *workload, const struct bench_run *run)
 {
     if (workload->fills) {
         runner->filled = true;
@@ -291,7 +271,7 @@ static void note_effect(struct runner *runner, const struct bench_workload *work
 }
 
 /* --warmup: a part of the workload, unmeasured. */
-static int warm_up(struct runner *runner, unsigned position)
+static int warm_up(struct bench_runner *runner, unsigned position)
 {
     const struct bench_options *options = runner->options;
     const struct bench_workload *workload = options->workloads[position];
@@ -300,24 +280,29 @@ static int warm_up(struct runner *runner, unsigned position)
 
     if (options->warmup == 0 || !bench_workload_is_repeatable(workload))
         return 0;
-    run_init(runner, workload, position, &run);
+    bench_runner_init(runner, workload, position, &run);
     run.ops = options->warmup;
     run.scan_passes = passes_of(runner, options->warmup / options->threads);
-    return run_threads(runner, &run, workload->work, workload->background, false, &ignored);
+    return bench_runner_threads(runner, &run, workload->work, workload->background, false, &ignored);
 }
 
-static int measure(struct runner *runner, unsigned position, unsigned repeat)
+static int measure(struct bench_runner *runner, unsigned position, unsigned repeat)
 {
     const struct bench_options *options = runner->options;
     const struct bench_workload *workload = options->workloads[position];
-    struct bench_result result = {.workload = workload->name, .position = position, .repeat = repeat};
+    struct bench_result result = {.workload = workload->name,
+                                  .position = position,
+                                  .repeat = repeat,
+                                  .threads = options->threads,
+                                  .level = bench_level_or(options, BENCH_LEVEL_OFF)};
     bool append = workload->appends && options->key_format != BENCH_KEY_HASH;
     struct bench_run run;
 
-    run_init(runner, workload, position, &run);
+    bench_runner_init(runner, workload, position, &run);
     bench_memory_reset_peak();
-    if (workload->work == NULL ? consolidate(runner, &result) != 0
-                               : run_threads(runner, &run, workload->work, workload->background, append, &result) != 0)
+    if (workload->work == NULL
+            ? consolidate(runner, &result) != 0
+            : bench_runner_threads(runner, &run, workload->work, workload->background, append, &result) != 0)
         return -1;
     note_effect(runner, workload, &run);
     bench_memory_measure(&result);
@@ -329,15 +314,23 @@ static int measure(struct runner *runner, unsigned position, unsigned repeat)
 }
 
 /* Measures the workload at this position in the list, as often as --repeat says. */
-static int run_one(struct runner *runner, unsigned position)
+static int run_one(struct bench_runner *runner, unsigned position)
 {
     const struct bench_options *options = runner->options;
     const struct bench_workload *workload = options->workloads[position];
     unsigned repeats = bench_workload_is_repeatable(workload) ? options->repeats : 1;
     int failure = 0;
 
-    if (check_order(runner, workload) != 0 || (workload->fills && store_open(runner) != 0))
+    if (check_order(runner, workload) != 0 ||
+        (workload->fills && bench_runner_open(runner, bench_level_or(options, BENCH_LEVEL_OFF)) != 0))
         return -1;
+    if (workload->alone != NULL) {
+        for (unsigned repeat = 0; failure == 0 && repeat < options->repeats; repeat++)
+            failure = workload->alone(runner, position, repeat);
+        bench_runner_close(runner);
+        runner->filled = false;
+        return failure == 0 ? 0 : bench_fail("%s: %s failed", options->engine->name, workload->name);
+    }
     if (!workload->writes && workload->work != NULL && runner->cold)
         failure = settle_and_read_all(runner);
     if (failure == 0)
@@ -347,19 +340,36 @@ static int run_one(struct runner *runner, unsigned position)
     return failure == 0 ? 0 : bench_fail("%s: %s failed", options->engine->name, workload->name);
 }
 
-int bench_run_all(const struct bench_options *options)
+static int runner_init(struct bench_runner *runner)
 {
-    struct runner runner = {.options = options};
-    int failure = 0;
+    const struct bench_options *options = runner->options;
 
-    if (!bench_data_init(&runner.data, options->key_format, options->key_size, options->value_size))
+    if (!bench_data_init(&runner->data, options->key_format, options->key_size, options->value_size))
         return bench_fail("out of memory");
     if (options->zipf)
-        bench_zipf_init(&runner.zipf, options->num, 0.99);
+        bench_zipf_init(&runner->zipf, options->num, 0.99);
+    return 0;
+}
+
+int bench_run_child(const struct bench_options *options)
+{
+    struct bench_runner runner = {.options = options};
+    int failure = runner_init(&runner);
+
+    return failure == 0 ? bench_reopen_child(&runner) : failure;
+}
+
+int bench_run_all(const struct bench_options *options)
+{
+    struct bench_runner runner = {.options = options};
+    int failure = runner_init(&runner);
+
+    if (failure != 0)
+        return failure;
     bench_report_begin(options);
     for (unsigned i = 0; failure == 0 && i < options->workload_count; i++)
         failure = run_one(&runner, i);
-    store_close(&runner);
+    bench_runner_close(&runner);
     bench_data_free(&runner.data);
     return failure;
 }

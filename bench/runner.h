@@ -11,4 +11,7 @@
 /* 0 if every workload was done and every read was right, else -1 after a message. Leaves no files behind. */
 int bench_run_all(const struct bench_options *options);
 
+/* What the process that was started with --child does. */
+int bench_run_child(const struct bench_options *options);
+
 #endif

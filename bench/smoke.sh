@@ -46,6 +46,40 @@ counted() { # counted puts arguments: how many puts Quire's own statistics show 
     result $? "$*: statistics show $seen puts instead of $wanted"
 }
 
+levels() { # levels engine: the same work at each level, by the lines that say so; few keys, as each put may wait for a disk
+    for level in off process durable; do
+        seen=$("$bench" --engine "$1" --level "$level" --num 100 --threads 2 --json --log-segment 65536 \
+            --workload fillrandom,readrandom,overwrite,scan,delete,readmissing | grep -c "\"level\":\"$level\",")
+        [ "$seen" -eq 6 ]
+        result $? "$1, level $level: $seen lines instead of 6"
+    done
+}
+
+group() { # group engine: a line for each number of threads, with the yardsticks' figures
+    seen=$("$bench" --engine "$1" --workload groupcommit --num 100 --json --rounds 2 --time-ms 20 |
+        sed -n 's/.*"level":"durable","threads":\([0-9]*\),.*"ops":[1-9].*"ratio_to_loop":[0-9].*"ratio_to_group":.*/\1/p' |
+        tr '\n' ' ')
+    [ "$seen" = "1 2 16 " ]
+    result $? "$1, groupcommit: threads $seen"
+}
+
+cost() { # cost engine: lines of both phases
+    seen=$("$bench" --engine "$1" --workload logcost --num 2000 --rounds 2 --log-segment 65536 --json |
+        sed -n 's/.*"workload":"\([^"]*\)".*"level":"process",.*"ops":4000,.*"cost_ns":.*/\1/p' | tr '\n' ' ')
+    [ "$seen" = "logcost-fill logcost-over " ]
+    result $? "$1, logcost: $seen"
+}
+
+reopen() { # reopen engine arguments: killed and opened again, twice, after the fill at least; nothing stays behind
+    dir=$(mktemp -d)
+    seen=$("$bench" --engine "$@" --workload reopen --num 2000 --repeat 2 --path "$dir" --json |
+        sed -n 's/.*"workload":"reopen".*"ops":[0-9]\{4,\},.*"open_ms":[0-9].*/x/p' | wc -l)
+    [ "$seen" -eq 2 ]
+    result $? "$*, reopen: $seen lines instead of 2"
+    rmdir "$dir"
+    result $? "$*, reopen: files stay behind"
+}
+
 refuse() { # refuse status arguments
     status=$1
     shift
@@ -63,6 +97,13 @@ for engine in $engines; do
     run "$engine, 2 threads, zipf, decimal keys" --engine "$engine" --threads 2 --dist zipf --key-format decimal
     run "$engine, hashed keys, short values" --engine "$engine" --key-format hash --key-size 24 --value-size 12
     repeat --engine "$engine" --threads 2
+    levels "$engine"
+    group "$engine"
+    cost "$engine"
+    reopen "$engine"
+    reopen "$engine" --level durable --threads 2
+    refuse 1 --engine "$engine" --workload logcost --level off
+    refuse 1 --engine "$engine" --workload reopen --level off
     refuse 1 --engine "$engine" --workload readrandom --num 10
     refuse 1 --engine "$engine" --workload fillseq,delete,readrandom --num 10
 done
@@ -74,8 +115,13 @@ refuse 2 --num 0
 refuse 2 --num 12x
 refuse 2 --warmup -1
 refuse 2 --repeat 0
+refuse 2 --rounds 0
+refuse 2 --time-ms 0
 refuse 2 --key-size 1 --num 1000
 refuse 2 --dist normal
+refuse 2 --level safe
+refuse 1 --path /nonexistent --workload fillseq --num 10
+refuse 1 --level process --log-segment 17 --workload fillseq --num 10
 refuse 2 stray
 refuse 0 --help
 finish

@@ -18,11 +18,13 @@ static struct bench_options some_options(void)
                                   .num = 100,
                                   .ops = 10000,
                                   .repeats = 1,
+                                  .rounds = 2,
+                                  .time_ms = 20,
                                   .threads = 1,
                                   .key_size = 16,
                                   .value_size = 20,
                                   .seed = check_seed,
-                                  .dir = temporary != NULL && *temporary != '\0' ? temporary : "/tmp"};
+                                  .path = temporary != NULL && *temporary != '\0' ? temporary : "/tmp"};
 }
 
 /* Runs fillrandom and this workload; what the runner answers. */
@@ -187,6 +189,51 @@ static void a_wrong_answer_fails_the_run(void)
     }
 }
 
+static int run_alone(const char *workload, struct bench_options options)
+{
+    options.workloads[0] = bench_workload_find(workload);
+    options.workload_count = 1;
+    if (options.workloads[0] == NULL)
+        return bench_fail("there is no workload \"%s\"", workload);
+    test_recorder_reset(TEST_FAULT_NONE);
+    return bench_run_all(&options);
+}
+
+/* Two rounds; sessions: of 1, 2 and 16 threads, or of as many as were asked for. */
+static void threads_commit_in_groups_of_1_2_and_16(void)
+{
+    struct bench_options options = some_options();
+
+    check(run_alone("groupcommit", options) == 0, "group commit is measured", 0);
+    check(test_record.session_count == 2 * (1 + 2 + 16), "as many sessions as threads", test_record.session_count);
+    for (unsigned i = 0; i < test_record.session_count; i++)
+        check(test_record.sessions[i].puts > 0, "every thread commits", i);
+    options.threads = 3;
+    options.threads_given = true;
+    check(run_alone("groupcommit", options) == 0, "group commit of 3 is measured", 0);
+    check(test_record.session_count == 2 * 3, "as many sessions as --threads", test_record.session_count);
+}
+
+/* Two rounds of a fill and an overwriting on two stores. */
+static void both_sides_of_a_comparison_get_the_same_keys(void)
+{
+    struct bench_options options = some_options();
+    const struct test_session_record *sessions = test_record.sessions;
+
+    options.ops = 500;
+    check(run_alone("logcost", options) == 0, "the cost of a log is measured", 0);
+    check(test_record.session_count == 2 * 2 * 2, "a session for each run", test_record.session_count);
+    for (unsigned i = 0; i < test_record.session_count; i++)
+        check(sessions[i].puts == (i % 2 == 0 ? options.num : options.ops), "a fill, then an overwriting", i);
+    for (unsigned round = 0; round < 2; round++)
+        for (unsigned phase = 0; phase < 2; phase++)
+            check(sessions[4 * round + phase].choices == sessions[4 * round + 2 + phase].choices,
+                  "both stores get the same keys in the same order", round);
+    check(sessions[1].choices != sessions[5].choices, "another round gets others", 0);
+    options.level = BENCH_LEVEL_OFF;
+    check(run_alone("logcost", options) != 0, "a comparison of off with off is refused", 0);
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -200,5 +247,7 @@ int main(int argc, char **argv)
     runs_differ_and_the_same_seed_repeats_them();
     a_failed_put_fails_the_run();
     a_wrong_answer_fails_the_run();
+    threads_commit_in_groups_of_1_2_and_16();
+    both_sides_of_a_comparison_get_the_same_keys();
     return check_end();
 }

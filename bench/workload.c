@@ -5,6 +5,8 @@
  */
 #include "workload.h"
 
+#include "runner_internal.h"
+
 #include <time.h>
 
 uint64_t bench_now_ns(void)
@@ -127,6 +129,22 @@ static int overwrite(struct bench_worker *worker)
         if (put_one(worker, choose(worker)) != 0)
             return -1;
     worker->done = worker->end - worker->begin;
+    return 0;
+}
+
+int bench_put_for_a_time(struct bench_worker *worker)
+{
+    const uint64_t end_ns = bench_now_ns() + worker->run->time_ns;
+    _Atomic uint64_t *progress = worker->run->progress;
+
+    do {
+        if (put_one(worker, choose(worker)) != 0)
+            return -1;
+        worker->done++;
+        /* relaxed: a count, read by another process after the death of this one */
+        if (progress != NULL)
+            atomic_fetch_add_explicit(progress, 1, memory_order_relaxed);
+    } while (bench_now_ns() < end_ns);
     return 0;
 }
 
@@ -327,6 +345,9 @@ const struct bench_workload bench_workloads[] = {
     {.name = "mixed8020", .work = mixed, .get_percent = 80, .writes = true, .needs_all = true, .ops_share = 1},
     {.name = "delete", .work = delete_at_random, .writes = true, .deletes = true, .needs_all = true, .ops_share = 1},
     {.name = "consolidate", .work = NULL, .ops_share = 1},
+    {.name = "groupcommit", .alone = bench_groupcommit},
+    {.name = "logcost", .alone = bench_logcost},
+    {.name = "reopen", .alone = bench_reopen},
     {.name = NULL},
 };
 
@@ -340,5 +361,5 @@ const struct bench_workload *bench_workload_find(const char *name)
 
 bool bench_workload_is_repeatable(const struct bench_workload *workload)
 {
-    return workload->work != NULL && !workload->fills && !workload->deletes;
+    return workload->work != NULL && workload->alone == NULL && !workload->fills && !workload->deletes;
 }

@@ -27,6 +27,8 @@ struct bench_run {
     uint64_t ops;    /* of all threads together */
     unsigned threads;
     uint64_t scan_passes;
+    _Atomic uint64_t *progress; /* counts the puts of bench_put_for_a_time; NULL = nobody looks */
+    uint64_t time_ns;           /* of bench_put_for_a_time */
     uint64_t number;      /* of this run in the process, from 1: makes its random choices differ from other runs' */
     unsigned get_percent; /* of the operations of a mixed workload */
     bool verify_scan;
@@ -48,9 +50,13 @@ struct bench_worker {
     uint8_t keys[BENCH_MANY * BENCH_MAX_KEY_SIZE_BYTES];
 };
 
+struct bench_runner;
+
 struct bench_workload {
     const char *name;
     int (*work)(struct bench_worker *worker); /* 0, or -1 after a message; NULL = consolidate, done by the engine */
+    /* Instead: opens stores of its own, measures and reports. */
+    int (*alone)(struct bench_runner *runner, unsigned position, unsigned repeat);
     int (*background)(struct bench_worker *worker); /* done by one more thread, unmeasured; NULL = nothing */
     bool fills;                                     /* starts from an empty store, and fills it */
     bool appends; /* one thread of it writes in ascending order, if the keys' format allows */
@@ -71,6 +77,9 @@ bool bench_workload_is_repeatable(const struct bench_workload *workload);
 
 /* Reads all entries once, without measuring: what is read afterwards is as warm as it gets. */
 int bench_read_all(struct bench_worker *worker);
+
+/* Puts chosen keys until run->time_ns is over. */
+int bench_put_for_a_time(struct bench_worker *worker);
 
 uint64_t bench_now_ns(void);
 

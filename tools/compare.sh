@@ -17,6 +17,7 @@ workloads=$workloads,overwrite,mixed,delete,consolidate
 rounds=3
 repeats=1
 dist=uniform
+level=off
 out=
 dir=
 pass=()
@@ -33,9 +34,11 @@ usage: tools/compare.sh [options]
   --repeat N        measurements of a workload in each round, except of fills, delete and consolidate; the median of
                     all of them counts (default $repeats)
   --dist D          uniform (default) or zipf
-  --key-size K, --value-size V, --key-format F, --ops N, --warmup N, --seed S, --lmdb-batch N, --rocksdb-wal 0|1
+  --key-size K, --value-size V, --key-format F, --ops N, --warmup N, --seed S, --lmdb-batch N, --level L,
+  --log-segment N, --time-ms M
                     as for quire-bench (see bench/README.md)
-  --dir D           where the peers' files go (default: /dev/shm if there is room, else \$TMPDIR or /tmp)
+  --path DIR        where files go (default: /dev/shm for workloads at level off if there is room, else \$TMPDIR
+                    or /tmp)
   --out FILE        write the table to FILE as well, and every single result to FILE.jsonl
 Environment: QUIRE_BUILD_DIR (default: build), QUIRE_BENCH_LOCK (default: quire-bench.lock in \$TMPDIR or /tmp).
 END
@@ -52,19 +55,20 @@ while [ $# -gt 0 ]; do
         usage
         exit 0
         ;;
-    --num | --threads | --engines | --workloads | --rounds | --repeat | --dist | --out | --dir | --key-size | \
-        --value-size | --key-format | --ops | --warmup | --seed | --lmdb-batch | --rocksdb-wal)
+    --num | --threads | --engines | --workloads | --rounds | --repeat | --dist | --out | --path | --key-size | \
+        --value-size | --key-format | --ops | --warmup | --seed | --lmdb-batch | --level | --log-segment | --time-ms)
         [ $# -ge 2 ] || complain "$1 needs a value" 2
         case $1 in
         --num) num=$2 ;;
-        --threads) threads=$2 ;;
+        --threads) threads=$2 pass+=("$1" "$2") ;;
         --engines) engines=$2 ;;
         --workloads) workloads=$2 ;;
         --rounds) rounds=$2 ;;
         --repeat) repeats=$2 ;;
         --dist) dist=$2 ;;
         --out) out=$2 ;;
-        --dir) dir=$2 ;;
+        --path) dir=$2 ;;
+        --level) level=$2 pass+=("$1" "$2") ;;
         *) pass+=("$1" "$2") ;;
         esac
         shift 2
@@ -118,16 +122,17 @@ for engine in "${engine_list[@]}"; do
 done
 
 # ---- Run ------------------------------------------------------------------------------------------------------------
-# The peers keep their data in files: in memory if there is room for several times the data, as memory is compared.
+# At level off the peers keep their data in files all the same: in memory if there is room for several times the data, as
+# memory is compared.
 if [ -z "$dir" ]; then
     dir=${TMPDIR:-/tmp}
     need=$((num * 232 * 4 / 1024 + 1048576))
-    if [ -d /dev/shm ] && [ -w /dev/shm ] && [ "$(df -k --output=avail /dev/shm | tail -n 1)" -gt "$need" ] &&
+    if [ "$level" = off ] && [[ ! $workloads =~ groupcommit|logcost|reopen ]] && [ -d /dev/shm ] && [ -w /dev/shm ] && [ "$(df -k --output=avail /dev/shm | tail -n 1)" -gt "$need" ] &&
         [ "$(awk '/^MemAvailable:/ { print $2 }' /proc/meminfo)" -gt $((2 * need)) ]; then
         dir=/dev/shm
     fi
 fi
-scratch=$(mktemp -d "$dir/quire-compare.XXXXXX") || complain "--dir: cannot write to \"$dir\""
+scratch=$(mktemp -d "$dir/quire-compare.XXXXXX") || complain "--path: cannot write to \"$dir\""
 results=$scratch/results.jsonl
 exec 9>"${QUIRE_BENCH_LOCK:-${TMPDIR:-/tmp}/quire-bench.lock}"
 flock -x 9
@@ -135,8 +140,8 @@ flock -x 9
 for ((round = 1; round <= rounds; round++)); do
     for engine in "${engine_list[@]}"; do
         echo "round $round of $rounds: $engine" >&2
-        "$bench" --engine "$engine" --workload "$workloads" --num "$num" --threads "$threads" --dist "$dist" \
-            --repeat "$repeats" --dir "$scratch" --json "${pass[@]}" >>"$results" 9>&- ||
+        "$bench" --engine "$engine" --workload "$workloads" --num "$num" --dist "$dist" \
+            --repeat "$repeats" --path "$scratch" --json "${pass[@]}" >>"$results" 9>&- ||
             complain "the run of $engine failed"
     done
 done
@@ -144,7 +149,7 @@ flock -u 9
 
 # ---- Report ---------------------------------------------------------------------------------------------------------
 report() {
-    echo "$num keys, $threads thread(s), $dist, $rounds round(s) of $repeats repeat(s), median; files in $dir;" \
+    echo "$num keys, $threads thread(s), $dist, level $level, $rounds round(s) of $repeats repeat(s), median; files in $dir;" \
         "$(nproc) cores, $(awk -F': ' '/^model name/ { print $2; exit }' /proc/cpuinfo)"
     echo
     awk -v engines="$engines" '
@@ -213,7 +218,11 @@ report() {
         line(columns, row)
     }
     {
-        position = field("position") + 0
+        # A row for each workload at its place in the list; groupcommit and logcost have several there.
+        place = field("position") SUBSEP field("workload") SUBSEP field("threads")
+        if (!(place in row_of))
+            row_of[place] = rows++
+        position = row_of[place]
         cell = field("engine") SUBSEP position
         i = ++count[cell]
         ops[cell, i] = field("ops_per_sec")
@@ -223,6 +232,7 @@ report() {
         p50[cell, i] = field("p50_ns"); p99[cell, i] = field("p99_ns"); p999[cell, i] = field("p999_ns")
         rss[cell, i] = field("rss_bytes"); peak[cell, i] = field("max_rss_bytes"); live[cell, i] = field("live_bytes")
         workload[position] = field("workload")
+        threads[position] = field("threads")
         if (position > last)
             last = position
     }
@@ -230,9 +240,11 @@ report() {
         n = split(engines, engine, ",")
         consolidated = 0
         for (p = 0; p <= last; p++) {
-            if (workload[p] ~ /^(fill|overwrite|update|readwhilewriting|mixed|delete)/)
+            if (workload[p] ~ /^(fill|overwrite|update|readwhilewriting|mixed|delete|groupcommit|logcost|reopen)/)
                 consolidated = 0
             label[p] = workload[p] (consolidated && workload[p] != "consolidate" ? ", consolidated" : "")
+            if (workload[p] == "groupcommit")
+                label[p] = label[p] ", " threads[p] " thread(s)"
             if (workload[p] == "consolidate")
                 consolidated = 1
         }
@@ -240,7 +252,7 @@ report() {
             has_quire = has_quire || engine[i] == "quire"
             has_lmdb = has_lmdb || engine[i] == "lmdb"
         }
-        print "Operations a second (scan: entries); the time of consolidate\n"
+        print "Operations a second (scan: entries); the time of consolidate and reopen\n"
         columns = 1
         head[1] = "workload"
         for (i = 1; i <= n; i++)
@@ -252,7 +264,7 @@ report() {
         line(columns, head)
         rule(columns)
         for (p = 0; p <= last; p++) {
-            if (workload[p] == "consolidate")
+            if (workload[p] == "consolidate" || workload[p] == "reopen")
                 times(label[p], p)
             else
                 rates(label[p], ops, p)
@@ -263,7 +275,7 @@ report() {
         line(n + 1, head)
         rule(n + 1)
         for (p = 0; p <= last; p++) {
-            if (workload[p] == "consolidate")
+            if (workload[p] == "consolidate" || workload[p] == "reopen")
                 continue
             row[1] = label[p]
             for (i = 1; i <= n; i++) {

@@ -37,8 +37,8 @@
  * name alone means the function, so write `struct quire_snapshot *s`, as in C.
  *
  * CRASH. A database is opened in memory (path NULL), where nothing survives the end of the process, or in a directory, where
- * every write goes to a log first. See quire_open and "Writing" for what survives what. In this version the log is not yet
- * shortened by checkpoints: it grows with every write, and opening a store reads all of it.
+ * every write goes to a log first. See quire_open and "Writing" for what survives what.
+ * All data must fit in memory in this version.
  */
 #ifndef QUIRE_QUIRE_H
 #define QUIRE_QUIRE_H
@@ -149,7 +149,8 @@ struct quire_options {
                                       QUIRE_NO_THREADS = none: the caller drives maintenance by quire_maintain, and
                                       writers reclaim memory themselves; at most 16 */
     uint32_t stall_timeout_ms;     /* 0 = default (10000). How long a write waits for memory that a guard holds back
-                                      before it answers QUIRE_ERR_STALLED; at most 3600000 */
+                                      before it answers QUIRE_ERR_STALLED, and a deletion at most for memory that is
+                                      on its way back before QUIRE_ERR_NO_MEMORY; at most 3600000 */
     uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
     uint32_t reserved;             /* must be 0 */
 
@@ -166,6 +167,11 @@ struct quire_options {
                                       not safe. 0 = default: it is mapped where it can be */
     uint32_t no_sync_at_close;     /* 1: quire_close does not wait for a sync; what was not durable survives the process,
                                       not power loss */
+    uint64_t log_cap_bytes;        /* a checkpoint begins when the log that recovery would read is larger; at least 64 KiB;
+                                      0 = default: a quarter of the memory of the data, from 64 MiB to 1.5 GiB */
+    uint32_t checkpoint_interval_ms; /* ... or so long after the last one, if there was something to write; 0 = default
+                                      (60000); QUIRE_NO_PERIOD = only for the log's size, and when asked to */
+    uint32_t reserved_files;       /* must be 0 */
     /* Called while the log is read at opening: bytes done, of all. Not 0: the opening ends with QUIRE_ERR_BUSY. */
     int (*recovery_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *recovery_context;
@@ -174,7 +180,11 @@ enum quire_open_mode {
     QUIRE_OPEN_OR_CREATE = 0,
     QUIRE_OPEN_EXISTING = 1, /* QUIRE_NOT_FOUND if there is no store, and nothing is created */
     QUIRE_CREATE_NEW = 2,    /* QUIRE_EXISTS if there is one, and it is not touched */
-    QUIRE_OPEN_READ_ONLY = 3 /* as OPEN_EXISTING; not one byte is written, any number of processes may do so at once */
+    QUIRE_OPEN_READ_ONLY = 3,/* as OPEN_EXISTING; not one byte is written, any number of processes may do so at once */
+    QUIRE_OPEN_TEMPORARY = 4 /* a new store in a directory of its own, for this user alone, in the directory `path` (NULL: in
+                                that of TMPDIR, or /tmp). It is removed when it is closed, and when the opening fails; if the
+                                process dies it stays, for quire_destroy. Nothing is synced that was not asked for by a call:
+                                level must not be DURABLE, the defaults of period and volume are none */
 };
 enum quire_level {
     QUIRE_LEVEL_DURABLE = 1, /* the call returns when the write survives power loss */
@@ -184,6 +194,30 @@ enum quire_level {
 #define QUIRE_NO_THREADS UINT32_MAX
 
 QUIRE_API void quire_options_init(struct quire_options *ret_options);
+
+/*
+ * Sets of options for databases with files, to start from; what a line does not name has its default. There is no magic in
+ * them: each sets what it says, and later versions may set what does not exist yet.
+ *
+ *   READ_OPTIMIZED   background_threads 2: after writes, leaves are consolidated sooner
+ *   WRITE_OPTIMIZED  level PROCESS, sync_period_ms 1000, sync_volume_bytes 256 MiB: less syncing, more to lose at power loss
+ *   BALANCED         the defaults
+ *   LOW_MEMORY       memory_limit_bytes 64 MiB, log_segment_bytes 1 MiB, sync_volume_bytes 4 MiB
+ *   DEVELOPMENT      level PROCESS, no_sync_at_close 1, log_segment_bytes 1 MiB: small stores that open and close at once
+ *   MAX_DURABILITY   level DURABLE, sync_period_ms 10, sync_volume_bytes 1 MiB: little to lose for calls that ask for
+ *                    PROCESS
+ */
+enum quire_preset {
+    QUIRE_PRESET_READ_OPTIMIZED = 1,
+    QUIRE_PRESET_WRITE_OPTIMIZED = 2,
+    QUIRE_PRESET_BALANCED = 3,
+    QUIRE_PRESET_LOW_MEMORY = 4,
+    QUIRE_PRESET_DEVELOPMENT = 5,
+    QUIRE_PRESET_MAX_DURABILITY = 6
+};
+
+/* As quire_options_init, and then the preset. INVALID: NULL, or no such preset. */
+QUIRE_API int quire_options_preset(struct quire_options *ret_options, enum quire_preset preset);
 
 struct quire;      /* a database */
 struct quire_tree; /* a named tree of a database */
@@ -212,6 +246,14 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
  * if that fails the answer is UNKNOWN, and the handle is freed all the same.
  */
 QUIRE_API int quire_close(struct quire *db);
+
+/*
+ * Removes a store that nobody has open, and its directory. QUIRE_NOT_FOUND: there is no store. Errors: BUSY (somebody has it
+ * open); FOREIGN: there is something in the directory that is not provably a file of this store, and nothing was removed;
+ * NEWER, CORRUPT (a manifest that cannot be read proves nothing); INVALID, NO_MEMORY, IO. From the first change on there is
+ * no store for quire_open; if the call is interrupted, calling it again removes what is left.
+ */
+QUIRE_API int quire_destroy(const char *path);
 
 /* The effective options, defaults filled in. ret_options->struct_size must be set (quire_options_init does); what a
  * larger struct has beyond this library's is set to zero. */
@@ -260,7 +302,8 @@ QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_c
 /*
  * flags: 0, or one of enum quire_write_flags. ret_lsn: NULL, or receives the LSN of the write. All writes are atomic and visible to every
  * thread from the moment the call returns. Lock-free: a write that loses a race to others tries again; what it may wait
- * for is listed in doc/concurrency.md ("Waits"), above all memory (NO_MEMORY at once, STALLED after waiting). Common
+ * for is listed in doc/concurrency.md ("Waits"), above all memory (NO_MEMORY at once, from a deletion
+ * after some rounds of reclamation; STALLED after waiting). Common
  * errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED; UNSUPPORTED in a tree with caller versions. With files: NO_SPACE
  * (nothing was changed; writes go on when there is space again), IO (a sync has failed before: reads go on, writes do not,
  * until the store is opened again), READ_ONLY; and UNKNOWN, where the write was done and is visible, but a sync failed that
@@ -313,6 +356,14 @@ QUIRE_API int quire_sync(struct quire *db);
 /* Waits until the write with this LSN, and all with lower ones, are durable. Results as quire_sync; INVALID for an LSN that no
  * write has had yet. */
 QUIRE_API int quire_wait_durable(struct quire *db, uint64_t lsn);
+
+/*
+ * Writes all pages that changed to the page store, and a small record that makes them count, so that the log before is not
+ * needed any more: opening the store reads only what is written from now on. Reads and writes go on meanwhile. Waits for the
+ * disk, and for another checkpoint. Errors: INVALID, NO_MEMORY, FORKED, READ_ONLY; NO_SPACE, IO: nothing is lost, the one before
+ * still counts; BUSY: the thread holds a guard, or structure changes did not come to an end. In memory: 0 at once.
+ */
+QUIRE_API int quire_checkpoint(struct quire *db);
 
 /* All writes with an LSN up to *ret_lsn survive power loss. In memory: 0. Does not wait. Errors: INVALID, FORKED. */
 QUIRE_API int quire_durable_lsn(struct quire *db, uint64_t *ret_lsn);
@@ -437,7 +488,11 @@ QUIRE_API int quire_get_at(struct quire_tree *tree, uint64_t version, const void
 QUIRE_API int quire_guard_get_at(struct quire_guard *guard, struct quire_tree *tree, uint64_t version, const void *key,
                                  size_t key_size, struct quire_value *ret_value);
 
-/* Raises the safe version; a smaller one than before is ignored (0 returned). */
+/*
+ * Raises the safe version; a smaller one than before is ignored (0 returned). With files it is a write, without flags: it
+ * survives what the level of the database says, and after a reopening the tree refuses what it refused before. Errors:
+ * INVALID, FORKED; with files the common ones of writes.
+ */
 QUIRE_API int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version);
 QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);
 
@@ -509,8 +564,10 @@ QUIRE_API size_t quire_page_seek(const struct quire_page *page, const void *key,
 
 /*
  * Does a slice of background work (merging, consolidation, collection, reclamation; about a millisecond) in the calling
- * thread. QUIRE_MORE if there is more to do, 0 if nothing is left that could be done now. Not under a guard of
- * this thread (BUSY). Any thread, also beside background threads.
+ * thread. QUIRE_MORE if there is more to do, 0 if nothing is left that could be done now: at the memory limit what finds
+ * no memory is left out, and done when it is called again and there is some. Not under a guard of this thread (BUSY). Any
+ * thread, also beside background threads. NO_MEMORY: the machine has none, or a page could not be read for want of it;
+ * calling again may help.
  */
 QUIRE_API int quire_maintain(struct quire *db);
 
@@ -562,6 +619,24 @@ struct quire_stats {
     char oldest_guard_tag[32], oldest_snapshot_tag[32];
     uint64_t reclaim_batches, reclaimed_bytes;
     uint64_t stalls, stall_ms;        /* writes that waited for memory, and how long in all */
+
+    /* Files; without them zero. Counters. */
+    uint64_t errors_io;               /* of the errors IO */
+    uint64_t errors_no_space;         /* ... NO_SPACE */
+    uint64_t errors_unknown;          /* ... UNKNOWN */
+    uint64_t log_syncs;               /* each makes durable whatever was written before it, by whomever */
+    uint64_t log_segments_made, log_segments_recycled;
+    uint64_t log_provision_waits;     /* writes that made room in the log themselves */
+    /* Gauges. */
+    char io_way[32];                  /* how files are reached: "uring", "posix" */
+    uint64_t log_mapped;              /* 1: the log is written through mapped memory, 0: by system calls */
+    uint64_t log_size_bytes;          /* all segments of the log */
+    uint64_t log_tail_lsn;            /* the LSN of the next write */
+    uint64_t log_durable_lsn;         /* as quire_durable_lsn */
+    uint64_t log_failure_errno;       /* of the first failed sync or write; 0: none. Then writes are refused */
+    uint64_t recovery_ms, recovery_bytes, recovery_records; /* what the opening read of the log, and did again */
+    uint64_t recovery_holes;          /* places where a process had died between reserving and writing */
+    uint64_t recovery_same_boot;      /* 1: the log was read by the rule for the death of the process alone */
 };
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */
@@ -581,6 +656,50 @@ enum quire_format { QUIRE_FORMAT_TEXT = 0, QUIRE_FORMAT_JSON = 1 };
  */
 QUIRE_API int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer,
                                 size_t capacity, size_t *ret_size);
+
+/* ---- Events ----------------------------------------------------------------------------------------------------- */
+
+/*
+ * What a host may want to know without asking: for its log file, its alarms. By default nobody is told anything.
+ *
+ * A stall is told at most once a second; a failed log once; missing space once, until there is space again.
+ */
+enum quire_event_kind {
+    QUIRE_EVENT_RECOVERY = 1,   /* to the first callback, when it is set: the opening read the log. lsn: the last one found;
+                                   amount: bytes read */
+    QUIRE_EVENT_STALL = 2,      /* writes wait for memory that guards or iterators hold. amount: bytes that are held */
+    QUIRE_EVENT_NO_SPACE = 3,   /* no room can be made in the log: writes are refused, or will be */
+    QUIRE_EVENT_SPACE = 4,      /* room could be made again */
+    QUIRE_EVENT_LOG_FAILED = 5, /* a sync or write of the log failed: no more writes until the store is opened again.
+                                   os_errno; lsn: the last one that is durable */
+    QUIRE_EVENT_CLOSE = 6       /* the last event: quire_close is ending the database. result: of its last sync; lsn: the last
+                                   one that is durable */
+};
+enum quire_severity { QUIRE_SEVERITY_INFO = 1, QUIRE_SEVERITY_WARNING = 2, QUIRE_SEVERITY_ERROR = 3 };
+
+/* Later versions have more kinds, and more fields behind these. What a kind does not name is 0. */
+struct quire_event {
+    size_t struct_size; /* of the library's struct */
+    uint32_t kind;      /* enum quire_event_kind */
+    uint32_t severity;  /* enum quire_severity */
+    int result;         /* the failure that it is about, or 0 */
+    int os_errno;
+    uint64_t lsn;
+    uint64_t amount;
+    const char *message; /* one line of English; valid during the call */
+};
+
+/*
+ * Called by any thread, by several at once, also by one of Quire's own; without a lock, and before the call in which the
+ * event happened returns. It may not call functions on this database but quire_stats.
+ */
+typedef void quire_event_callback(void *context, const struct quire_event *event);
+
+/*
+ * Sets the callback; NULL: nobody is told any more. When it returns, the callback before is not running and is not called
+ * again. Any thread, but not from the callback. Errors: INVALID, NO_MEMORY, FORKED.
+ */
+QUIRE_API int quire_on_event(struct quire *db, quire_event_callback *callback, void *context);
 
 #ifdef __cplusplus
 }

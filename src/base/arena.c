@@ -4,8 +4,8 @@
  *
  * Allocation looks, in this order, at: the loaded magazine; the other one; the depot; what the cache carves; chunks
  * that others left half carved; larger free blocks; a new chunk. When the limit forbids that: a trim, which forms
- * larger blocks from small ones, if enough has changed since the last; the reserve, for those who may use it. Of larger
- * blocks the smallest is taken. It is carved like a chunk, for this allocation and those that follow, so that a cut
+ * larger blocks from small ones, if enough has changed since the last; the reserve, for those who may use it, while
+ * others get no more (reserve_is_used). Of larger blocks the smallest is taken. It is carved like a chunk, for this allocation and those that follow, so that a cut
  * leaves no crumb before the block is used up. (That free memory goes before new chunks is what keeps a store from
  * growing while it is emptied: quire-bench --workload fillrandom,delete --num 1000000 peaked at 349 MiB without, at 211
  * MiB with it.)
@@ -370,9 +370,28 @@ static QR_COLD void *alloc_at_limit(struct qr_arena *arena, struct qr_arena_cach
     return block;
 }
 
+/*
+ * Whether more is in use than the limit: then free blocks are what is left of the reserve. By chunks alone the reserve
+ * would be there once: its chunks stay as long as one block of them is in use, and the blocks that come back in them
+ * would be for everybody. In what a cache has loaded this is not seen: a share of the limit that the magazines bound.
+ */
+static bool reserve_is_used(struct qr_arena *arena)
+{
+    struct qr_arena_stats stats;
+    uint64_t total_bytes = qr_arena_total_bytes(arena);
+
+    if (!qr_arena_over(arena, 100))
+        return false;
+    qr_arena_stats(arena, &stats);
+    /* No difference: a trim may have returned more since the total was read than the total was above the free bytes. */
+    return total_bytes > qr_arena_limit_bytes(arena) + stats.free_bytes;
+}
+
 static QR_NOINLINE void *alloc_slow(struct qr_arena *arena, struct qr_arena_cache *cache, unsigned class_index,
                                     bool use_reserve)
 {
+    if (!use_reserve && reserve_is_used(arena))
+        return NULL;
     void *block = find_block(arena, cache, class_index);
 
     return block != NULL ? block : alloc_at_limit(arena, cache, class_index, use_reserve);
@@ -386,6 +405,15 @@ bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache)
     cache->overtaken = false;
     qr_arena_cache_flush(arena, cache);
     return qr_arena_trim_once(arena, &unused) || overtaken;
+}
+
+bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache)
+{
+    bool overtaken = cache->overtaken;
+
+    cache->overtaken = false;
+    /* relaxed: one that is missed here has begun since, and the caller's next failure tells of it */
+    return overtaken || atomic_load_explicit(&arena->trims, memory_order_relaxed) % 2 != 0;
 }
 
 void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,

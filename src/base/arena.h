@@ -80,7 +80,8 @@ void qr_arena_cache_flush(struct qr_arena *arena, struct qr_arena_cache *cache);
 /*
  * A block of at least size bytes, contents undefined; *ret_usable_size is its full size, to be passed to
  * qr_arena_free: qr_arena_class_size(size). use_reserve: the
- * limit may be exceeded by max(limit / 16, 1 MiB), for work that frees memory in the end. NULL: the limit or the
+ * limit may be exceeded by max(limit / 16, 1 MiB), for work that frees memory in the end; while more than the limit is
+ * in use, all that is free is for such work. NULL: the limit or the
  * machine's memory forbids it. Never waits.
  */
 void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,
@@ -101,7 +102,7 @@ void qr_arena_stats(struct qr_arena *arena, struct qr_arena_stats *ret_stats);
 uint64_t qr_arena_total_bytes(const struct qr_arena *arena);
 uint64_t qr_arena_limit_bytes(const struct qr_arena *arena);
 
-/* 0 = none. A limit below what is in use takes nothing back; new chunks wait until there is room. */
+/* 0 = none. A limit below what is in use takes nothing back; allocations without the reserve wait until there is room. */
 void qr_arena_set_limit(struct qr_arena *arena, uint64_t limit_bytes);
 
 /* Counts memory outside the arena against the limit; never refuses. Negative: no longer. */
@@ -134,5 +135,8 @@ uint64_t qr_arena_trim(struct qr_arena *arena);
  * end.
  */
 bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache);
+
+/* Whether another thread's trim has free blocks in its hands, or had some when the last allocation failed. */
+bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache);
 
 #endif

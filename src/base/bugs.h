@@ -33,7 +33,7 @@
     X(stub_is_whole)            /* what a stub does not know counts as absent */                                       \
     X(snapshot_no_wait)         /* a snapshot is handed out while writes below it are open */                          \
     X(generation_ignored)       /* a write that drops what it replaces does not look for new snapshots */              \
-    X(free_list_untagged)       /* the free list of page ids takes a head that was there before */                      \
+    X(free_list_untagged)       /* the free list of page ids takes a head that was there before */                     \
     X(log_ack_unsynced)         /* a write is called durable without a sync */                                         \
     X(log_ack_unwritten)        /* a write to a buffered log is called safe before it is written out */                \
     X(log_past_open_slot)       /* what lies behind an open slot window is called durable */                           \
@@ -54,10 +54,19 @@
     X(log_tail_unsynced)        /* recovery believes what is in the page cache alone */                                \
     X(log_read_beyond_end)      /* an old incarnation is read beyond its recorded end */                               \
     X(lsn_reused)               /* after recovery LSNs go on at the end of what was found */                           \
-    X(incarnation_unsynced)     /* the record of an incarnation is not synced */                                       \
     X(incarnation_lost)         /* a manifest that is written anew lacks an older incarnation */                       \
     X(manifest_new_unsynced)    /* a manifest takes its name before it is synced */                                    \
-    X(manifest_unsettled)       /* opening a manifest leaves what a dead process did not sync as it is */
+    X(manifest_unsettled)       /* a manifest is appended to without making durable what was read of it */             \
+    X(manifest_torn_kept)       /* the next append to a manifest leaves the rest of a torn one behind it */            \
+    X(manifest_names_unsynced)  /* a new manifest takes the name without a sync of the directory */                    \
+    X(manifest_append_unsynced) /* an append to the manifest is acknowledged without a sync */                         \
+    X(manifest_half_append)     /* the records of a torn append count that are whole */                                \
+    X(store_data_unsynced)      /* a checkpoint names images that were not synced */                                   \
+    X(store_names_unsynced)     /* a checkpoint names segments whose names were not synced */                          \
+    X(store_released_early)     /* segments are released before the checkpoint's record is durable */                  \
+    X(store_release_pending)    /* what only the current mapping names does not keep a segment */                      \
+    X(store_abandon_loses)      /* the changes of an abandoned checkpoint are lost */                                  \
+    X(store_resume_over)        /* after an opening batches go over those that are there */
 
 #ifdef QR_TESTING
 

@@ -19,6 +19,8 @@
 #include "base/counter_ids.h"
 #include "base/counters.h"
 #include "base/status.h"
+#include "db/checkpoint.h"
+#include "db/events.h"
 #include "db/files.h"
 #include "os/thread.h"
 #include "tree/tree.h"
@@ -38,9 +40,19 @@ struct qr_page_source {
     void (*destroy)(void *context);
 };
 
+/* What statistics count: the threads' counters, and behind them those of the log. */
+enum qr_total {
+    QR_TOTAL_LOG_SYNCS = QR_COUNTER_COUNT,
+    QR_TOTAL_LOG_SEGMENTS_MADE,
+    QR_TOTAL_LOG_SEGMENTS_RECYCLED,
+    QR_TOTAL_LOG_PROVISION_WAITS,
+    QR_TOTAL_COUNT,
+};
+
 struct quire_tree {
     struct quire *db;
     struct qr_tree tree;
+    uint64_t replayed_safe_version; /* what the catalogue says, while the log is replayed */
     char name[QR_MAX_TREE_NAME_SIZE + 1];
 };
 
@@ -65,6 +77,7 @@ struct quire {
     struct qr_snapshot_registry snapshots;
     struct qr_tree_env env;
     struct qr_page_source source;
+    struct qr_checkpointer checkpointer; /* with files */
 
     /* The catalogue is tree 0: name to settings and id. Handles by id; slot i holds tree i. Under the mutex. */
     pthread_mutex_t trees_mutex;
@@ -81,11 +94,15 @@ struct quire {
     uint32_t thread_count;
     struct qr_event wake;      /* there is work, or the end */
     struct qr_event reclaimed; /* a round of reclamation has ended */
+    _Atomic uint32_t reclaimers;   /* threads in a round, until what they reclaimed is where others find it */
+    _Atomic uint32_t round_wanted; /* a writer waits for one: it is due, however little was retired */
     _Atomic uint32_t stopping;
     struct qr_maintain_state maintain;
 
+    struct qr_db_events events;
+
     pthread_mutex_t stats_mutex;
-    uint64_t stats_base[QR_COUNTER_COUNT]; /* taken off by quire_stats_reset */
+    uint64_t stats_base[QR_TOTAL_COUNT]; /* taken off by quire_stats_reset */
 };
 
 struct quire_snapshot {
@@ -124,6 +141,9 @@ static inline int qr_db_begin_tree(struct quire_tree *tree, struct qr_thread **r
     return qr_db_begin(tree->db, ret_thread);
 }
 
+/* Counts a call that answered a failure. */
+void qr_db_count_failure(struct qr_thread *thread, int result);
+
 /* Checks a key argument. */
 static inline int qr_db_check_key(struct qr_thread *thread, const void *key, size_t key_size)
 {
@@ -155,16 +175,28 @@ int qr_db_fetch(struct quire *db, struct qr_op *op);
 int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,
                struct quire_value *ret_value);
 
-/* Stores a record of the database's own, such as the catalogue's: not counted as a user's. 0 or a failure. */
+/* Stores a record of the database's own, such as the catalogue's: not counted as a user's. 0 or a failure. What there was to
+ * wait for is noted only: the caller has a lock, and calls qr_db_tell without. */
 int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key, size_t key_size, const void *value,
               size_t value_size);
 
-/* Runs a write to its end: pages are fetched, memory and room in the log are waited for. What qr_tree_write answers, or why it
- * could not go on. */
+/* Runs a write to its end: pages are fetched, memory and room in the log are waited for, and what there was to wait for is told
+ * to the host. What qr_tree_write answers, or why it could not go on. */
 int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write);
 
-/* Does a record of the catalogue again: creates the tree. 0, CORRUPT, NO_MEMORY. */
+/* Does a record of the catalogue again: creates the tree, or notes its safe version. 0, CORRUPT, NO_MEMORY. */
 int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write);
+
+/* The highest LSN of a write that has returned, or that the opening found; 0: none. */
+uint64_t qr_db_last_lsn(struct quire *db);
+
+/* The trees of a checkpoint: those that its catalogue lists. 0, or a failure with its detail. */
+int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread);
+/* Raises the safe version of a tree with caller versions: with files, in the catalogue first. As qr_db_put. */
+int qr_db_catalogue_raise_safe(struct quire_tree *tree, struct qr_thread *thread, uint64_t version);
+
+/* After the last record: the trees take the safe versions that were noted. */
+void qr_db_catalogue_replayed(struct quire *db);
 
 /* Replays the log into the trees. */
 int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log_list *list);
@@ -218,11 +250,24 @@ static inline void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns,
 
 /* ---- Memory ----------------------------------------------------------------------------------------------------- */
 
+/* What one write has done so far for want of memory; all zero at first. */
+struct qr_memory_wait {
+    uint64_t deadline_ns;
+    uint64_t reclaimed_bytes; /* since creation, when it last waited */
+    bool regrouped;
+    bool use_reserve;    /* deletions: not refused as long as memory may be on its way back */
+    uint32_t looks;      /* one after the other that found nothing on its way */
+    uint64_t seen_bytes; /* reclaimed since creation, at the last look */
+    uint32_t seen_round; /* count of db->reclaimed then */
+};
+
 /*
  * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
- * wait for; STALLED: it did not come in time. *deadline_ns: 0 at the first call.
+ * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end. With use_reserve, and a
+ * limit, NO_MEMORY comes only after a round that began after the failure has ended, several tries have gained nothing, and
+ * no other thread has memory in its hands; or after stall_timeout_ms.
  */
-int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, uint64_t *deadline_ns);
+int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
 
 /* After a write, outside sections: slows the writer if guards retain much, reclaims if nobody else does. */
 void qr_db_after_write(struct quire *db, struct qr_thread *thread);
@@ -231,7 +276,8 @@ void qr_db_after_write(struct quire *db, struct qr_thread *thread);
 
 /* As quire_open; disk: see qr_db_files_open. */
 int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_options *options, struct quire **ret_db);
-int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread);
+/* root: of the last checkpoint's catalogue; QR_PID_NONE: there is none, an empty one is made. */
+int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread, uint64_t root);
 void qr_db_catalogue_close(struct quire *db);
 int qr_db_background_start(struct quire *db);
 void qr_db_background_stop(struct quire *db);

@@ -5,7 +5,7 @@
  */
 #include "db/db.h"
 
-static uint64_t last_lsn(struct quire *db)
+uint64_t qr_db_last_lsn(struct quire *db)
 {
     uint64_t last = db->files == NULL ? 0 : db->files->recovery.last_lsn;
     for (struct qr_thread *t = qr_thread_first(db->epoch); t != NULL; t = qr_thread_next(t))
@@ -18,7 +18,10 @@ static int wait_durable(struct quire *db, struct qr_thread *thread, uint64_t end
 {
     if (db->log.files == NULL) return 0;
     int result = qr_log_wait(&db->log, end - 1, QR_LOG_DURABLE);
-    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    if (result != 0) {
+        qr_db_count_failure(thread, result);
+        qr_db_tell(db);
+    }
     return result;
 }
 
@@ -27,6 +30,18 @@ int quire_sync(struct quire *db)
     struct qr_thread *thread = NULL;
     int result = qr_db_begin(db, &thread);
     return result == 0 ? wait_durable(db, thread, qr_log_tail(&db->log)) : result;
+}
+
+int quire_checkpoint(struct quire *db)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0 || db->files == NULL) return result;
+    if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
+    if (qr_epoch_inside(thread)) return qr_db_fail(thread, QUIRE_ERR_BUSY, "the thread holds a guard");
+    result = qr_db_checkpoint(db, thread, true);
+    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    return result;
 }
 
 int quire_wait_durable(struct quire *db, uint64_t lsn)
@@ -56,6 +71,6 @@ int quire_last_lsn(struct quire *db, uint64_t *ret_lsn)
     int result = qr_db_begin(db, &thread);
     if (result != 0) return result;
     if (ret_lsn == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_lsn is NULL");
-    *ret_lsn = last_lsn(db);
+    *ret_lsn = qr_db_last_lsn(db);
     return 0;
 }

@@ -6,17 +6,17 @@
 #include "db/files.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/random.h>
 #include <time.h>
 
 #include "base/bugs.h"
 #include "db/db.h"
 
-#define LOCK_NAME "lock"
-
 /* ---- Randomness ------------------------------------------------------------------------------------------------- */
 
-static int draw(void *context, void *memory, size_t size)
+int qr_db_random(void *context, void *memory, size_t size)
 {
     uint8_t *to = memory;
     (void)context;
@@ -42,7 +42,7 @@ static int look_at(void *context, const char *name)
     struct contents *contents = context;
     if (strcmp(name, QR_MANIFEST_NAME) == 0)
         contents->manifest = true;
-    else if (strcmp(name, QR_MANIFEST_NEW_NAME) != 0 && strcmp(name, LOCK_NAME) != 0)
+    else if (strcmp(name, QR_MANIFEST_NEW_NAME) != 0 && strcmp(name, QR_LOCK_NAME) != 0)
         contents->other = true;
     return 0;
 }
@@ -63,6 +63,7 @@ static int open_directory(struct qr_db_files *files, const char *path, uint32_t 
 {
     unsigned flags = mode == QUIRE_OPEN_READ_ONLY ? QR_DIR_READ_ONLY : 0;
     if (mode == QUIRE_OPEN_OR_CREATE || mode == QUIRE_CREATE_NEW) flags |= QR_DIR_CREATE;
+    if (mode == QUIRE_OPEN_TEMPORARY) flags |= QR_DIR_CREATE | QR_DIR_PRIVATE;
     int error;
     do {
         error = files->disk->ops->dir_open(files->disk, path, flags, &files->dir);
@@ -72,10 +73,30 @@ static int open_directory(struct qr_db_files *files, const char *path, uint32_t 
     return error == 0 ? 0 : qr_fail_io(-error, "opening the directory of the store");
 }
 
+/* Makes a directory that is there for nobody else, in the one that the path names. */
+static int open_temporary(struct qr_db_files *files, const char *parent)
+{
+    uint64_t number[2];
+    char *path = NULL;
+    if (parent == NULL) parent = secure_getenv("TMPDIR");
+    if (parent == NULL || parent[0] == '\0') parent = "/tmp";
+    size_t size = strlen(parent) + 64;
+    int error = qr_db_random(NULL, number, sizeof(number));
+    if (error == 0) path = qr_malloc(size);
+    if (path == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, -error, "no memory, or no random bytes, for a temporary store");
+    snprintf(path, size, "%s/quire-%016llx%016llx", parent, (unsigned long long)number[0], (unsigned long long)number[1]);
+    int result = open_directory(files, path, QUIRE_OPEN_TEMPORARY);
+    if (result != 0)
+        qr_free(path);
+    else
+        files->temporary_path = path;
+    return result;
+}
+
 static int lock(struct qr_db_files *files)
 {
     int64_t pid = 0;
-    int error = files->disk->ops->dir_lock(files->dir, LOCK_NAME, files->read_only, &pid);
+    int error = files->disk->ops->dir_lock(files->dir, QR_LOCK_NAME, files->read_only, &pid);
     if (error == -EWOULDBLOCK)
         return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open, in process %lld", (long long)pid);
     return error == 0 ? 0 : qr_fail_io(-error, "locking the store");
@@ -114,6 +135,14 @@ static int take_incarnation(struct qr_db_files *files, const struct qr_manifest_
     return add_incarnation(files, &incarnation) ? 0 : qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for incarnations");
 }
 
+static int take_checkpoint(struct qr_manifest_checkpoint *checkpoint, const struct qr_manifest_record *record)
+{
+    int result = qr_manifest_checkpoint_decode(record, checkpoint);
+    if (result == 0 && qr_max(checkpoint->last_lsn, qr_max(checkpoint->durable_lsn, checkpoint->replay_from)) > QR_LOG_LSN_MOST)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: an LSN that nobody has");
+    return result;
+}
+
 static int visit_record(void *context, const struct qr_manifest_record *record)
 {
     struct qr_db_files *files = context;
@@ -123,6 +152,7 @@ static int visit_record(void *context, const struct qr_manifest_record *record)
     case QR_MANIFEST_INCARNATION:
         return take_incarnation(files, record);
     case QR_MANIFEST_CHECKPOINT:
+        return take_checkpoint(&files->db->checkpointer.record, record);
     case QR_MANIFEST_LSN_RANGE:
     case QR_MANIFEST_POISON:
         return qr_fail(QUIRE_ERR_NEWER, 0, "manifest: a record of kind %u", record->kind);
@@ -133,42 +163,48 @@ static int visit_record(void *context, const struct qr_manifest_record *record)
 static int create_manifest(struct qr_db_files *files)
 {
     uint8_t payload[QR_MANIFEST_STORE_BYTES];
-    struct qr_manifest_setup setup = {.random = draw};
+    struct qr_manifest_setup setup = {.random = qr_db_random};
     files->settings = (struct qr_manifest_store){
         .created_seconds = (uint64_t)time(NULL), .has_log = true, .checksum = QR_MANIFEST_CHECKSUM_CRC32C};
     struct qr_manifest_record record = qr_manifest_store_encode(&files->settings, payload);
     return qr_manifest_create(files->dir, &setup, &record, 1, &files->manifest);
 }
 
-/* Writes a record for an incarnation; the file is rewritten without the empty ones when it is full. */
-static int record_incarnation(struct qr_db_files *files, const struct qr_manifest_incarnation *incarnation)
+/* What is in force of the incarnations: those whose log may be needed, and the last one, whose end the next will have. */
+static bool in_force(const struct qr_db_files *files, uint32_t i, uint64_t replay_from)
 {
-    uint8_t payload[QR_MANIFEST_INCARNATION_BYTES];
-    struct qr_manifest_record record = qr_manifest_incarnation_encode(incarnation, payload);
-    int result = qr_manifest_append(files->manifest, &record, 1);
-    if (result != QR_MANIFEST_FULL) return result;
+    const struct qr_incarnation *old = &files->incarnations[i];
+    if (i + 1 >= files->incarnation_count) return true;
+    return old->end > old->first_lsn + QR_LOG_HEADER_BYTES && old->end > replay_from;
+}
 
-    /* All that have frames, and the last one, whose end the new one has. */
+int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnation *incarnation,
+                           const struct qr_manifest_checkpoint *checkpoint)
+{
+    struct qr_db_files *files = db->files;
     uint32_t count = files->incarnation_count;
-    struct qr_manifest_record *records = qr_calloc(count + 2, sizeof(*records));
-    uint8_t *payloads = qr_calloc(count + 2, QR_MANIFEST_INCARNATION_BYTES + QR_MANIFEST_STORE_BYTES);
+    if (checkpoint == NULL && db->checkpointer.record.number != 0) checkpoint = &db->checkpointer.record;
+    uint64_t replay_from = checkpoint == NULL ? 0 : checkpoint->replay_from;
+    struct qr_manifest_record *records = qr_calloc((size_t)count + 3, sizeof(*records));
+    uint8_t *payloads = qr_calloc((size_t)count + 3, QR_MANIFEST_CHECKPOINT_BYTES);
+    int result = QUIRE_ERR_NO_MEMORY;
     if (records != NULL && payloads != NULL) {
         uint8_t *to = payloads;
         uint32_t kept = 0;
         uint64_t previous_end = 0;
         records[kept++] = qr_manifest_store_encode(&files->settings, to);
-        to += QR_MANIFEST_STORE_BYTES;
         for (uint32_t i = 0; i < count; i++) {
             const struct qr_incarnation *old = &files->incarnations[i];
-            bool empty = i + 1 < count && old->end <= old->first_lsn + QR_LOG_HEADER_BYTES;
-            if (empty || (QR_BUG(incarnation_lost) && i == 0)) continue;
+            if (!in_force(files, i, replay_from) || (QR_BUG(incarnation_lost) && i + 1 < count)) continue;
             struct qr_manifest_incarnation stored = {
                 .number = old->number, .first_lsn = old->first_lsn, .previous_end_lsn = previous_end};
-            records[kept++] = qr_manifest_incarnation_encode(&stored, to);
-            to += QR_MANIFEST_INCARNATION_BYTES;
+            records[kept++] = qr_manifest_incarnation_encode(&stored, to += QR_MANIFEST_CHECKPOINT_BYTES);
             previous_end = old->end;
         }
-        records[kept++] = record;
+        if (incarnation != NULL)
+            records[kept++] = qr_manifest_incarnation_encode(incarnation, to += QR_MANIFEST_CHECKPOINT_BYTES);
+        if (checkpoint != NULL)
+            records[kept++] = qr_manifest_checkpoint_encode(checkpoint, to += QR_MANIFEST_CHECKPOINT_BYTES);
         result = qr_manifest_rewrite(files->manifest, records, kept);
     } else {
         result = qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to rewrite the manifest");
@@ -176,6 +212,20 @@ static int record_incarnation(struct qr_db_files *files, const struct qr_manifes
     qr_free(records);
     qr_free(payloads);
     return result;
+}
+
+/*
+ * Writes the record of an incarnation. The manifest is written anew: so what a life before this one left half done, a rename
+ * whose sync failed among it, cannot come back. Where there is no space for that the record is appended.
+ */
+static int record_incarnation(struct qr_db_files *files, const struct qr_manifest_incarnation *incarnation)
+{
+    uint8_t payload[QR_MANIFEST_INCARNATION_BYTES];
+    struct qr_manifest_record record = qr_manifest_incarnation_encode(incarnation, payload);
+    int result = qr_db_rewrite_manifest(files->db, incarnation, NULL);
+    if (result != QUIRE_ERR_NO_SPACE) return result;
+    result = qr_manifest_append(files->manifest, &record, 1);
+    return result == QR_MANIFEST_FULL ? QUIRE_ERR_NO_SPACE : result;
 }
 
 static int stop_visiting(void *context, const struct qr_manifest_record *record)
@@ -222,7 +272,7 @@ int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
         if (error != 0) return qr_fail_io(-error, "beginning to reach files");
         files->owns_disk = true;
     }
-    int result = open_directory(files, path, mode);
+    int result = mode == QUIRE_OPEN_TEMPORARY ? open_temporary(files, path) : open_directory(files, path, mode);
     /* RECOVER-1: foreign files are refused before the lock's file is made; what comes between is seen by the second look. */
     if (result == 0) result = check_contents(files, mode, &exists);
     if (result == 0 && exists) result = probe_manifest(files);
@@ -237,8 +287,12 @@ void qr_db_files_close(struct quire *db)
     if (files == NULL) return;
     qr_log_close(&db->log);
     qr_manifest_close(files->manifest);
+    if (files->temporary_path != NULL) qr_db_remove_files(files->dir); /* what cannot be removed stays */
     if (files->dir != NULL) files->disk->ops->dir_close(files->dir);
+    if (files->temporary_path != NULL) files->disk->ops->dir_remove(files->disk, files->temporary_path);
+    qr_free(files->temporary_path);
     if (files->owns_disk) files->disk->ops->disk_free(files->disk);
+    qr_log_list_done(&files->old);
     qr_free(files->incarnations);
     qr_free(files);
     db->files = NULL;
@@ -258,35 +312,44 @@ static struct qr_log_options log_options(const struct qr_db_files *files)
     struct qr_log_options options = {.first_segment_bytes = qr_min(o->log_segment_bytes, (uint64_t)256 << 10),
                                      .most_segment_bytes = o->log_segment_bytes,
                                      .buffered = o->log_buffered != 0,
-                                     .random = draw,
+                                     .random = qr_db_random,
                                      .wake = wake,
                                      .context = (void *)(uintptr_t)files};
     memcpy(options.store_id, qr_manifest_header(files->manifest)->store_id, sizeof(options.store_id));
     return options;
 }
 
-/* Removes segments that hold nothing: of an incarnation that is over, or never finished. A failure leaves them for the next opening. */
-static void remove_dead_segments(struct qr_db_files *files, const struct qr_log_list *list)
+/* Whether a segment of an older incarnation has no frame at or above `lsn`; or it is one that never was in the log. */
+static bool is_dead(const struct qr_db_files *files, const struct qr_log_found *found, uint64_t lsn)
 {
+    const struct qr_log_header *h = &found->header;
+    const uint64_t present = files->incarnations[files->incarnation_count - 1].number;
+    if (h->incarnation >= present) return false;
+    if (found->blank || found->superseded || h->end <= lsn) return true;
+    for (uint32_t k = 0; k + 1 < files->incarnation_count; k++)
+        if (files->incarnations[k].number == h->incarnation)
+            return files->incarnations[k].end <= qr_max(lsn, h->start + QR_LOG_HEADER_BYTES);
+    return true; /* its record was rewritten away: it was not in force */
+}
+
+void qr_db_release_old_log(struct quire *db, uint64_t lsn)
+{
+    struct qr_db_files *files = db->files;
     char name[QR_LOG_NAME_BYTES];
-    for (uint32_t i = 0; i < list->count; i++) {
-        const struct qr_log_header *h = &list->found[i].header;
-        bool known = list->found[i].blank || list->found[i].superseded;
-        bool dead = true;
-        for (uint32_t k = 0; k + 1 < files->incarnation_count; k++) {
-            if (files->incarnations[k].number != h->incarnation || list->found[i].superseded) continue;
-            known = true;
-            dead = files->incarnations[k].end <= h->start + QR_LOG_HEADER_BYTES;
-        }
-        /* Of an incarnation without a record: its record was rewritten away, or never came to be. */
-        if (known ? !dead : h->incarnation >= files->incarnations[files->incarnation_count - 1].number) continue;
-        qr_log_file_name(list->found[i].number, name);
-        files->disk->ops->dir_unlink(files->dir, name);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < files->old.count; i++) {
+        const struct qr_log_found *found = &files->old.found[i];
+        qr_log_file_name(found->number, name);
+        if (!is_dead(files, found, lsn) || files->disk->ops->dir_unlink(files->dir, name) != 0)
+            files->old.found[kept++] = *found;
+        else
+            files->recovery.old_log_bytes -= found->header.end - found->header.start;
     }
+    files->old.count = kept;
 }
 
 /* RECOVER-4, and then the log. */
-static int begin_incarnation(struct qr_db_files *files, const struct qr_log_list *list, uint64_t start_lsn)
+static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list, uint64_t start_lsn)
 {
     struct quire *db = files->db;
     struct qr_dir_facts facts;
@@ -308,9 +371,34 @@ static int begin_incarnation(struct qr_db_files *files, const struct qr_log_list
     int result = record_incarnation(files, &stored);
     if (result != 0) return result;
     files->incarnation_count++;
-    remove_dead_segments(files, list);
+    files->old = *list;
+    *list = (struct qr_log_list){.next_number = list->next_number};
+    qr_db_release_old_log(db, db->checkpointer.record.replay_from);
     struct qr_log_options options = log_options(files);
     return qr_log_open(&db->log, db->epoch, files->dir, &options, next.number, start_lsn, list->next_number);
+}
+
+/* The mapping of the last checkpoint, and the trees in it. */
+static int load_checkpoint(struct quire *db, struct qr_thread *thread)
+{
+    const struct qr_manifest_checkpoint *record = &db->checkpointer.record;
+    uint64_t *free_ids = NULL;
+    uint64_t free_count = 0;
+    int result = qr_db_checkpointer_open(db);
+    if (result != 0) return result;
+    if (record->number == 0) {
+        result = qr_db_catalogue_open(db, thread, QR_PID_NONE);
+        return result == 0 ? 0 : qr_fail(result, 0, "no memory for the catalogue");
+    }
+    result = qr_store_read_free_ids(db->checkpointer.store, record, &free_ids, &free_count);
+    if (result != 0) return result;
+    result = qr_map_restore(db->map, record->next_page_id, free_ids, free_count);
+    qr_free(free_ids);
+    if (result == 0) result = qr_db_catalogue_open(db, thread, record->catalogue_root_id);
+    if (result != 0) return qr_fail(result, 0, "no memory for the mapping");
+    atomic_init(&db->checkpointer.replay_from, record->replay_from);
+    db->files->recovery.last_lsn = record->last_lsn;
+    return qr_db_catalogue_load(db, thread);
 }
 
 int qr_db_recover(struct quire *db, struct qr_thread *thread)
@@ -321,12 +409,16 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     uint32_t count = files->incarnation_count;
     int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
     if (result != 0) return result;
-    uint64_t start_lsn = list.top;
+    for (uint32_t i = 0; i < list.count; i++)
+        files->recovery.old_log_bytes += list.found[i].header.end - list.found[i].header.start;
+    uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
-    result = qr_db_replay(db, thread, &list);
+    result = load_checkpoint(db, thread);
+    if (result == 0) result = qr_db_replay(db, thread, &list);
     if (QR_BUG(lsn_reused)) start_lsn = files->recovery.log.end;
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
+    if (result == 0 && !files->read_only) result = qr_store_clean_up(db->checkpointer.store);
     qr_log_list_done(&list);
     files->recovery.ns = qr_clock_ns() - start_ns;
     return result;
@@ -350,11 +442,13 @@ int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
     int result = qr_log_work(&db->log);
+    if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {
         int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);
         if (result == 0) result = synced;
     }
+    qr_db_tell(db);
     return result;
 }
 

@@ -30,6 +30,7 @@ struct qr_recovery {
     uint64_t ns;
     uint64_t last_lsn; /* of the records that were replayed; 0: none */
     uint64_t applied, refused; /* records; refused: undecided ones whose condition did not hold */
+    uint64_t old_log_bytes;    /* segments of incarnations before that are still there */
     struct qr_replay_result log;
 };
 
@@ -39,11 +40,12 @@ struct qr_db_files {
     bool owns_disk;
     bool read_only;
     struct qr_dir *dir;
+    char *temporary_path; /* not NULL: of a temporary store, which is removed when it is closed */
     struct qr_manifest *manifest;
     struct qr_manifest_store settings;
     struct qr_incarnation *incarnations; /* all, oldest first; the last one is ours, unless read-only */
     uint32_t incarnation_count, incarnation_capacity;
-    int visit_result; /* of the record that ended a visit */
+    struct qr_log_list old; /* segments of older incarnations; number UINT32_MAX: removed */
     struct qr_recovery recovery;
 
     /* The thread that syncs and makes room. */
@@ -56,6 +58,9 @@ struct qr_db_files {
  * stays the caller's. Sets db->files, also on failure, for qr_db_files_close. */
 int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk);
 
+/* struct qr_tree_ops, during recovery. */
+int qr_db_image_max_lsn(void *context, uint64_t pid, uint64_t *ret_max_lsn);
+
 /* Replays the log into the trees and begins the new incarnation. The catalogue is open and empty. */
 int qr_db_recover(struct quire *db, struct qr_thread *thread);
 
@@ -63,9 +68,26 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread);
 int qr_db_log_thread_start(struct quire *db);
 void qr_db_log_thread_stop(struct quire *db);
 
-/* A slice of what that thread does, by whoever drives the database. 0 or a failure without detail of interest. */
+/* A slice of what that thread does, by whoever drives the database; tells what is to be told. 0 or a failure without detail of
+ * interest. */
 int qr_db_log_work(struct quire *db);
 
 void qr_db_files_close(struct quire *db);
+
+/* Random bytes of the kernel, for ids and salts. 0 or a negated errno. */
+int qr_db_random(void *context, void *memory, size_t size);
+
+/* Writes the manifest anew with what is in force, and these two (NULL: none new). */
+int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnation *incarnation,
+                           const struct qr_manifest_checkpoint *checkpoint);
+
+/* Removes segments of older incarnations below an LSN. A failure leaves them for the next time. */
+void qr_db_release_old_log(struct quire *db, uint64_t lsn);
+/* ---- Removal (destroy.c) ---------------------------------------------------------------------------------------- */
+
+#define QR_LOCK_NAME "lock"
+
+/* Removes all files with names of a store. The first failure, a negated errno. */
+int qr_db_remove_files(struct qr_dir *dir);
 
 #endif

@@ -12,7 +12,9 @@
 #define BUSY_US 1000u
 #define REST_NS 20000000u /* writers rest when nothing was written for so long */
 #define ROUND_BYTES ((uint64_t)4 << 20) /* a round interrupts every processor: it should be worth it */
+#define FLUSH_FROM_PERCENT 90u          /* of the limit: above it free memory is shared at once */
 #define ROUND_LATEST_NS 20000000u       /* what was retired waits no longer than this for a round */
+#define LOOKS 8u                        /* in vain, before a deletion is refused */
 
 /* ---- Reclamation ------------------------------------------------------------------------------------------------ */
 
@@ -21,8 +23,14 @@ static bool reclaim(struct quire *db, struct qr_thread *thread)
 {
     uint32_t seen = qr_event_count(&db->reclaimed);
     uint64_t before = qr_epoch_reclaimed_bytes(db->epoch);
+    /* order: db.reclaimers.in comes before anything is taken, pairs with db.reclaimers.seen */
+    atomic_fetch_add_explicit(&db->reclaimers, 1, memory_order_acq_rel);
     bool more = qr_epoch_reclaim(db->epoch, thread);
     if (more && qr_epoch_reclaimed_bytes(db->epoch) == before) qr_event_wait(&db->reclaimed, seen, BUSY_US);
+    /* What came back lies in this thread's cache, where others and the trim do not find it. */
+    if (qr_arena_over(db->arena, FLUSH_FROM_PERCENT)) qr_arena_cache_flush(db->arena, &thread->cache);
+    /* order: db.reclaimers.out publishes what was reclaimed, pairs with db.reclaimers.seen */
+    atomic_fetch_sub_explicit(&db->reclaimers, 1, memory_order_release);
     qr_event_signal(&db->reclaimed);
     return more;
 }
@@ -32,35 +40,83 @@ static bool has_threads(const struct quire *db)
     return db->thread_count != 0;
 }
 
-/* Free memory may lie in blocks of other sizes: whole free chunks can be carved anew. Whether there were any. */
-static bool regroup(struct quire *db, struct qr_thread *thread)
+/*
+ * Free memory may lie in pieces of other sizes, or have been in the hands of another thread's trim. Once for a write: one
+ * that needs several blocks may take a chunk for the first, fail at the second, and give the chunk back. Regrouping finds
+ * that chunk, so it would be worth another try without end.
+ */
+static bool regroup(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait)
 {
-    qr_arena_cache_flush(db->arena, &thread->cache);
-    return qr_arena_trim(db->arena) != 0;
+    if (wait->regrouped) return false;
+    wait->regrouped = true;
+    return qr_arena_regroup(db->arena, &thread->cache);
 }
 
-int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, uint64_t *deadline_ns)
+/*
+ * For a deletion that failed, with little that is retired: whether to try again. Memory is on its way back if something
+ * was reclaimed since the last look, or a round or another thread's trim has it in hand; and an operation of another
+ * thread may be about to retire or return blocks. So it takes LOOKS looks in a row that find nothing, with a try of the
+ * write between any two. One counts only if a round has ended since the one before, and none was under way then: so
+ * that round began after the failure. Under a guard of anybody rounds do not end, and are not waited for.
+ */
+static bool is_on_its_way(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait)
+{
+    uint32_t round = qr_event_count(&db->reclaimed);
+    bool guarded = qr_epoch_process_guarded();
+    /* order: db.reclaimers.seen pairs with db.reclaimers.out and db.reclaimers.in */
+    bool busy = atomic_load_explicit(&db->reclaimers, memory_order_acquire) != 0 && !guarded;
+    uint64_t bytes = qr_epoch_reclaimed_bytes(db->epoch);
+
+    if (qr_arena_overtaken(db->arena, &thread->cache) || bytes != wait->seen_bytes || busy)
+        wait->looks = 0;
+    else if (guarded || round != wait->seen_round)
+        wait->looks++;
+    wait->seen_bytes = bytes;
+    wait->seen_round = round;
+    return wait->looks < LOOKS;
+}
+
+/* Has a background thread do a round and waits for its end, or a little while. A round that brought nothing is not asked
+ * for again, unless `ask`: guards or iterators hold what there is, and the threads look at it in their own time. */
+static void await_round(struct quire *db, struct qr_memory_wait *wait, bool ask)
+{
+    uint32_t seen = qr_event_count(&db->reclaimed);
+    uint64_t reclaimed_bytes = qr_epoch_reclaimed_bytes(db->epoch);
+    /* relaxed: the signal publishes it; a thread that misses it finds it when it looks next */
+    if (ask || reclaimed_bytes != wait->reclaimed_bytes)
+        atomic_store_explicit(&db->round_wanted, 1, memory_order_relaxed);
+    wait->reclaimed_bytes = reclaimed_bytes;
+    qr_event_signal(&db->wake);
+    qr_event_wait(&db->reclaimed, seen, BUSY_US * 10);
+}
+
+int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait)
 {
     uint64_t limit = db->options.memory_limit_bytes;
     if (qr_epoch_inside(thread)) return QUIRE_ERR_NO_MEMORY; /* the caller's own guard may be what retains it */
     uint64_t retired = qr_epoch_retired_bytes(db->epoch);
-    bool first = *deadline_ns == 0;
-    if (retired == 0 || (!first && retired < limit / 64)) return regroup(db, thread) ? 0 : QUIRE_ERR_NO_MEMORY;
+    bool first = wait->deadline_ns == 0;
+    bool little = retired == 0 || (!first && retired < limit / 64);
+    if (little) {
+        if (regroup(db, thread, wait)) return 0;
+        /* Without a limit it is the machine's memory that has ended, not what other threads have in hand. */
+        bool patient = wait->use_reserve && limit != 0 && !qr_epoch_inside_any();
+        if (!patient || !is_on_its_way(db, thread, wait)) return QUIRE_ERR_NO_MEMORY;
+    }
 
     uint64_t now = qr_clock_ns();
     if (first) {
-        *deadline_ns = now + db->options.stall_timeout_ms * 1000000ull;
+        wait->deadline_ns = now + db->options.stall_timeout_ms * 1000000ull;
         qr_counter_add(&thread->counters[QR_COUNTER_STALLS], 1);
+        qr_db_note_stall(db);
     }
-    if (now >= *deadline_ns) return QUIRE_ERR_STALLED;
+    if (now >= wait->deadline_ns) return little ? QUIRE_ERR_NO_MEMORY : QUIRE_ERR_STALLED;
     if (!has_threads(db)) {
         /* Rounds wait for guards: only when there is none can this thread do one without being held by it. One that brings
          * nothing leaves what iterators hold: they may let it go. */
         if (qr_epoch_process_guarded() || !reclaim(db, thread)) qr_sleep_us(BUSY_US);
     } else {
-        uint32_t seen = qr_event_count(&db->reclaimed);
-        qr_event_signal(&db->wake);
-        qr_event_wait(&db->reclaimed, seen, BUSY_US * 10);
+        await_round(db, wait, first || little);
     }
     qr_counter_add(&thread->counters[QR_COUNTER_STALL_MS], (qr_clock_ns() - now) / 1000000);
     return 0;
@@ -79,6 +135,8 @@ static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread)
     if (limit == 0 || qr_epoch_queued_bytes(db->epoch) <= limit / 4) return;
     qr_counter_add(&thread->counters[QR_COUNTER_STALLS], 1);
     qr_counter_add(&thread->counters[QR_COUNTER_STALL_MS], 1);
+    qr_db_note_stall(db);
+    qr_db_tell(db);
     qr_sleep_us(BUSY_US);
 }
 
@@ -149,7 +207,8 @@ static int walk_some(struct quire *db, struct qr_thread *thread, bool use_reserv
 
 /*
  * Under the mutex; waits for no grace period there. use_reserve: at the memory limit too, for what it brings; then the
- * reserve is not there for deletions meanwhile. 0: nothing is left to do; QUIRE_MORE; NO_MEMORY: a round may help.
+ * reserve is not there for deletions meanwhile. 0: nothing is left to do; QUIRE_MORE; NO_MEMORY: a round may help; a whole
+ * pass has changed nothing, and what it would have changed found no memory.
  */
 static int slice(struct quire *db, struct qr_thread *thread, bool use_reserve)
 {
@@ -161,12 +220,15 @@ static int slice(struct quire *db, struct qr_thread *thread, bool use_reserve)
             m->in_pass = true;
             m->tree_index = 0;
             m->changes = 0;
+            m->walk.skipped = 0;
             m->pass_mark = work_mark(db);
         }
         int result = walk_some(db, thread, use_reserve);
         if (result == QUIRE_END) {
             m->in_pass = false;
-            if (m->changes == 0) m->clean_mark = m->pass_mark;
+            if (m->changes != 0) return QUIRE_MORE;
+            if (m->walk.skipped != 0) return QUIRE_ERR_NO_MEMORY;
+            m->clean_mark = m->pass_mark;
             return QUIRE_MORE;
         }
         if (result != 0) return result;
@@ -186,19 +248,29 @@ int quire_maintain(struct quire *db)
     /* A round waits for guards of the whole process: not for one that the caller, or anybody, may keep. */
     bool round = result != QUIRE_MORE || !has_threads(db);
     bool reclaimed = round && !qr_epoch_process_guarded() && reclaim(db, thread);
-    if (!has_threads(db)) qr_db_log_work(db); /* what fails there fails for whoever needs it */
+    if (!has_threads(db)) { /* what fails there fails for whoever needs it */
+        qr_db_log_work(db);
+        if (qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, false);
+    }
     if (result == 0 || result == QUIRE_ERR_NO_MEMORY) {
         if (reclaimed) return QUIRE_MORE; /* once more, with what has come back */
-        if (result == 0) qr_arena_trim(db->arena);
+        qr_arena_trim(db->arena);
+        result = 0; /* without memory: nothing that could be done now */
     }
     return result >= 0 ? result : qr_db_fail(thread, result, "%s", quire_strerror(result));
 }
 
 /* ---- Background threads ----------------------------------------------------------------------------------------- */
 
-/* Whether a round is due: much has been retired, or the last round was some time ago. */
+/* Whether a round is due: somebody waits for one, much has been retired, or the last round was some time ago. */
 static bool round_is_due(struct quire *db, uint64_t last_ns)
 {
+    /* relaxed: only the flag itself, and whoever clears it does a round */
+    if (QR_UNLIKELY(atomic_load_explicit(&db->round_wanted, memory_order_relaxed) != 0)) {
+        /* relaxed: as above */
+        atomic_store_explicit(&db->round_wanted, 0, memory_order_relaxed);
+        return true;
+    }
     uint64_t limit = db->options.memory_limit_bytes;
     uint64_t enough = limit == 0 ? ROUND_BYTES : qr_min(ROUND_BYTES, limit / 16);
     if (qr_epoch_queued_bytes(db->epoch) >= enough) return true;

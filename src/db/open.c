@@ -7,8 +7,19 @@
 #include <stdio.h>
 
 #include "db/db.h"
+#include "db/flush.h"
 
 /* ---- Failures --------------------------------------------------------------------------------------------------- */
+
+void qr_db_count_failure(struct qr_thread *thread, int result)
+{
+    qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    if (result == QUIRE_ERR_NO_MEMORY) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_MEMORY], 1);
+    if (result == QUIRE_ERR_STALLED) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_STALLED], 1);
+    if (result == QUIRE_ERR_IO) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_IO], 1);
+    if (result == QUIRE_ERR_NO_SPACE) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_SPACE], 1);
+    if (result == QUIRE_ERR_UNKNOWN) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_UNKNOWN], 1);
+}
 
 int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
 {
@@ -17,11 +28,7 @@ int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    if (thread != NULL) {
-        qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
-        if (result == QUIRE_ERR_NO_MEMORY) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_NO_MEMORY], 1);
-        if (result == QUIRE_ERR_STALLED) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS_STALLED], 1);
-    }
+    if (thread != NULL) qr_db_count_failure(thread, result);
     return qr_fail(result, 0, "%s", text);
 }
 
@@ -33,6 +40,8 @@ int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
 #define DEFAULT_SYNC_PERIOD_MS 100u
 #define DEFAULT_SYNC_VOLUME ((uint64_t)64 << 20)
 #define DEFAULT_LOG_SEGMENT ((uint64_t)64 << 20)
+#define DEFAULT_CHECKPOINT_INTERVAL_MS 60000u
+#define LEAST_LOG_CAP ((uint64_t)64 << 10)
 #define LEAST_LOG_SEGMENT ((uint64_t)16 << 10)
 #define MOST_LOG_SEGMENT ((uint64_t)1 << 30)
 
@@ -41,6 +50,44 @@ void quire_options_init(struct quire_options *ret_options)
     if (ret_options == NULL) return;
     memset(ret_options, 0, sizeof(*ret_options));
     ret_options->struct_size = sizeof(*ret_options);
+}
+
+int quire_options_preset(struct quire_options *ret_options, enum quire_preset preset)
+{
+    struct quire_options o;
+    if (ret_options == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "ret_options is NULL");
+    quire_options_init(&o);
+    switch (preset) {
+    case QUIRE_PRESET_READ_OPTIMIZED:
+        o.background_threads = 2;
+        break;
+    case QUIRE_PRESET_WRITE_OPTIMIZED:
+        o.level = QUIRE_LEVEL_PROCESS;
+        o.sync_period_ms = 1000;
+        o.sync_volume_bytes = (uint64_t)256 << 20;
+        break;
+    case QUIRE_PRESET_BALANCED:
+        break;
+    case QUIRE_PRESET_LOW_MEMORY:
+        o.memory_limit_bytes = (uint64_t)64 << 20;
+        o.log_segment_bytes = (uint64_t)1 << 20;
+        o.sync_volume_bytes = (uint64_t)4 << 20;
+        break;
+    case QUIRE_PRESET_DEVELOPMENT:
+        o.level = QUIRE_LEVEL_PROCESS;
+        o.no_sync_at_close = 1;
+        o.log_segment_bytes = (uint64_t)1 << 20;
+        break;
+    case QUIRE_PRESET_MAX_DURABILITY:
+        o.level = QUIRE_LEVEL_DURABLE;
+        o.sync_period_ms = 10;
+        o.sync_volume_bytes = (uint64_t)1 << 20;
+        break;
+    default:
+        return qr_fail(QUIRE_ERR_INVALID, 0, "there is no preset %d", (int)preset);
+    }
+    *ret_options = o;
+    return 0;
 }
 
 int qr_db_take_options(struct qr_thread *thread, const char *name, const void *from, void *to, size_t to_size)
@@ -83,6 +130,8 @@ static int refuse_file_options(const struct quire_options *o)
     if (o->sync_volume_bytes != 0) set = "sync_volume_bytes";
     if (o->log_segment_bytes != 0) set = "log_segment_bytes";
     if (o->log_buffered != 0) set = "log_buffered";
+    if (o->log_cap_bytes != 0) set = "log_cap_bytes";
+    if (o->checkpoint_interval_ms != 0) set = "checkpoint_interval_ms";
     if (o->no_sync_at_close != 0) set = "no_sync_at_close";
     if (o->recovery_progress != NULL) set = "recovery_progress";
     if (o->recovery_context != NULL) set = "recovery_context";
@@ -94,16 +143,28 @@ static int fill_file_options(struct quire_options *o)
 {
     const char *bad = NULL;
     uint64_t segment = o->log_segment_bytes == 0 ? DEFAULT_LOG_SEGMENT : o->log_segment_bytes;
-    if (o->open_mode > QUIRE_OPEN_READ_ONLY) bad = "open_mode";
+    bool temporary = o->open_mode == QUIRE_OPEN_TEMPORARY;
+    if (o->open_mode > QUIRE_OPEN_TEMPORARY) bad = "open_mode";
+    if (temporary && o->level == QUIRE_LEVEL_DURABLE) bad = "level";
     if (o->level > QUIRE_LEVEL_PROCESS) bad = "level";
     if (o->sync_period_ms > 3600000 && o->sync_period_ms != QUIRE_NO_PERIOD) bad = "sync_period_ms";
     if (o->disable_ring > 1) bad = "disable_ring";
     if (segment < LEAST_LOG_SEGMENT || segment > MOST_LOG_SEGMENT || (segment & (segment - 1)) != 0)
         bad = "log_segment_bytes";
     if (o->log_buffered > 1) bad = "log_buffered";
+    if (o->log_cap_bytes != 0 && o->log_cap_bytes < LEAST_LOG_CAP) bad = "log_cap_bytes";
+    if (o->checkpoint_interval_ms > 86400000 && o->checkpoint_interval_ms != QUIRE_NO_PERIOD)
+        bad = "checkpoint_interval_ms";
     if (o->no_sync_at_close > 1) bad = "no_sync_at_close";
     if (bad != NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is out of range", bad);
     o->log_segment_bytes = segment;
+    if (o->checkpoint_interval_ms == 0) o->checkpoint_interval_ms = DEFAULT_CHECKPOINT_INTERVAL_MS;
+    if (temporary) { /* syncs nothing by itself */
+        o->level = QUIRE_LEVEL_PROCESS;
+        o->no_sync_at_close = 1;
+        if (o->sync_period_ms == 0) o->sync_period_ms = QUIRE_NO_PERIOD;
+        if (o->sync_volume_bytes == 0) o->sync_volume_bytes = UINT64_MAX;
+    }
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
@@ -147,7 +208,13 @@ static void reclaim_kind(void *context, struct qr_thread *thread, unsigned kind,
     struct quire *db = context;
     (void)thread;
     (void)size;
-    if (kind == QR_RETIRE_PID) qr_map_free(db->map, (uint64_t)(uintptr_t)pointer);
+    uint64_t pid = (uint64_t)(uintptr_t)pointer;
+    if (kind != QR_RETIRE_PID) return;
+    if (db->checkpointer.store != NULL) {
+        qr_store_remove(db->checkpointer.store, pid); /* before the id can have another page */
+        qr_map_note_change(db->map, pid);
+    }
+    qr_map_free(db->map, pid);
 }
 
 static const struct qr_epoch_ops epoch_ops = {.reclaim = reclaim_kind};
@@ -158,7 +225,7 @@ static uint32_t snapshot_bounds(void *context, uint64_t *bounds, uint32_t capaci
     return qr_snapshots_bounds(&db->snapshots, bounds, capacity, ret_keep_above);
 }
 
-static const struct qr_tree_ops tree_ops = {.snapshot_bounds = snapshot_bounds};
+static const struct qr_tree_ops tree_ops = {.snapshot_bounds = snapshot_bounds, .image_max_lsn = qr_db_image_max_lsn};
 
 static void wire(struct quire *db)
 {
@@ -177,6 +244,7 @@ static void wire(struct quire *db)
     pthread_mutex_init(&db->trees_mutex, NULL);
     pthread_mutex_init(&db->stats_mutex, NULL);
     qr_db_maintain_init(db);
+    qr_db_events_init(db);
 }
 
 /* Frees what open has made so far; all parts may be missing. */
@@ -185,12 +253,14 @@ static void tear_down(struct quire *db)
     qr_db_catalogue_close(db);
     if (db->env.epoch != NULL) {
         qr_db_maintain_done(db);
+        qr_db_events_done(db);
         qr_snapshots_done(&db->snapshots);
         pthread_mutex_destroy(&db->trees_mutex);
         pthread_mutex_destroy(&db->stats_mutex);
     }
+    qr_epoch_destroy(db->epoch); /* which gives ids back to map and store */
+    qr_db_checkpointer_close(db);
     qr_db_files_close(db);
-    qr_epoch_destroy(db->epoch);
     if (db->source.destroy != NULL) db->source.destroy(db->source.context);
     qr_map_destroy(db->map);
     qr_arena_destroy(db->arena);
@@ -201,6 +271,7 @@ static void stop_threads(struct quire *db)
 {
     qr_db_background_stop(db);
     qr_db_log_thread_stop(db);
+    qr_db_checkpoint_thread_stop(db);
 }
 
 /* The arena may exceed its own limit by a reserve, for deletions and structure changes; both together are the user's. */
@@ -225,16 +296,19 @@ static int build(struct quire *db, const char *path, struct qr_disk *disk)
     wire(db);
     thread = qr_thread_self(db->epoch);
     if (thread == NULL) return no_memory(QUIRE_ERR_NO_MEMORY);
-    result = qr_db_catalogue_open(db, thread);
-    if (result != 0) return no_memory(result);
-    if (path != NULL) {
+    if (path == NULL && db->options.open_mode != QUIRE_OPEN_TEMPORARY) {
+        result = qr_db_catalogue_open(db, thread, QR_PID_NONE);
+        if (result != 0) return no_memory(result);
+    } else {
         result = qr_db_files_open(db, path, disk);
         if (result == 0) result = qr_db_recover(db, thread);
-        if (result == 0) result = qr_db_log_thread_start(db);
         if (result != 0) return result;
     }
     result = qr_db_background_start(db);
-    return result == 0 ? 0 : no_memory(result);
+    if (result != 0) return no_memory(result);
+    if (path == NULL) return 0;
+    result = qr_db_log_thread_start(db);
+    return result == 0 ? qr_db_checkpoint_thread_start(db) : result;
 }
 
 int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_options *options, struct quire **ret_db)
@@ -244,7 +318,9 @@ int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_option
     quire_options_init(&effective);
     int result = qr_db_take_options(NULL, "options", options, &effective, sizeof(effective));
     if (result == 0) result = fill_options(&effective);
-    if (result == 0) result = path == NULL ? refuse_file_options(&effective) : fill_file_options(&effective);
+    if (result == 0) result = path == NULL && effective.open_mode != QUIRE_OPEN_TEMPORARY
+                                  ? refuse_file_options(&effective)
+                                  : fill_file_options(&effective);
     if (result != 0) return result;
 
     struct quire *db = qr_malloc_aligned(64, sizeof(*db));
@@ -269,7 +345,9 @@ int quire_open(const char *path, const struct quire_options *options, struct qui
 /* The last sync of a database that is closed in good order. */
 static int sync_at_close(struct quire *db)
 {
+    struct qr_thread *thread = qr_thread_self(db->epoch);
     if (db->log.files == NULL || db->options.no_sync_at_close != 0) return 0;
+    if (thread != NULL && qr_log_tail(&db->log) != qr_log_first_lsn(&db->log) && qr_db_checkpoint(db, thread, true) == 0) return 0;
     return qr_log_wait(&db->log, qr_log_tail(&db->log) - 1, QR_LOG_DURABLE);
 }
 
@@ -287,6 +365,7 @@ int quire_close(struct quire *db)
         return qr_fail(QUIRE_ERR_BUSY, 0, "the calling thread holds a guard of another database");
     stop_threads(db);
     int result = sync_at_close(db);
+    qr_db_tell_close(db, result);
     tear_down(db);
     return result;
 }
@@ -312,6 +391,11 @@ int qr_db_fetch(struct quire *db, struct qr_op *op)
     uint64_t pid = op->need_pid;
     QR_ASSERT(db->source.read != NULL);
     qr_epoch_exit(op->thread);
+    if (address == 0) {
+        int located = qr_db_locate_page(db, pid);
+        qr_epoch_enter(op->thread);
+        return located;
+    }
     if (op->image_count == QR_OP_IMAGES) qr_op_done(op); /* what is needed again is read again */
     int result = db->source.read(db->source.context, op->thread, pid, address, &page);
     qr_epoch_enter(op->thread);

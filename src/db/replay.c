@@ -57,7 +57,7 @@ static int visit(void *context, const struct qr_replay_record *record)
         recovery->refused++;
         return QR_REPLAY_VOID;
     }
-    recovery->last_lsn = record->lsn;
+    recovery->last_lsn = qr_max(recovery->last_lsn, record->lsn);
     recovery->applied++;
     qr_db_after_write(r->db, r->thread);
     return 0;
@@ -71,6 +71,15 @@ static int progress(void *context, uint64_t done_bytes, uint64_t all_bytes)
     return qr_fail(QUIRE_ERR_BUSY, 0, "options.recovery_progress ended the opening");
 }
 
+int qr_db_image_max_lsn(void *context, uint64_t pid, uint64_t *ret_max_lsn)
+{
+    struct quire *db = context;
+    struct qr_store_entry entry;
+    int result = qr_store_lookup(db->checkpointer.store, pid, &entry);
+    if (result == 0) *ret_max_lsn = entry.max_lsn;
+    return result == QUIRE_NOT_FOUND ? qr_fail(QUIRE_ERR_CORRUPT, 0, "a page of the tree is not in the mapping") : result;
+}
+
 int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log_list *list)
 {
     struct qr_db_files *files = db->files;
@@ -80,10 +89,14 @@ int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log
         .list = list,
         .incarnations = files->incarnations,
         .incarnation_count = files->incarnation_count,
+        .from = db->checkpointer.record.replay_from,
+        .durable_end = db->checkpointer.record.durable_lsn,
         .read_only = files->read_only,
         .visit = visit,
         .progress = progress,
         .context = &replayer,
     };
-    return qr_log_replay(&replay, &files->recovery.log);
+    int result = qr_log_replay(&replay, &files->recovery.log);
+    if (result == 0) qr_db_catalogue_replayed(db);
+    return result;
 }

@@ -14,7 +14,7 @@ struct field {
     const char *name;
     size_t offset;
     enum field_kind kind;
-    int counter; /* enum qr_counter that it is the sum of, or -1 */
+    int counter; /* enum qr_counter that it is the sum of, enum qr_total, or -1 */
 };
 
 #define FIELD(name, kind, counter)                                                                                     \
@@ -86,6 +86,24 @@ static const struct field fields[] = {
     FIELD(reclaimed_bytes, GAUGE, -1),
     FIELD(stalls, COUNTER, QR_COUNTER_STALLS),
     FIELD(stall_ms, COUNTER, QR_COUNTER_STALL_MS),
+    FIELD(errors_io, COUNTER, QR_COUNTER_ERRORS_IO),
+    FIELD(errors_no_space, COUNTER, QR_COUNTER_ERRORS_NO_SPACE),
+    FIELD(errors_unknown, COUNTER, QR_COUNTER_ERRORS_UNKNOWN),
+    FIELD(log_syncs, COUNTER, QR_TOTAL_LOG_SYNCS),
+    FIELD(log_segments_made, COUNTER, QR_TOTAL_LOG_SEGMENTS_MADE),
+    FIELD(log_segments_recycled, COUNTER, QR_TOTAL_LOG_SEGMENTS_RECYCLED),
+    FIELD(log_provision_waits, COUNTER, QR_TOTAL_LOG_PROVISION_WAITS),
+    FIELD(io_way, TEXT, -1),
+    FIELD(log_mapped, GAUGE, -1),
+    FIELD(log_size_bytes, GAUGE, -1),
+    FIELD(log_tail_lsn, GAUGE, -1),
+    FIELD(log_durable_lsn, GAUGE, -1),
+    FIELD(log_failure_errno, GAUGE, -1),
+    FIELD(recovery_ms, GAUGE, -1),
+    FIELD(recovery_bytes, GAUGE, -1),
+    FIELD(recovery_records, GAUGE, -1),
+    FIELD(recovery_holes, GAUGE, -1),
+    FIELD(recovery_same_boot, GAUGE, -1),
 };
 
 static uint64_t *number(struct quire_stats *stats, const struct field *field)
@@ -102,9 +120,15 @@ static uint64_t number_of(const struct quire_stats *stats, const struct field *f
 
 static void sum_counters(struct quire *db, uint64_t *totals)
 {
-    memset(totals, 0, QR_COUNTER_COUNT * sizeof(*totals));
+    struct qr_log_counts log;
+    memset(totals, 0, QR_TOTAL_COUNT * sizeof(*totals));
     for (struct qr_thread *t = qr_thread_first(db->epoch); t != NULL; t = qr_thread_next(t))
         qr_counters_sum(totals, t->counters, QR_COUNTER_COUNT);
+    qr_log_counts(&db->log, &log);
+    totals[QR_TOTAL_LOG_SYNCS] = log.syncs;
+    totals[QR_TOTAL_LOG_SEGMENTS_MADE] = log.segments_made;
+    totals[QR_TOTAL_LOG_SEGMENTS_RECYCLED] = log.segments_recycled;
+    totals[QR_TOTAL_LOG_PROVISION_WAITS] = log.provision_waits;
 }
 
 static uint64_t mean(const uint64_t *totals, enum qr_counter samples)
@@ -157,6 +181,27 @@ static void gather_memory(struct quire *db, struct quire_stats *stats)
     stats->iterators_open = qr_db_open_count(&db->iterators_open);
 }
 
+static void gather_files(struct quire *db, struct quire_stats *stats)
+{
+    const struct qr_db_files *files = db->files;
+    struct qr_log_counts log;
+    if (files == NULL) return;
+    const struct qr_recovery *recovery = &files->recovery;
+    uint64_t durable = qr_log_durable_end(&db->log);
+    qr_log_counts(&db->log, &log);
+    snprintf(stats->io_way, sizeof(stats->io_way), "%s", files->disk->name);
+    stats->log_mapped = db->log.files != NULL && !db->log.files->options.buffered;
+    stats->log_size_bytes = recovery->old_log_bytes + log.size_bytes;
+    stats->log_tail_lsn = qr_log_tail(&db->log);
+    stats->log_durable_lsn = durable == 0 ? 0 : durable - 1;
+    stats->log_failure_errno = (uint64_t)-qr_log_failure(&db->log);
+    stats->recovery_ms = recovery->ns / 1000000;
+    stats->recovery_bytes = recovery->log.bytes;
+    stats->recovery_records = recovery->applied;
+    stats->recovery_holes = recovery->log.holes;
+    stats->recovery_same_boot = recovery->log.same_boot;
+}
+
 /* ---- Structs of other headers ----------------------------------------------------------------------------------- */
 
 static bool size_fits(const struct quire_stats *stats)
@@ -184,14 +229,14 @@ int quire_stats(struct quire *db, struct quire_stats *ret_stats)
 {
     struct qr_thread *thread = NULL;
     struct quire_stats stats = {0};
-    uint64_t totals[QR_COUNTER_COUNT];
+    uint64_t totals[QR_TOTAL_COUNT];
     int result = qr_db_begin(db, &thread);
     if (result != 0) return result;
     if (!size_fits(ret_stats))
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_stats is NULL or its struct_size is not set");
     sum_counters(db, totals);
     pthread_mutex_lock(&db->stats_mutex);
-    for (int i = 0; i < QR_COUNTER_COUNT; i++)
+    for (int i = 0; i < QR_TOTAL_COUNT; i++)
         totals[i] = totals[i] > db->stats_base[i] ? totals[i] - db->stats_base[i] : 0;
     pthread_mutex_unlock(&db->stats_mutex);
     for (size_t i = 0; i < QR_ARRAY_COUNT(fields); i++)
@@ -201,6 +246,7 @@ int quire_stats(struct quire *db, struct quire_stats *ret_stats)
     stats.delete_latency_mean_ns = mean(totals, QR_COUNTER_DELETE_SAMPLES);
     gather_structure(db, thread, &stats);
     gather_memory(db, &stats);
+    gather_files(db, &stats);
     stats.struct_size = ret_stats->struct_size;
     qr_db_hand_out(ret_stats, stats.struct_size, &stats, sizeof(stats));
     return 0;

@@ -11,7 +11,8 @@
 
 #include <quire/quire.h>
 
-/* Gives the database a test store: from now on pages can be dropped. Before other threads use it. 0 or NO_MEMORY. */
+/* Gives the database a test store: from now on pages can be dropped. Before other threads use it. 0 or NO_MEMORY;
+ * UNSUPPORTED for a database with files. */
 int qr_testing_attach_store(struct quire *db);
 
 /*

@@ -104,6 +104,7 @@ static void destroy_store(void *context)
 
 int qr_testing_attach_store(struct quire *db)
 {
+    if (db->files != NULL) return QUIRE_ERR_UNSUPPORTED; /* its pages have a place of their own */
     struct test_store *store = qr_calloc(1, sizeof(*store));
     if (store == NULL) return QUIRE_ERR_NO_MEMORY;
     store->db = db;

@@ -1,8 +1,14 @@
 /*
  * trees.c: the named trees of a database and the catalogue that lists them.
  *
- * Layer 6. The catalogue is itself a tree, with id 0: key = name, value = settings and root (struct entry). Opening and
- * creating trees is serialized by a mutex; the operations on trees never take it.
+ * Layer 6. The catalogue is itself a tree, with id 0: key = name, value = settings, root and safe version (struct entry).
+ * Opening and creating trees is serialized by a mutex, and so is raising safe versions; the operations on trees never take
+ * it.
+ *
+ * CATALOGUE-1  With files a safe version is in the catalogue, as durable as the database's level says, before it is in force
+ *              (quire_set_safe_lsn). So what was collected by it, or refused, is below it after every reopening.
+ * CATALOGUE-2  During replay safe versions are noted only, and in force after the last record: a write that was accepted
+ *              beside a raise may stand behind it in the log, and what was collected before it came would not know of it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +25,7 @@ struct entry {
     uint32_t leaf_page_size_bytes, inner_page_size_bytes;
     uint32_t chain_limit, align_log2, caller_versions;
     uint32_t reserved;
+    uint64_t safe_version; /* caller versions: 0 = not set */
 };
 
 /* ---- Options ---------------------------------------------------------------------------------------------------- */
@@ -134,8 +141,9 @@ static bool grow_handles(struct quire *db)
     return true;
 }
 
+/* root: of a tree that is in the mapping; QR_PID_NONE: a new one is made. */
 static int make_handle(struct quire *db, struct qr_thread *thread, const char *name,
-                       const struct qr_tree_settings *settings, struct quire_tree **ret_tree)
+                       const struct qr_tree_settings *settings, uint64_t root, struct quire_tree **ret_tree)
 {
     if (!grow_handles(db)) return QUIRE_ERR_NO_MEMORY;
     struct quire_tree *tree = qr_calloc(1, sizeof(*tree));
@@ -144,7 +152,11 @@ static int make_handle(struct quire *db, struct qr_thread *thread, const char *n
     uint32_t id = atomic_load_explicit(&db->handle_count, memory_order_relaxed);
     tree->db = db;
     snprintf(tree->name, sizeof(tree->name), "%s", name);
-    int result = qr_tree_create(&db->env, thread, id, settings, &tree->tree);
+    int result = 0;
+    if (root != QR_PID_NONE)
+        qr_tree_attach(&db->env, id, root, settings, &tree->tree);
+    else
+        result = qr_tree_create(&db->env, thread, id, settings, &tree->tree);
     if (result != 0) {
         qr_free(tree);
         return result;
@@ -161,12 +173,12 @@ static void publish_handle(struct quire *db, struct quire_tree *tree)
     atomic_store_explicit(&db->handle_count, tree->tree.id + 1, memory_order_release);
 }
 
-int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread)
+int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread, uint64_t root)
 {
     struct quire_tree_options options;
     quire_tree_options_init(&options);
     struct qr_tree_settings settings = settings_of(&options);
-    int result = make_handle(db, thread, "", &settings, &db->catalogue);
+    int result = make_handle(db, thread, "", &settings, root, &db->catalogue);
     if (result == 0) publish_handle(db, db->catalogue);
     return result;
 }
@@ -201,21 +213,29 @@ static int lookup(struct quire *db, struct qr_thread *thread, const char *name, 
     return result;
 }
 
+/* What the catalogue says of a tree. */
+static struct entry entry_of(const struct quire_tree *tree, uint64_t safe_version)
+{
+    const struct qr_tree_settings *s = &tree->tree.settings;
+    return (struct entry){.format = 1,
+                          .id = tree->tree.id,
+                          .root = tree->tree.root,
+                          .leaf_page_size_bytes = s->leaf_page_size_bytes,
+                          .inner_page_size_bytes = s->inner_page_size_bytes,
+                          .chain_limit = s->chain_limit,
+                          .align_log2 = s->align_log2,
+                          .caller_versions = s->caller_versions,
+                          .safe_version = safe_version};
+}
+
 static int create(struct quire *db, struct qr_thread *thread, const char *name,
                   const struct quire_tree_options *options, struct quire_tree **ret_tree)
 {
     struct qr_tree_settings settings = settings_of(options);
     struct quire_tree *tree;
-    int result = make_handle(db, thread, name, &settings, &tree);
+    int result = make_handle(db, thread, name, &settings, QR_PID_NONE, &tree);
     if (result != 0) return result;
-    struct entry entry = {.format = 1,
-                          .id = tree->tree.id,
-                          .root = tree->tree.root,
-                          .leaf_page_size_bytes = settings.leaf_page_size_bytes,
-                          .inner_page_size_bytes = settings.inner_page_size_bytes,
-                          .chain_limit = settings.chain_limit,
-                          .align_log2 = settings.align_log2,
-                          .caller_versions = settings.caller_versions};
+    struct entry entry = entry_of(tree, 0);
     result = qr_db_put(db->catalogue, thread, name, strlen(name), &entry, sizeof(entry));
     if (result == QUIRE_ERR_UNKNOWN) { /* the record is there: so must the tree be */
         publish_handle(db, tree);
@@ -231,41 +251,199 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
     return 0;
 }
 
-/* One thread, no users yet. The ids of trees are those of their creation, so the next one must come. */
-int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write)
+int qr_db_catalogue_raise_safe(struct quire_tree *tree, struct qr_thread *thread, uint64_t version)
 {
-    char name[QR_MAX_TREE_NAME_SIZE + 1];
-    struct quire_tree *tree;
-    struct entry entry;
-    uint32_t count;
-    qr_db_handles(db, &count);
-    bool sane = write->kind == QR_RECORD_PUT && write->value_size == sizeof(entry) &&
-                write->key.size <= QR_MAX_TREE_NAME_SIZE && memchr(write->key.data, 0, write->key.size) == NULL;
-    if (sane) memcpy(&entry, write->value, sizeof(entry));
-    if (!sane || entry.format != 1 || entry.id != count || !page_size_fits(entry.leaf_page_size_bytes) ||
-        !page_size_fits(entry.inner_page_size_bytes) || entry.chain_limit == 0 || entry.chain_limit > QR_CHAIN_MAX ||
-        entry.align_log2 > 6 || entry.caller_versions > 1)
-        return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record of the catalogue does not say what one says");
-    struct qr_tree_settings settings = {.leaf_page_size_bytes = entry.leaf_page_size_bytes,
-                                        .inner_page_size_bytes = entry.inner_page_size_bytes,
-                                        .chain_limit = entry.chain_limit,
-                                        .align_log2 = (uint8_t)entry.align_log2,
-                                        .caller_versions = entry.caller_versions != 0};
-    qr_copy(name, write->key.data, write->key.size);
-    name[write->key.size] = '\0';
-    int result = make_handle(db, thread, name, &settings, &tree);
-    if (result != 0) return qr_fail(result, 0, "no memory for a tree");
-    entry.root = tree->tree.root;
-    write->value = (const uint8_t *)&entry;
-    result = qr_db_run_write(db->catalogue, thread, write);
-    if (result != 0) {
-        qr_tree_destroy_empty(&tree->tree, thread);
-        qr_free(tree);
-        return result < 0 ? qr_fail(result, 0, "no memory for a tree") : result;
+    struct quire *db = tree->db;
+    int result = 0;
+    if (db->files == NULL) {
+        qr_tree_raise_safe_version(&tree->tree, version);
+        return 0;
     }
+    pthread_mutex_lock(&db->trees_mutex);
+    if (version > qr_tree_safe_version(&tree->tree)) {
+        struct entry entry = entry_of(tree, version);
+        result = qr_db_put(db->catalogue, thread, tree->name, strlen(tree->name), &entry, sizeof(entry));
+        /* UNKNOWN: the record is there, and may survive. */
+        if (result == 0 || result == QUIRE_ERR_UNKNOWN) qr_tree_raise_safe_version(&tree->tree, version);
+    }
+    pthread_mutex_unlock(&db->trees_mutex);
+    return result;
+}
+
+/* ---- Replay ----------------------------------------------------------------------------------------------------- */
+
+static int bad_record(void)
+{
+    return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record of the catalogue does not say what one says");
+}
+
+/* Takes a record apart. False: it does not say what one says. */
+static bool parse_record(struct quire_slice key, struct quire_slice value, char *ret_name, struct entry *ret_entry)
+{
+    struct entry entry;
+    if (value.size != sizeof(entry) || key.size > QR_MAX_TREE_NAME_SIZE ||
+        (key.size != 0 && memchr(key.data, 0, key.size) != NULL))
+        return false;
+    memcpy(&entry, value.data, sizeof(entry));
+    if (entry.format != 1 || !page_size_fits(entry.leaf_page_size_bytes) || !page_size_fits(entry.inner_page_size_bytes) ||
+        entry.chain_limit == 0 || entry.chain_limit > QR_CHAIN_MAX || entry.align_log2 > 6 || entry.caller_versions > 1 ||
+        (entry.safe_version != 0 && entry.caller_versions == 0))
+        return false;
+    qr_copy(ret_name, key.data, key.size);
+    ret_name[key.size] = '\0';
+    *ret_entry = entry;
+    return true;
+}
+
+/* Stores a record as it stands in the log, but for the root, which is that of this life. */
+static int store_record(struct quire *db, struct qr_thread *thread, struct qr_write *write, struct entry *entry,
+                        const struct quire_tree *tree)
+{
+    entry->root = tree->tree.root;
+    write->value = (const uint8_t *)entry;
+    int result = qr_db_run_write(db->catalogue, thread, write);
+    return result < 0 ? qr_fail(result, 0, "no memory for a tree") : result;
+}
+
+static struct qr_tree_settings settings_of_entry(const struct entry *entry)
+{
+    return (struct qr_tree_settings){.leaf_page_size_bytes = entry->leaf_page_size_bytes,
+                                     .inner_page_size_bytes = entry->inner_page_size_bytes,
+                                     .chain_limit = entry->chain_limit,
+                                     .align_log2 = (uint8_t)entry->align_log2,
+                                     .caller_versions = entry->caller_versions != 0};
+}
+
+/* A root that is in the checkpoint's mapping was captured before its record. */
+static int replay_creation(struct quire *db, struct qr_thread *thread, struct qr_write *write, const char *name,
+                           struct entry *entry)
+{
+    struct quire_tree *tree;
+    struct qr_store_entry image;
+    struct qr_tree_settings settings = settings_of_entry(entry);
+    int result = qr_store_lookup(db->checkpointer.store, entry->root, &image);
+    if (result < 0) return result;
+    const bool known = result == 0;
+    result = make_handle(db, thread, name, &settings, known ? entry->root : QR_PID_NONE, &tree);
+    if (result != 0) return qr_fail(result, 0, "no memory for a tree");
+    result = store_record(db, thread, write, entry, tree);
+    if (result != 0) {
+        if (!known) qr_tree_destroy_empty(&tree->tree, thread);
+        qr_free(tree);
+        return result;
+    }
+    tree->replayed_safe_version = entry->safe_version;
     publish_handle(db, tree);
     return 0;
 }
+
+/* The safe version is all that changes. */
+static int replay_update(struct quire *db, struct qr_thread *thread, struct qr_write *write, const char *name,
+                         struct entry *entry)
+{
+    struct quire_tree *tree = handle_at(db, entry->id);
+    struct entry same = entry_of(tree, entry->safe_version);
+    same.root = entry->root;
+    if (strcmp(name, tree->name) != 0 || memcmp(&same, entry, sizeof(same)) != 0) return bad_record();
+    int result = store_record(db, thread, write, entry, tree);
+    if (result == 0) tree->replayed_safe_version = qr_max(tree->replayed_safe_version, entry->safe_version);
+    return result;
+}
+
+/* One thread, no users yet. The ids of trees are those of their creation, so a new one must be the next. */
+int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr_write *write)
+{
+    char name[QR_MAX_TREE_NAME_SIZE + 1];
+    struct entry entry;
+    uint32_t count;
+    qr_db_handles(db, &count);
+    const struct quire_slice key = {write->key.data, write->key.size};
+    const struct quire_slice value = {write->value, write->value_size};
+    if (write->kind != QR_RECORD_PUT || !parse_record(key, value, name, &entry) || entry.id == 0 || entry.id > count)
+        return bad_record();
+    return entry.id == count ? replay_creation(db, thread, write, name, &entry)
+                             : replay_update(db, thread, write, name, &entry);
+}
+
+void qr_db_catalogue_replayed(struct quire *db)
+{
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
+    for (uint32_t i = 0; i < count; i++)
+        qr_tree_raise_safe_version(&handles[i]->tree, handles[i]->replayed_safe_version);
+}
+
+/* ---- The trees of a checkpoint ---------------------------------------------------------------------------------- */
+
+/* What the catalogue lists, by id. */
+struct found_tree {
+    bool is;
+    struct entry entry;
+    char name[QR_MAX_TREE_NAME_SIZE + 1];
+};
+#define MOST_TREES (1u << 24)
+
+static int take_tree(struct found_tree **found, uint32_t *count, const struct quire_entry *record)
+{
+    struct found_tree tree = {.is = true};
+    const struct quire_slice key = {record->key, record->key_size};
+    const struct quire_slice value = {record->value, record->value_size};
+    if (!parse_record(key, value, tree.name, &tree.entry) || tree.entry.id == 0 || tree.entry.id >= MOST_TREES)
+        return bad_record();
+    if (tree.entry.id >= *count) {
+        uint32_t grown_count = (uint32_t)qr_max(tree.entry.id + 1, (uint64_t)*count * 2);
+        struct found_tree *grown = qr_realloc(*found, grown_count * sizeof(*grown));
+        if (grown == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the trees");
+        memset(grown + *count, 0, (grown_count - *count) * sizeof(*grown));
+        *found = grown;
+        *count = grown_count;
+    }
+    (*found)[tree.entry.id] = tree;
+    return 0;
+}
+
+static int list_trees(struct quire *db, struct found_tree **found, uint32_t *count)
+{
+    struct quire_pages_options options = {.struct_size = sizeof(options)};
+    struct quire_pages *pages = NULL;
+    struct quire_page page;
+    int result = quire_pages_open(db->catalogue, &options, &pages);
+    while (result == 0 && (result = quire_pages_next(pages, &page)) == 0)
+        for (size_t i = 0; i < page.count && result == 0; i++) result = take_tree(found, count, &page.entries[i]);
+    if (pages != NULL) quire_pages_close(pages);
+    return result == QUIRE_END ? 0 : result;
+}
+
+int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread)
+{
+    struct found_tree *found = NULL;
+    uint32_t count = 0;
+    int result = list_trees(db, &found, &count);
+    for (uint32_t id = 1; id < count && result == 0; id++) {
+        struct quire_tree *tree;
+        uint32_t next;
+        qr_db_handles(db, &next);
+        if (!found[id].is) {
+            for (uint32_t later = id; later < count && result == 0; later++)
+                if (found[later].is) result = qr_fail(QUIRE_ERR_CORRUPT, 0, "a tree is missing in the catalogue");
+            break;
+        }
+        QR_ASSERT(next == id);
+        const struct entry *entry = &found[id].entry;
+        struct qr_tree_settings settings = settings_of_entry(entry);
+        result = make_handle(db, thread, found[id].name, &settings, entry->root, &tree);
+        if (result == 0) {
+            tree->replayed_safe_version = entry->safe_version;
+            publish_handle(db, tree);
+        } else {
+            qr_fail(result, 0, "no memory for the trees");
+        }
+    }
+    qr_free(found);
+    return result;
+}
+
+/* ---- Opening ---------------------------------------------------------------------------------------------------- */
 
 int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,
                     struct quire_tree **ret_tree)
@@ -293,9 +471,11 @@ int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_
                      ? qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the tree is not there, and the database was opened read-only")
                      : create(db, thread, name, &given, &tree);
     pthread_mutex_unlock(&db->trees_mutex);
+    qr_db_tell(db);
     if (result == QUIRE_ERR_NO_MEMORY) return qr_db_fail(thread, result, "no memory for a tree");
     if (result == QUIRE_ERR_STALLED)
         return qr_db_fail(thread, result, "memory retained by guards did not come back in time");
+    if (result == QUIRE_ERR_IO || result == QUIRE_ERR_NO_SPACE) qr_db_count_failure(thread, result); /* not counted yet */
     if (result != 0) return result;
     *ret_tree = tree;
     return 0;

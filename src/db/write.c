@@ -12,25 +12,31 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
     struct qr_frame frame = {
         .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
     int result = qr_log_write_parts(&db->log, thread, &frame);
+    write->first_part = frame.first_part;
     write->last_part = frame.last_part;
     write->part_count = frame.part_count;
     return result;
 }
 
-int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
+/* See qr_db_run_write. *ret_waited: something was noted that is to be told. */
+static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write, bool *ret_waited)
 {
     struct quire *db = tree->db;
     struct qr_op op;
-    uint64_t deadline_ns = 0;
-    int result;
+    struct qr_memory_wait wait = {.use_reserve = write->kind == QR_RECORD_DELETE};
+    bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
+    int result = parts ? write_parts(db, thread, write) : 0;
 
-    if (QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0) {
-        result = write_parts(db, thread, write);
-        if (result != 0) return result;
+    *ret_waited = false;
+    if (QR_UNLIKELY(result != 0)) {
+        qr_log_parts_done(thread);
+        qr_db_note_room(db, result);
+        *ret_waited = true;
+        return result;
     }
     qr_op_init(&op, &tree->tree, thread);
     for (;;) {
-        op.use_reserve = write->kind == QR_RECORD_DELETE;
+        op.use_reserve = wait.use_reserve;
         result = qr_epoch_prepare(thread);
         if (QR_UNLIKELY(result != 0)) break;
         qr_epoch_enter(thread);
@@ -44,14 +50,26 @@ int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(result == QR_NO_ROOM)) {
             result = qr_log_provision(&db->log);
+            qr_db_note_room(db, result);
+            *ret_waited = true;
             if (result != 0) break;
             continue;
         }
         if (QR_LIKELY(result != QUIRE_ERR_NO_MEMORY)) break;
-        result = qr_db_wait_memory(db, thread, &deadline_ns);
+        *ret_waited = true;
+        result = qr_db_wait_memory(db, thread, &wait);
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
+    if (QR_UNLIKELY(parts)) qr_log_parts_done(thread);
+    return result;
+}
+
+int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
+{
+    bool waited;
+    int result = run_write(tree, thread, write, &waited);
+    if (QR_UNLIKELY(waited)) qr_db_tell(tree->db);
     return result;
 }
 
@@ -61,7 +79,13 @@ static int acknowledge(struct quire *db, struct qr_thread *thread, const struct 
     enum qr_log_level level = write->level == QUIRE_LEVEL_PROCESS ? QR_LOG_PROCESS : QR_LOG_DURABLE;
     if (QR_LIKELY(qr_log_survives(&db->log, write->ret_lsn, level))) return 0;
     int result = qr_log_wait(&db->log, write->ret_lsn, level);
-    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    if (result != 0) qr_db_count_failure(thread, result);
+    return result;
+}
+
+static QR_NOINLINE int tell(struct quire *db, int result)
+{
+    qr_db_tell(db);
     return result;
 }
 
@@ -71,21 +95,13 @@ static int check_writable(const struct quire *db, struct qr_thread *thread)
     if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
     int error = qr_log_failure(&db->log);
     if (QR_LIKELY(error == 0)) return 0;
-    qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+    qr_db_count_failure(thread, QUIRE_ERR_IO);
     return qr_fail(QUIRE_ERR_IO, -error, "a sync of the log has failed: the store takes no writes until it is opened again");
 }
 
-/* The common end of the calls. */
-static int finish(struct quire_tree *tree, struct qr_thread *thread, const struct qr_write *write, int result,
-                  uint64_t *ret_lsn)
+/* What a write that was not done answers, with detail and statistics. */
+static QR_NOINLINE int report(struct quire *db, struct qr_thread *thread, const struct qr_write *write, int result)
 {
-    if (QR_LIKELY(result == 0)) {
-        qr_db_count(tree->db, thread, QR_COUNTER_WRITE_BYTES, write->key.size + write->value_size);
-        qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write->ret_lsn);
-        if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;
-        qr_db_after_write(tree->db, thread);
-        return QR_LIKELY(tree->db->files == NULL) ? 0 : acknowledge(tree->db, thread, write);
-    }
     switch (result) {
     case QUIRE_ERR_NO_MEMORY:
         return qr_db_fail(thread, result, "the memory limit leaves no room for the write");
@@ -95,15 +111,29 @@ static int finish(struct quire_tree *tree, struct qr_thread *thread, const struc
         return qr_db_fail(thread, result, "version %llu is not above the safe version",
                           (unsigned long long)write->version);
     case QUIRE_CONFLICT:
-        qr_db_count(tree->db, thread, QR_COUNTER_CONFLICTS, 1);
+        qr_db_count(db, thread, QR_COUNTER_CONFLICTS, 1);
         return result;
     case QUIRE_ERR_NO_SPACE:
     case QUIRE_ERR_IO:
-        qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
+        qr_db_count_failure(thread, result);
         return result; /* the detail is that of the file */
     default:
         return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
     }
+}
+
+/* The common end of the calls. */
+static int finish(struct quire_tree *tree, struct qr_thread *thread, const struct qr_write *write, int result,
+                  uint64_t *ret_lsn)
+{
+    if (QR_UNLIKELY(result != 0)) return report(tree->db, thread, write, result);
+    qr_db_count(tree->db, thread, QR_COUNTER_WRITE_BYTES, write->key.size + write->value_size);
+    qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write->ret_lsn);
+    if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;
+    qr_db_after_write(tree->db, thread);
+    if (QR_LIKELY(tree->db->files == NULL)) return 0;
+    result = acknowledge(tree->db, thread, write);
+    return QR_LIKELY(result == 0) ? 0 : tell(tree->db, result);
 }
 
 /* Checks what all writes have in common and starts one. caller: whether the call is for caller versions. */
@@ -141,8 +171,9 @@ int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key
                              .kind = QR_RECORD_PUT,
                              .value = value,
                              .value_size = (uint32_t)value_size};
+    bool waited;
     int result = tree->db->files == NULL ? 0 : check_writable(tree->db, thread);
-    if (result == 0) result = qr_db_run_write(tree, thread, &write);
+    if (result == 0) result = run_write(tree, thread, &write, &waited);
     if (result != 0 || tree->db->files == NULL) return result;
     write.level = tree->db->options.level;
     return acknowledge(tree->db, thread, &write);
@@ -266,15 +297,49 @@ struct addition {
     uint8_t stored[sizeof(uint64_t)]; /* the sum, little endian */
 };
 
-static int add_to_present(struct qr_write *write, const struct quire_value *present)
+static int sum_with(const struct quire_value *present, int64_t delta, int64_t *ret_sum)
 {
-    struct addition *addition = write->argument;
     int64_t value = 0;
     if (present != NULL && present->size != sizeof(value)) return QUIRE_ERR_WRONG_TYPE;
     if (present != NULL) value = (int64_t)qr_load_u64(present->data);
-    if (__builtin_add_overflow(value, addition->delta, &addition->sum)) return QUIRE_ERR_OVERFLOW;
-    qr_store_u64(addition->stored, (uint64_t)addition->sum);
-    return 0;
+    return __builtin_add_overflow(value, delta, ret_sum) ? QUIRE_ERR_OVERFLOW : 0;
+}
+
+static int add_to_present(struct qr_write *write, const struct quire_value *present)
+{
+    struct addition *addition = write->argument;
+    int result = sum_with(present, addition->delta, &addition->sum);
+    if (result == 0) qr_store_u64(addition->stored, (uint64_t)addition->sum);
+    return result;
+}
+
+static int gives_the_same_sum(struct qr_write *write, const struct quire_value *present)
+{
+    const struct addition *addition = write->argument;
+    int64_t sum;
+    int result = sum_with(present, addition->delta, &sum);
+    if (result != 0) return result;
+    return sum == addition->sum ? 0 : QUIRE_CONFLICT;
+}
+
+/* With a key that is too large for a frame the sum goes to the log before the page is looked at: so it is computed first, and
+ * written if it still is the sum then. */
+static int add_with_parts(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
+{
+    struct addition *addition = write->argument;
+    int result;
+    write->condition = gives_the_same_sum;
+    do {
+        struct quire_value present;
+        qr_epoch_enter(thread);
+        result = qr_db_find(tree, thread, &write->key, UINT64_MAX, &present);
+        if (result >= 0) result = sum_with(result == 0 ? &present : NULL, addition->delta, &addition->sum);
+        qr_epoch_exit(thread);
+        if (result != 0) return result;
+        qr_store_u64(addition->stored, (uint64_t)addition->sum);
+        result = qr_db_run_write(tree, thread, write);
+    } while (result == QUIRE_CONFLICT);
+    return result;
 }
 
 int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t delta, unsigned flags,
@@ -288,7 +353,10 @@ int quire_add(struct quire_tree *tree, const void *key, size_t key_size, int64_t
     qr_db_count(tree->db, thread, QR_COUNTER_ADDS, 1);
     write.condition = add_to_present;
     write.argument = &addition;
-    result = finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
+    result = QR_UNLIKELY(qr_log_is_large(&tree->db->log, key_size, sizeof(addition.stored)))
+                 ? add_with_parts(tree, thread, &write)
+                 : qr_db_run_write(tree, thread, &write);
+    result = finish(tree, thread, &write, result, ret_lsn);
     if (result == 0 && ret_value != NULL) *ret_value = addition.sum;
     return result;
 }
@@ -302,8 +370,12 @@ int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version)
     if (result != 0) return result;
     if (!tree->tree.settings.caller_versions)
         return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "the tree has engine versions");
-    qr_tree_raise_safe_version(&tree->tree, version);
-    return 0;
+    result = tree->db->files == NULL ? 0 : check_writable(tree->db, thread);
+    if (result != 0) return result;
+    result = qr_db_catalogue_raise_safe(tree, thread, version);
+    qr_db_tell(tree->db);
+    if (result == 0 || result == QUIRE_ERR_UNKNOWN) return result; /* UNKNOWN has been counted */
+    return report(tree->db, thread, &(struct qr_write){.version = version}, result);
 }
 
 int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version)

@@ -83,6 +83,11 @@ struct qr_thread {
     uint8_t *log_window;                       /* memory of log_window_start */
     uint32_t log_salt;
     bool log_writer; /* counted among the log's writers */
+    _Atomic uint64_t parts_lsn; /* not 0: a lower bound of the PARTs of a write that is not done */
+
+    /* The tree layer's: whether this thread is changing the structure of a tree; and how deep, which is its own. */
+    _Atomic uint32_t structure_slot;
+    uint32_t structure_depth;
 
     /* Written by the thread alone, read by it alone. */
     QR_CACHE_ALIGNED struct qr_epoch *epoch;

@@ -233,13 +233,38 @@ int qr_log_release(struct qr_log *log, uint64_t lsn)
         }
         char name[QR_LOG_NAME_BYTES];
         uint32_t number = segment->number;
+        uint64_t size = segment->end - segment->start;
         qr_log_file_name(number, name);
         qr_log_segment_free(segment);
         error = ops->dir_unlink(files->dir, name);
-        if (error != 0) qr_log_disk_failure(error, "removal", number);
+        if (error != 0) {
+            qr_log_disk_failure(error, "removal", number);
+            break;
+        }
+        /* relaxed: statistics */
+        atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
     }
     pthread_mutex_unlock(&files->make_mutex);
     return error == 0 ? 0 : QUIRE_ERR_IO;
+}
+
+/* ---- Statistics ------------------------------------------------------------------------------------------------- */
+
+static uint64_t count_of(const _Atomic uint64_t *count)
+{
+    return atomic_load_explicit(count, memory_order_relaxed); /* relaxed: statistics */
+}
+
+void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts)
+{
+    const struct qr_log_files *files = log->files;
+    *ret_counts = (struct qr_log_counts){0};
+    if (files == NULL) return;
+    ret_counts->syncs = count_of(&files->syncs);
+    ret_counts->segments_made = count_of(&files->segments_made);
+    ret_counts->segments_recycled = count_of(&files->segments_recycled);
+    ret_counts->provision_waits = count_of(&files->provision_waits);
+    ret_counts->size_bytes = count_of(&files->size_bytes);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
@@ -284,6 +309,7 @@ int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, 
     }
     qr_log_segment_add(files, segment);
     uint64_t first_lsn = start_lsn + QR_LOG_HEADER_BYTES;
+    files->first_lsn = first_lsn;
     atomic_init(&files->written_end, first_lsn);
     atomic_init(&files->durable_end, first_lsn);
     atomic_init(&files->last_sync_ns, qr_clock_ns());

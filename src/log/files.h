@@ -79,7 +79,7 @@ struct qr_log_files {
     struct qr_dir *dir;
     struct qr_dir_facts facts;
     struct qr_log_options options;
-    uint64_t incarnation;
+    uint64_t incarnation, first_lsn;
 
     _Atomic uint32_t called; /* 1: options.wake was called and qr_log_work has not come yet */
 
@@ -102,6 +102,7 @@ struct qr_log_files {
 
     /* Statistics. */
     _Atomic uint64_t syncs, segments_made, segments_recycled, provision_waits;
+    _Atomic uint64_t size_bytes; /* of the segment files of this incarnation */
 };
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
@@ -159,6 +160,12 @@ static inline bool qr_log_survives(const struct qr_log *log, uint64_t lsn, enum 
 /* All frames below it survive power loss. */
 uint64_t qr_log_durable_end(const struct qr_log *log);
 
+/* The LSN at which this incarnation began. */
+static inline uint64_t qr_log_first_lsn(const struct qr_log *log)
+{
+    return log->files->first_lsn;
+}
+
 /* When the last sync ended, or the log was opened; monotonic. */
 uint64_t qr_log_last_sync_ns(const struct qr_log *log);
 
@@ -169,6 +176,13 @@ static inline int qr_log_failure(const struct qr_log *log)
     /* order: log.failure.read pairs with log.failure.set */
     return atomic_load_explicit(&log->files->failure, memory_order_acquire);
 }
+
+/* What the log has done since it was opened, and its size; zeros without files. Any thread, waits for nothing. */
+struct qr_log_counts {
+    uint64_t syncs, segments_made, segments_recycled, provision_waits;
+    uint64_t size_bytes;
+};
+void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts);
 
 /* ---- Inside ----------------------------------------------------------------------------------------------------- */
 

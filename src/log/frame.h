@@ -69,6 +69,7 @@ struct qr_frame {
     uint64_t version;       /* caller versions */
     uint64_t named_version; /* conditional operation: the version that it replaces */
     uint64_t last_part;     /* not 0: key and value are in PART frames */
+    uint64_t first_part;    /* for the writer; not in the frame */
     uint32_t part_count;
 };
 

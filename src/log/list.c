@@ -32,6 +32,27 @@ static bool number_of(const char *name, uint32_t *ret_number)
     return strcmp(name, again) == 0;
 }
 
+bool qr_log_name_is_ours(const char *name)
+{
+    uint32_t number;
+    return number_of(name, &number);
+}
+
+int qr_log_file_is_ours(struct qr_dir *dir, const char *name, const uint8_t store_id[16])
+{
+    static const uint8_t zeros[sizeof(struct qr_log_header)];
+    struct qr_log_header h = {0};
+    struct qr_file *file;
+    int error = dir->disk->ops->file_open(dir, name, 0, &file);
+    if (error == -ELOOP || error == -EINVAL || error == -EISDIR) return 0;
+    if (error != 0) return qr_fail_io(-error, "%s: opening", name);
+    int64_t size = qr_file_read(file, &h, sizeof(h), 0);
+    dir->disk->ops->file_close(file);
+    if (size < 0) return qr_fail_io((int)-size, "%s: reading the header", name);
+    return memcmp(&h, zeros, sizeof(h)) == 0 ||
+           (memcmp(h.magic, "QUIRELOG", 8) == 0 && memcmp(h.store_id, store_id, sizeof(h.store_id)) == 0);
+}
+
 static bool header_is_ours(const struct qr_log_header *h, const uint8_t *store_id)
 {
     return memcmp(h->magic, "QUIRELOG", 8) == 0 && memcmp(h->store_id, store_id, 16) == 0 &&

@@ -168,6 +168,16 @@ static inline uint64_t qr_log_slot_bound(const struct qr_thread *thread)
     return bound == 0 ? UINT64_MAX : bound;
 }
 
+/* The write whose PARTs this thread has written is done, or was given up. */
+static inline void qr_log_parts_done(struct qr_thread *thread)
+{
+    /* order: log.parts.close pairs with log.parts.look: the page has the first PART's LSN by now */
+    atomic_store_explicit(&thread->parts_lsn, 0, memory_order_release);
+}
+
+/* For a checkpoint: every frame that is not installed yet, or belongs to a write that is not, is at or above it (R1, R6). */
+uint64_t qr_log_open_bound(const struct qr_log *log, struct qr_epoch *epoch);
+
 /* All frames below are decided: the lowest open slot, or the tail. */
 uint64_t qr_log_stable_end(const struct qr_log *log, struct qr_epoch *epoch);
 

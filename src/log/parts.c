@@ -25,6 +25,7 @@ static bool write_part(struct qr_log *log, struct qr_thread *thread, struct qr_f
     uint64_t lsn = qr_log_reserve(log, thread, frame_size);
     if (lsn != QR_LOG_NO_ROOM) {
         qr_frame_write_part(qr_log_at(thread, lsn), frame->last_part, pieces, lsn, thread->log_salt);
+        if (frame->first_part == 0) frame->first_part = lsn;
         frame->last_part = lsn;
         frame->part_count++;
         *done += size;
@@ -37,8 +38,12 @@ int qr_log_write_parts(struct qr_log *log, struct qr_thread *thread, struct qr_f
 {
     const uint64_t all = (uint64_t)frame->key_size + frame->value_size;
     uint64_t done = 0;
+    frame->first_part = 0;
     frame->last_part = 0;
     frame->part_count = 0;
+    /* R6: from before the first PART is reserved until the write is done, it counts with a bound below that PART.
+     * order: log.parts.open pairs with log.parts.look: before the reservations */
+    atomic_store_explicit(&thread->parts_lsn, qr_log_tail(log), memory_order_seq_cst);
     while (done < all) {
         if (write_part(log, thread, frame, &done)) continue;
         int result = qr_log_provision(log);

@@ -224,8 +224,9 @@ static int read_part(struct reader *r, uint64_t lsn, uint64_t *left, uint64_t *r
     return result;
 }
 
-/* Puts a large record together. */
-static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *ret_bad)
+/* Puts a large record together. *ret_over: its first PART lies below the start of the replay, so the pages that it is for had it
+ * in their images before that was chosen (R6); its PARTs may be gone. */
+static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *ret_bad, bool *ret_over)
 {
     uint64_t left = (uint64_t)frame->key_size + frame->value_size;
     uint64_t at = frame->last_part;
@@ -238,6 +239,10 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
         if (at == 0 || at >= lsn) {
             *ret_bad = true;
             break;
+        }
+        if (at < r->replay->from) {
+            *ret_over = true;
+            return 0;
         }
         int result = read_part(r, at, &left, &before, ret_bad);
         if (result != 0) return result;
@@ -256,8 +261,9 @@ static int take_record(struct reader *r, uint64_t lsn, const uint8_t *at, uint32
     struct qr_replay_record record = {.lsn = lsn, .tentative = state == QR_FRAME_TENTATIVE};
     bool bad = !qr_frame_parse(at, size, &record.frame);
     if (!bad && record.frame.last_part != 0) {
-        int result = gather(r, lsn, &record.frame, &bad);
-        if (result != 0) return result;
+        bool over = false;
+        int result = gather(r, lsn, &record.frame, &bad, &over);
+        if (result != 0 || over) return result;
     }
     if (bad) return corrupt(r, lsn, "a record that does not say what a record says");
     int result = r->replay->visit(r->replay->context, &record);

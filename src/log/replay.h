@@ -51,6 +51,13 @@ struct qr_log_list {
 int qr_log_list_make(struct qr_dir *dir, const uint8_t store_id[16], struct qr_log_list *ret_list);
 void qr_log_list_done(struct qr_log_list *list);
 
+/* Whether a name is that of a segment. */
+bool qr_log_name_is_ours(const char *name);
+
+/* Whether the file of such a name is a segment of this store, or what a crash left of one that was being made: it has no
+ * header then. 1, 0, or a failure. */
+int qr_log_file_is_ours(struct qr_dir *dir, const char *name, const uint8_t store_id[16]);
+
 /* A frame with a write. */
 struct qr_replay_record {
     uint64_t lsn;

@@ -133,6 +133,8 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
         qr_log_file_name(number, name);
         qr_log_segment_free(segment);
         files->dir->disk->ops->dir_unlink(files->dir, name);
+        /* relaxed: statistics */
+        atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
         return qr_log_disk_failure(error, what, number);
     }
     segment = qr_calloc(1, sizeof(*segment));
@@ -147,6 +149,8 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
     }
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&files->segments_made, 1, memory_order_relaxed);
+    /* relaxed: statistics */
+    atomic_fetch_add_explicit(&files->size_bytes, size_bytes, memory_order_relaxed);
     *ret_segment = segment;
     return 0;
 }

@@ -27,6 +27,17 @@ uint64_t qr_log_stable_end(const struct qr_log *log, struct qr_epoch *epoch)
     return end;
 }
 
+uint64_t qr_log_open_bound(const struct qr_log *log, struct qr_epoch *epoch)
+{
+    uint64_t bound = qr_log_stable_end(log, epoch);
+    for (struct qr_thread *t = qr_thread_first(epoch); t != NULL; t = qr_thread_next(t)) {
+        /* order: log.parts.look pairs with log.parts.open and log.parts.close */
+        uint64_t parts = atomic_load_explicit(&t->parts_lsn, memory_order_seq_cst);
+        if (parts != 0) bound = qr_min(bound, parts);
+    }
+    return bound;
+}
+
 uint64_t qr_log_durable_end(const struct qr_log *log)
 {
     if (log->files == NULL) return 0;
@@ -86,9 +97,10 @@ static int write_part(struct qr_log_segment *segment, uint64_t from, uint64_t to
 
 static int sync_part(struct qr_log_segment *segment, uint64_t from, uint64_t to)
 {
-    (void)from;
-    (void)to;
-    return qr_file_sync(segment->file);
+    if (from >= to) return 0; /* in the header, which is synced (FILES-1) */
+    if (!segment->mapped) return qr_file_sync(segment->file);
+    /* Whole pages below the end hold decided frames: they are stored into no more (SYNC-1). */
+    return qr_file_sync_mapped(segment->file, segment->memory + (from - segment->start), to - from);
 }
 
 /* With `syncing`: takes the prefix as far as it goes. */

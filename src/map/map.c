@@ -56,6 +56,7 @@ int qr_map_create(struct qr_arena *arena, uint64_t capacity, struct qr_map **ret
     map->words = words;
     map->capacity = capacity;
     map->arena = arena;
+    map->changes = NULL;
     atomic_init(&map->next_pid, QR_PID_NONE + 1);
     atomic_init(&map->charged_bytes, 0);
     atomic_init(&map->free_list, QR_PID_NONE);
@@ -65,11 +66,59 @@ int qr_map_create(struct qr_arena *arena, uint64_t capacity, struct qr_map **ret
     return 0;
 }
 
+/* ---- Structure changes ------------------------------------------------------------------------------------------ */
+
+static size_t changes_size(const struct qr_map *map)
+{
+    return map->capacity / 64 * sizeof(uint64_t) + sizeof(uint64_t);
+}
+
+int qr_map_keep_changes(struct qr_map *map)
+{
+    if (qr_alloc_must_fail()) return QUIRE_ERR_NO_MEMORY;
+    void *bits = mmap(NULL, changes_size(map), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (bits == MAP_FAILED) return QUIRE_ERR_NO_MEMORY;
+    map->changes = bits;
+    return 0;
+}
+
+bool qr_map_take_change(struct qr_map *map, uint64_t pid)
+{
+    uint64_t bit = (uint64_t)1 << pid % 64;
+    /* order: map.change.take pairs with map.change.note: the words of what was taken are loaded afterwards */
+    return (atomic_fetch_and_explicit(&map->changes[pid / 64], ~bit, memory_order_seq_cst) & bit) != 0;
+}
+
+uint64_t qr_map_take_changes(struct qr_map *map, uint64_t first_pid)
+{
+    /* relaxed: most of them are empty; what is missed now is found the next time */
+    if (atomic_load_explicit(&map->changes[first_pid / 64], memory_order_relaxed) == 0) return 0;
+    /* order: map.change.take as above */
+    return atomic_exchange_explicit(&map->changes[first_pid / 64], 0, memory_order_seq_cst);
+}
+
+bool qr_map_has_changes(const struct qr_map *map)
+{
+    uint64_t end = qr_map_end(map);
+    for (uint64_t i = 0; i <= end / 64; i++) {
+        /* order: map.change.take as above */
+        if (atomic_load_explicit(&map->changes[i], memory_order_seq_cst) != 0) return true;
+    }
+    return false;
+}
+
+uint64_t qr_map_end(const struct qr_map *map)
+{
+    /* order: map.end.read: ids that were handed out before what the caller has seen are below it; pairs with map.install */
+    return atomic_load_explicit(&map->next_pid, memory_order_acquire);
+}
+
 void qr_map_destroy(struct qr_map *map)
 {
     if (map == NULL) return;
     qr_arena_charge(map->arena, -(int64_t)qr_map_charged_bytes(map));
     munmap((void *)(uintptr_t)map->words, map->capacity * sizeof(uint64_t));
+    if (map->changes != NULL) munmap((void *)(uintptr_t)map->changes, changes_size(map));
     qr_free_aligned(map);
 }
 
@@ -145,6 +194,14 @@ void qr_map_free(struct qr_map *map, uint64_t pid)
                                                     memory_order_relaxed));
     /* relaxed: a gauge */
     atomic_fetch_add_explicit(&map->free_count, 1, memory_order_relaxed);
+}
+
+int qr_map_restore(struct qr_map *map, uint64_t next_pid, const uint64_t *free_ids, uint64_t free_count)
+{
+    if (next_pid > map->capacity || next_pid == QR_PID_NONE || !charge(map, next_pid, true)) return QUIRE_ERR_NO_MEMORY;
+    atomic_init(&map->next_pid, next_pid);
+    for (uint64_t i = 0; i < free_count; i++) qr_map_free(map, free_ids[i]);
+    return 0;
 }
 
 void qr_map_raise_floor(struct qr_map *map, uint64_t pid, uint64_t max_lsn)

@@ -119,6 +119,7 @@ struct qr_map {
     _Atomic uint64_t *words;
     uint64_t capacity;        /* ids; constant */
     struct qr_arena *arena;   /* charged for touched parts of the table */
+    _Atomic uint64_t *changes; /* NULL: nobody asks; else a bit for each id, see qr_map_note_change */
     QR_CACHE_ALIGNED _Atomic uint64_t next_pid;     /* ids from here on were never in use */
     _Atomic uint64_t charged_bytes;
     QR_CACHE_ALIGNED _Atomic uint64_t free_list;    /* tag (24 bits) | id (40 bits) */
@@ -135,6 +136,13 @@ static inline qr_word qr_map_load(const struct qr_map *map, uint64_t pid)
     QR_ASSERT(pid < map->capacity);
     /* order: map.read pairs with map.install: what the word names was written before the word */
     return (qr_word){atomic_load_explicit(&map->words[pid], memory_order_acquire)};
+}
+
+/* The same, ordered after what this thread has taken out of the set of changes. */
+static inline qr_word qr_map_load_latest(const struct qr_map *map, uint64_t pid)
+{
+    /* order: map.change.look pairs with map.change.note: FLUSH-2 */
+    return (qr_word){atomic_load_explicit(&map->words[pid], memory_order_seq_cst)};
 }
 
 /* Asks for the word's cache line. */
@@ -158,6 +166,10 @@ static inline bool qr_map_cas(struct qr_map *map, uint64_t pid, qr_word *expecte
  */
 int qr_map_alloc(struct qr_map *map, qr_word word, bool use_reserve, uint64_t *ret_pid);
 
+/* As a checkpoint left it: ids below next_pid were in use, those of `free_ids` are free, and the others are UNLOADED. Before
+ * anybody uses the map. 0 or NO_MEMORY. */
+int qr_map_restore(struct qr_map *map, uint64_t next_pid, const uint64_t *free_ids, uint64_t free_count);
+
 /* Gives an id back that no section can reach any more (MAP-2). */
 void qr_map_free(struct qr_map *map, uint64_t pid);
 
@@ -172,6 +184,36 @@ static inline uint64_t qr_map_floor(const struct qr_map *map, uint64_t pid)
 
 /* Before the CAS to a DISK word. */
 void qr_map_raise_floor(struct qr_map *map, uint64_t pid, uint64_t max_lsn);
+
+/* ---- Structure changes ------------------------------------------------------------------------------------------ */
+
+/*
+ * The set S of rule R2: ids whose bounds, links, entries or existence changed since they were taken out of it last. A member
+ * is put in after the CAS that changed it.
+ */
+
+/* Begins to keep the set. Before other threads use the map. 0 or NO_MEMORY. */
+int qr_map_keep_changes(struct qr_map *map);
+
+static inline void qr_map_note_change(struct qr_map *map, uint64_t pid)
+{
+    if (map->changes == NULL) return;
+    /* order: map.change.note pairs with map.change.take: the change of the word comes before it (sequentially consistent, as is
+     * the look at the word after a bit was taken: FLUSH-2) */
+    atomic_fetch_or_explicit(&map->changes[pid / 64], (uint64_t)1 << pid % 64, memory_order_seq_cst);
+}
+
+/* Takes an id out of the set. Whether it was in. */
+bool qr_map_take_change(struct qr_map *map, uint64_t pid);
+
+/* Takes 64 ids out, those from first_pid on (a multiple of 64): a bit for each that was in. */
+uint64_t qr_map_take_changes(struct qr_map *map, uint64_t first_pid);
+
+/* Whether the set has a member at present. */
+bool qr_map_has_changes(const struct qr_map *map);
+
+/* Ids from here on were never in use. */
+uint64_t qr_map_end(const struct qr_map *map);
 
 /* ---- Statistics ------------------------------------------------------------------------------------------------- */
 

@@ -5,7 +5,7 @@
  * (posix.c), or on a simulated disk that loses power (in the tests). Nothing may bypass it.
  *
  * DISK-1  A function answers at least 0, or a negated errno. It retries nothing: a short count and -EINTR reach the caller;
- *         qr_file_read, qr_file_write, qr_file_sync and qr_dir_sync below are what the engine calls, and they deal with both.
+ *         qr_file_read, qr_file_write, qr_file_sync, qr_dir_sync ... below are what the engine calls, and they deal with both.
  * DISK-2  What a call of `sync` that answered 0 covers survives power loss: for a file, its data and its size as they were
  *         when the call began; for a directory, the names in it. After a sync that failed nothing is known about what was
  *         written since the last good one, and a later sync that answers 0 says nothing about it.
@@ -37,6 +37,7 @@ struct qr_file; /* an open file of it */
 enum qr_dir_flags {
     QR_DIR_CREATE = 1,    /* make it if it is not there; its parent is synced then */
     QR_DIR_READ_ONLY = 2, /* nothing will be written, not even a lock file */
+    QR_DIR_PRIVATE = 4,   /* with CREATE: for this user alone; -EEXIST if it is there */
 };
 
 enum qr_file_flags {
@@ -90,6 +91,8 @@ struct qr_disk_ops {
     /* path: any; a link is followed. -ENOENT, -ENOTDIR, -EACCES ... */
     int (*dir_open)(struct qr_disk *disk, const char *path, unsigned flags, struct qr_dir **ret_dir);
     void (*dir_close)(struct qr_dir *dir);
+    /* Removes an empty directory: -ENOTEMPTY, -ENOENT ... Not synced. */
+    int (*dir_remove)(struct qr_disk *disk, const char *path);
     int (*dir_facts)(struct qr_dir *dir, struct qr_dir_facts *ret_facts);
     /* All names but "." and "..", in no order. Others may come and go meanwhile. */
     int (*dir_list)(struct qr_dir *dir, qr_dir_visit *visit, void *context);
@@ -127,6 +130,11 @@ struct qr_disk_ops {
     int (*file_map)(struct qr_file *file, uint64_t offset, uint64_t size_bytes, void **ret_memory);
     void (*file_unmap)(struct qr_file *file, void *memory, uint64_t size_bytes);
     int (*file_populate)(struct qr_file *file, void *memory, uint64_t size_bytes);
+    /*
+     * As file_sync, for a part of a mapping: at least these bytes. Of the pages that are wholly in it nothing will be stored
+     * into any more; what is stored into the last one meanwhile goes with this sync or with a later one.
+     */
+    int (*file_sync_mapped)(struct qr_file *file, void *memory, uint64_t size_bytes);
 
     /*
      * Runs all of them, in any order and as much at once as can be, and returns when each has its result. 0, or a negated
@@ -172,6 +180,7 @@ int qr_file_write(struct qr_file *file, const void *memory, size_t size, uint64_
 
 /* Syncs; -EINTR is asked again, any other failure is final (DISK-2). */
 int qr_file_sync(struct qr_file *file);
+int qr_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes);
 
 /* The same for a directory. */
 int qr_dir_sync(struct qr_dir *dir);

@@ -78,6 +78,15 @@ int qr_dir_sync(struct qr_dir *dir)
     return error;
 }
 
+int qr_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes)
+{
+    int error;
+    do {
+        error = file->dir->disk->ops->file_sync_mapped(file, memory, size_bytes);
+    } while (error == -EINTR);
+    return error;
+}
+
 int qr_file_write_zeros(struct qr_file *file, uint64_t offset, uint64_t size_bytes)
 {
     while (size_bytes != 0) {

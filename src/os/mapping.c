@@ -167,3 +167,21 @@ int qr_posix_file_populate(struct qr_file *base, void *memory, uint64_t size_byt
     int error = fault_in(begin, size_bytes);
     return error == -EFAULT ? explain(qr_posix_file(base), begin, size_bytes) : error;
 }
+
+/* ---- Sync ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * fdatasync would write all of the file, also what was populated ahead, whose pages a store then has to make writable once
+ * more; and it would take the right to write from each page on its own, which interrupts the other processors each time. The
+ * kernel forgets a range of a mapping by one interrupt, and what was stored there stays in the page cache.
+ */
+int qr_posix_file_sync_mapped(struct qr_file *base, void *memory, uint64_t size_bytes)
+{
+    uint64_t before = (uintptr_t)memory % page_bytes();
+    uint8_t *begin = (uint8_t *)memory - before;
+    uint64_t whole = (size_bytes + before) / page_bytes() * page_bytes();
+    (void)base;
+    if (whole != 0)
+        (void)madvise(begin, whole, MADV_DONTNEED); /* refused for locked memory: only slower */
+    return msync(begin, qr_round_up(size_bytes + before, page_bytes()), MS_SYNC) == 0 ? 0 : -errno;
+}

@@ -27,6 +27,7 @@
 /* Of what is made; the umask takes from it. */
 #define NEW_FILE_MODE 0666
 #define NEW_DIR_MODE 0777
+#define PRIVATE_DIR_MODE 0700
 
 static int negated(int answer)
 {
@@ -115,11 +116,11 @@ static int list(int dir_fd, qr_dir_visit *visit, void *context)
  * After a crash between the two steps the directory is there, empty, and perhaps not for long: so the parent of an
  * empty one is synced too.
  */
-static int make_and_open_dir(const char *path, int *ret_fd)
+static int make_and_open_dir(const char *path, bool private, int *ret_fd)
 {
     int fd = -1;
-    bool made = mkdir(path, NEW_DIR_MODE) == 0;
-    if (!made && errno != EEXIST)
+    bool made = mkdir(path, private ? PRIVATE_DIR_MODE : NEW_DIR_MODE) == 0;
+    if (!made && (errno != EEXIST || private))
         return -errno;
     int error = open_dir(AT_FDCWD, path, &fd);
     if (error != 0)
@@ -143,8 +144,9 @@ static int posix_dir_open(struct qr_disk *disk, const char *path, unsigned flags
     if (dir == NULL)
         return -ENOMEM;
     *dir = (struct qr_posix_dir){.dir = {disk}, .lock_fd = -1, .read_only = read_only};
-    int error = (flags & QR_DIR_CREATE) != 0 && !read_only ? make_and_open_dir(path, &dir->fd)
-                                                           : open_dir(AT_FDCWD, path, &dir->fd);
+    int error = (flags & QR_DIR_CREATE) != 0 && !read_only
+                    ? make_and_open_dir(path, (flags & QR_DIR_PRIVATE) != 0, &dir->fd)
+                    : open_dir(AT_FDCWD, path, &dir->fd);
     if (error != 0) {
         qr_free(dir);
         return error;
@@ -159,6 +161,12 @@ static void posix_dir_close(struct qr_dir *base)
     qr_posix_dir_unlock(dir);
     close(dir->fd);
     qr_free(dir);
+}
+
+static int posix_dir_remove(struct qr_disk *disk, const char *path)
+{
+    (void)disk;
+    return negated(rmdir(path));
 }
 
 static int posix_dir_list(struct qr_dir *dir, qr_dir_visit *visit, void *context)
@@ -362,6 +370,7 @@ const struct qr_disk_ops qr_posix_ops = {
     .disk_free = posix_disk_free,
     .dir_open = posix_dir_open,
     .dir_close = posix_dir_close,
+    .dir_remove = posix_dir_remove,
     .dir_facts = qr_posix_dir_facts,
     .dir_list = posix_dir_list,
     .dir_sync = posix_dir_sync,
@@ -381,6 +390,7 @@ const struct qr_disk_ops qr_posix_ops = {
     .file_map = qr_posix_file_map,
     .file_unmap = qr_posix_file_unmap,
     .file_populate = qr_posix_file_populate,
+    .file_sync_mapped = qr_posix_file_sync_mapped,
     .transfer = posix_transfer,
 };
 

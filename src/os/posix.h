@@ -73,5 +73,6 @@ void qr_posix_dir_unlock(struct qr_posix_dir *dir);
 int qr_posix_file_map(struct qr_file *file, uint64_t offset, uint64_t size_bytes, void **ret_memory);
 void qr_posix_file_unmap(struct qr_file *file, void *memory, uint64_t size_bytes);
 int qr_posix_file_populate(struct qr_file *file, void *memory, uint64_t size_bytes);
+int qr_posix_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes);
 
 #endif

@@ -68,7 +68,8 @@ void qr_page_copy_header(struct qr_page *to, const struct qr_page *from)
     const size_t after = before + sizeof(to->area_used);
     memcpy(to, from, before);
     memset((uint8_t *)to + before, 0, sizeof(to->area_used));
-    memcpy((uint8_t *)to + after, (const uint8_t *)from + after, sizeof(*to) - after);
+    memcpy((uint8_t *)to + after, (const uint8_t *)from + after, offsetof(struct qr_page, image) - after);
+    memset((uint8_t *)to + offsetof(struct qr_page, image), 0, sizeof(*to) - offsetof(struct qr_page, image));
 }
 
 struct qr_page_identity qr_page_identity(const struct qr_page *page)

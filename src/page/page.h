@@ -6,8 +6,8 @@
  *   leaf:  header | fingerprints | slots | heads | records | fences | delta area
  *   inner: header | hints | groups of 16 (heads, children) | slots | keys | fences
  *
- * PAGE-1  What is reachable through the mapping table is never modified, but for `area_used`, a reservation counter, and the
- *         guesses of inner pages (inner.h).
+ * PAGE-1  What is reachable through the mapping table is never modified, but for `area_used`, a reservation counter, `image`
+ *         (PAGE-7), and the guesses of inner pages (inner.h).
  * PAGE-2  Records lie in key order without holes, the versions of a key together, newest first.
  * PAGE-3  If `record_stride` is not 0 all records have that size and there are no slots: record i is at
  *         records_offset + i * record_stride. Otherwise slots[i] is its offset from the start of the block.
@@ -15,14 +15,17 @@
  *         address of the block is known.
  * PAGE-5  heads[i] are the 4 bytes of key i after the first `prefix_size` bytes, which all keys of the page share
  *         (in an inner page: all keys but that of entry 0, which stands for the low key).
+ * PAGE-7  `image` is 0 as long as the content of the block, deltas apart, is in no image that the store knows; an odd number
+ *         while such an image is being written; then twice its address. Whoever writes images changes it, nobody else.
  * PAGE-6  `max_lsn` and `safe_version` are properties of the page, never recomputed from its records (rule R15).
  *
- * Pure data: no atomics but the type of area_used, no allocation, no globals. A reader needs an epoch section that
+ * Pure data: no atomics but area_used and image, no allocation, no globals. A reader needs an epoch section that
  * keeps the block alive. Read next: search.h, plan.h, inner.h.
  */
 #ifndef QR_PAGE_PAGE_H
 #define QR_PAGE_PAGE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -77,11 +80,13 @@ struct qr_page {
     uint64_t max_version; /* highest version among the records; the LSN with engine versions */
 
     uint64_t safe_version;  /* caller versions: what has been collected, inherited */
-    uint64_t image_address; /* where the image is on disk; 0 = none */
-    uint64_t first_lsn;     /* oldest LSN that is not in an image; 0 = none (first-unflushed LSN, rule R1) */
+    uint64_t image_address; /* stub: where its image is on disk; 0 = none */
+    uint64_t first_lsn;     /* oldest LSN that was in no image when the block was built; 0 = none (rule R1) */
     uint64_t high_head;     /* 8 bytes of the high key after bound_skip; UINT64_MAX if infinite */
     uint32_t content_bytes; /* what counts for split and merge: arrays and records */
-    uint32_t reserved[7];
+    uint32_t reserved;
+    _Atomic uint64_t image; /* PAGE-7 */
+    uint32_t more[4];
 };
 
 QR_STATIC_ASSERT(sizeof(struct qr_page) == QR_PAGE_HEADER, "header is three lines");
@@ -300,6 +305,23 @@ static inline uint64_t qr_view_max_lsn(const struct qr_leaf_view *view)
 {
     if (view->chain == 0) return view->page->max_lsn;
     return qr_record_lsn(qr_delta_record(view->page, view->head_offset));
+}
+
+/* Whether what the block holds, deltas apart, is in an image (PAGE-7). */
+static inline bool qr_page_has_image(const struct qr_page *page)
+{
+    /* relaxed: whoever does not see it yet takes the page for less saved than it is */
+    uint64_t image = atomic_load_explicit((_Atomic uint64_t *)(uintptr_t)&page->image, memory_order_relaxed);
+    return image != 0 && (image & 1) == 0;
+}
+
+/* The oldest LSN of base and chain that is in no image, or a lower one; 0: all are (first-unflushed LSN, rule R1). */
+static inline uint64_t qr_view_first_lsn(const struct qr_leaf_view *view)
+{
+    const struct qr_page *page = view->page;
+    if (page->first_lsn != 0 && !qr_page_has_image(page)) return page->first_lsn;
+    if (view->chain == 0) return 0;
+    return qr_record_lsn(qr_delta_record(page, qr_view_head(view)->offsets[0]));
 }
 
 /* The highest version of chain and base. */

@@ -64,8 +64,8 @@ bool qr_leaf_replaces(const struct qr_leaf_view *view, const struct qr_record_sp
 }
 
 uint8_t *qr_leaf_replace(const struct qr_page *page, const struct qr_replacement *replacement,
-                         const struct qr_record_spec *pending, uint64_t max_lsn, uint64_t max_version, void *block,
-                         size_t block_size)
+                         const struct qr_record_spec *pending, uint64_t max_lsn, uint64_t max_version,
+                         uint64_t first_lsn, void *block, size_t block_size)
 {
     struct qr_page *fresh = block;
     uint8_t *bytes = block;
@@ -80,6 +80,7 @@ uint8_t *qr_leaf_replace(const struct qr_page *page, const struct qr_replacement
     fresh->area_offset = block_size > QR_AREA_END_MAX || area > block_size ? (uint32_t)block_size : (uint32_t)area;
     fresh->max_lsn = max_lsn;
     fresh->max_version = max_version;
+    fresh->first_lsn = first_lsn;
     if (replacement->dropped != 0) fresh->flags |= QR_PAGE_COLLECTED;
     for (uint32_t i = 0; i < replacement->count; i++) {
         uint8_t *to = bytes + page->records_offset + (size_t)replacement->items[i].index * page->record_stride;

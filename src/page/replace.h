@@ -30,10 +30,10 @@ bool qr_leaf_replaces(const struct qr_leaf_view *view, const struct qr_record_sp
 
 /*
  * Builds the leaf into block (block_size >= page->content_bytes; what is left over becomes the delta area), with this
- * max_lsn. Returns the place of the pending record, NULL without one.
+ * max_lsn and so on. Returns the place of the pending record, NULL without one.
  */
 uint8_t *qr_leaf_replace(const struct qr_page *page, const struct qr_replacement *replacement,
-                         const struct qr_record_spec *pending, uint64_t max_lsn, uint64_t max_version, void *block,
-                         size_t block_size);
+                         const struct qr_record_spec *pending, uint64_t max_lsn, uint64_t max_version,
+                         uint64_t first_lsn, void *block, size_t block_size);
 
 #endif

@@ -32,6 +32,11 @@ static const struct qr_disk_ops *ops_of(struct qr_dir *dir)
     return dir->disk->ops;
 }
 
+static int sync_names(struct qr_dir *dir)
+{
+    return QR_BUG(manifest_names_unsynced) ? 0 : qr_dir_sync(dir);
+}
+
 /* ---- A file in the making --------------------------------------------------------------------------------------- */
 
 /* Something that is no plain file is in the way of a name (DISK-5). */
@@ -157,7 +162,7 @@ static int publish(struct qr_dir *dir)
 {
     int error = ops_of(dir)->dir_rename(dir, QR_MANIFEST_NEW_NAME, QR_MANIFEST_NAME);
     if (error == 0)
-        error = qr_dir_sync(dir);
+        error = sync_names(dir);
     return error;
 }
 
@@ -280,12 +285,13 @@ static int settle(struct qr_manifest *manifest, uint8_t *image)
 
     if (QR_BUG(manifest_unsettled))
         return 0;
-    memset(image + end, 0, size - end);
+    if (!QR_BUG(manifest_torn_kept))
+        memset(image + end, 0, size - end);
     int error = qr_file_write(manifest->file, image + begin, size - begin, begin);
     if (error == 0)
         error = qr_file_sync(manifest->file);
     if (error == 0)
-        error = qr_dir_sync(manifest->dir);
+        error = sync_names(manifest->dir);
     if (error != 0)
         return qr_fail_io(-error, QR_MANIFEST_NAME ": write of %" PRIu64 " bytes at %" PRIu64, size - begin, begin);
     return 0;
@@ -365,7 +371,7 @@ int qr_manifest_append(struct qr_manifest *manifest, const struct qr_manifest_re
 
     qr_manifest_append_encode(records, count, extent->next_sequence, qr_manifest_seed(&manifest->header), bytes);
     int error = qr_file_write(manifest->file, bytes, size, extent->end);
-    if (error == 0 && !QR_BUG(incarnation_unsynced))
+    if (error == 0 && !QR_BUG(manifest_append_unsynced))
         error = qr_file_sync(manifest->file);
     qr_free(bytes);
     if (error != 0)
@@ -384,7 +390,7 @@ static int take_over(struct qr_manifest *manifest)
     const struct qr_disk_ops *ops = ops_of(manifest->dir);
     int error = ops->dir_rename(manifest->dir, QR_MANIFEST_NEW_NAME, QR_MANIFEST_NAME);
     if (error == 0) {
-        error = qr_dir_sync(manifest->dir);
+        error = sync_names(manifest->dir);
         return error == 0 ? 0 : fail_for_good(manifest, error, "sync of the directory");
     }
     if (error == -EIO)

@@ -87,7 +87,9 @@ int qr_manifest_create(struct qr_dir *dir, const struct qr_manifest_setup *setup
  *
  * for_writing: the directory is locked, and when the call has answered 0 all that was visited is durable, whoever wrote
  * it and however that ended, and `manifest.new` is gone. Before the visits are over nothing is written. Otherwise
- * nothing is written at all, and nothing may be appended.
+ * nothing is written at all, and nothing may be appended. One thing it cannot know: that a rollover went before whose
+ * sync of the directory failed; then the name may still go back to the old file (DISK-2). A store therefore begins with
+ * a rewrite, which gives the name anew, and appends only if there is no space for one.
  *
  * QUIRE_NOT_FOUND: no such file. QUIRE_ERR_FOREIGN, QUIRE_ERR_NEWER, QUIRE_ERR_CORRUPT, QUIRE_ERR_NO_MEMORY, IO,
  * NO_SPACE.

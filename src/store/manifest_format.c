@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/bugs.h"
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/status.h"
@@ -238,15 +239,19 @@ static uint64_t append_end(const uint8_t *file, uint64_t file_size, uint64_t off
                            uint32_t *ret_count)
 {
     struct place place;
-    uint32_t index = 0;
+    uint32_t index = 0, count = 0;
     do {
-        if (!look(file, file_size, offset, seed, &place) || place.sequence != sequence + index ||
-            place.index != index || (index != 0 && place.count != *ret_count))
+        bool is_next = look(file, file_size, offset, seed, &place) && place.sequence == sequence + index &&
+                       place.index == index && (index == 0 || place.count == count);
+        if (!is_next && QR_BUG(manifest_half_append) && index != 0)
+            break;
+        if (!is_next)
             return 0;
-        *ret_count = place.count;
+        count = place.count;
         offset += place.size;
         index++;
-    } while (index < place.count);
+    } while (index < count);
+    *ret_count = index;
     return offset;
 }
 

@@ -1,9 +1,10 @@
 /*
  * manifest_format.h: the bytes of a manifest: header and records, and which of the records of a file count.
  *
- * Layer 4. Pure: bytes in, bytes out. Only manifest.c and tests include it; manifest.h says what a manifest is for.
+ * Layer 4. Pure: bytes in, bytes out. Only manifest.c, db/destroy.c and tests include it; manifest.h says what a manifest is for.
  *
- * All numbers are little endian. The file begins with a header of 512 bytes, which is never changed:
+ * doc/file-format.md has these tables for readers, and a dump. All numbers are little endian. The file begins with a
+ * header of 512 bytes, which is never changed:
  *
  *   offset size
  *      0     8  magic "QUIREMAN"

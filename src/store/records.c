@@ -142,6 +142,7 @@ struct qr_manifest_record qr_manifest_checkpoint_encode(const struct qr_manifest
     qr_store_u64(to + 104, checkpoint->page_count);
     qr_store_u64(to + 112, checkpoint->free_id_count);
     qr_store_u64(to + 120, checkpoint->live_bytes);
+    qr_store_u64(to + 128, checkpoint->last_lsn);
     return record_of(QR_MANIFEST_CHECKPOINT, to, QR_MANIFEST_CHECKPOINT_BYTES);
 }
 
@@ -170,6 +171,7 @@ int qr_manifest_checkpoint_decode(const struct qr_manifest_record *record,
         .page_count = qr_load_u64(at + 104),
         .free_id_count = qr_load_u64(at + 112),
         .live_bytes = qr_load_u64(at + 120),
+        .last_lsn = qr_load_u64(at + 128),
     };
     return 0;
 }

@@ -116,7 +116,8 @@ struct qr_manifest_place {
  *    104     8  number of pages
  *    112     8  number of free page ids
  *    120     8  live bytes: of the images and parts that the mapping names
- *    128    64  zero
+ *    128     8  the highest LSN that a write had returned with, below replay_from or above
+ *    136    56  zero
  */
 struct qr_manifest_checkpoint {
     uint64_t number;
@@ -125,6 +126,7 @@ struct qr_manifest_checkpoint {
     uint64_t next_page_id, catalogue_root_id, next_segment;
     uint32_t next_tree_id, tree_count;
     uint64_t page_count, free_id_count, live_bytes;
+    uint64_t last_lsn;
 };
 #define QR_MANIFEST_CHECKPOINT_BYTES 192u
 

@@ -84,6 +84,7 @@ static void *leaf_block(struct qr_op *op, uint64_t size, uint64_t record_bytes, 
 {
     struct qr_arena *arena = op->tree->env->arena;
     uint64_t full = qr_policy_area(op->tree, record_bytes, count);
+    if (op->use_reserve && qr_arena_over(arena, 100)) full = qr_policy_area_at_limit(full);
     uint64_t wanted = area == QR_AREA_NONE ? size : size + full;
     if (area != QR_AREA_NONE && area != QR_AREA_FULL && area >= size + full / op->tree->settings.chain_limit)
         wanted = qr_min(area, wanted);
@@ -137,14 +138,15 @@ static int replace(struct qr_op *op, const struct qr_leaf_view *view, const stru
     ret_fresh->page = block;
     ret_fresh->dropped = replacement->dropped;
     ret_fresh->pending = qr_leaf_replace(page, replacement, pending, qr_view_max_lsn(view), qr_view_max_version(view),
-                                         block, block_size);
+                                         qr_view_first_lsn(view), block, block_size);
     return 0;
 }
 
 /* A planted bug. */
-static void break_max_lsn(int result, struct qr_page *page)
+static void break_max_lsn(int result, const struct qr_fresh_leaf *fresh)
 {
     if (result != 0 || !QR_BUG(recompute_max_lsn)) return;
+    struct qr_page *page = fresh->page; /* not set when the build has failed */
     page->max_lsn = 0;
     for (uint32_t i = 0; i < page->count; i++)
         page->max_lsn = qr_max(page->max_lsn, qr_record_lsn(qr_leaf_record(page, i)));
@@ -160,7 +162,7 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
         .flags = page->flags & (QR_PAGE_STUB | QR_PAGE_COLLECTED),
         .safe_version = qr_max(page->safe_version, bounds->safe_version),
         .image_address = page->image_address,
-        .first_lsn = page->first_lsn,
+        .first_lsn = qr_view_first_lsn(view),
     };
     struct qr_plan plan;
     struct qr_replacement replacement;
@@ -173,7 +175,7 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
     prefetch_leaf(view);
     if (qr_leaf_replaces(view, pending, &bounds->retention, &replacement)) {
         result = replace(op, view, &replacement, pending, area, ret_fresh);
-        break_max_lsn(result, ret_fresh->page);
+        break_max_lsn(result, ret_fresh);
         return result;
     }
     identity.max_lsn = qr_view_max_lsn(view);
@@ -184,7 +186,7 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
                      ? QR_LARGE
                      : qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, area, ret_fresh);
     }
-    break_max_lsn(result, ret_fresh->page);
+    break_max_lsn(result, ret_fresh);
     qr_plan_done(&plan);
     return result;
 }

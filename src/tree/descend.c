@@ -60,8 +60,11 @@ int qr_settle_word(struct qr_op *op, uint64_t *pid, qr_word *word)
         *pid = qr_word_value(*word);
         *word = qr_map_load(qr_op_map(op), *pid);
         return 0;
+    case QR_WORD_UNLOADED: /* the caller finds out where it is */
+        op->need_pid = *pid;
+        op->need_address = 0;
+        return QR_FETCH;
     case QR_WORD_FREE:
-    case QR_WORD_UNLOADED:
     default:
         return QR_RETRY;
     }

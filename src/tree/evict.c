@@ -139,7 +139,7 @@ int qr_tree_evict_base(struct qr_op *op, struct qr_evict *evict, uint64_t addres
     struct qr_leaf_properties properties = {.flags = QR_PAGE_STUB,
                                             .safe_version = evict->page->safe_version,
                                             .image_address = address,
-                                            .first_lsn = evict->page->first_lsn};
+                                            .first_lsn = qr_view_first_lsn(&view)};
     struct qr_retention all = {.count = 0};
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;

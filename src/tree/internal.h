@@ -10,6 +10,7 @@
 #include "base/counter_ids.h"
 #include "base/counters.h"
 #include "base/stop.h"
+#include "tree/structure.h"
 #include "tree/tree.h"
 
 /* A page met on the way down, as its word showed it. */
@@ -205,7 +206,8 @@ int qr_join(struct qr_op *op, struct qr_spot *spot);
 /* Splits the page of spot if it is above its size and can be. Done or not, only NO_MEMORY and QR_FETCH are failures. */
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end);
 
-/* Splits the leaf of spot as it is, one try. 0, QUIRE_NOT_FOUND: it cannot be divided; QR_RETRY, QR_FETCH, NO_MEMORY. */
+/* Splits the leaf of spot as it is, one try. 0: divided, with its separator posted or not; QUIRE_NOT_FOUND: it cannot be
+ * divided; QR_RETRY, QR_FETCH, NO_MEMORY. */
 int qr_split_leaf(struct qr_op *op, const struct qr_spot *spot, bool near_end);
 
 /* Merges the page if it is underfull, and goes on upwards. As above. */

@@ -47,7 +47,7 @@ int qr_join(struct qr_op *op, struct qr_spot *spot)
     struct qr_leaf_properties properties = {.flags = stub->flags & QR_PAGE_COLLECTED,
                                             .safe_version = qr_max(stub->safe_version, bounds.safe_version),
                                             .image_address = stub->image_address,
-                                            .first_lsn = stub->first_lsn};
+                                            .first_lsn = qr_view_first_lsn(&view)};
     identity.max_lsn = qr_view_max_lsn(&view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     int result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &identity.right_pid);

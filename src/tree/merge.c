@@ -57,9 +57,10 @@ static int absorb_leaf(struct qr_op *op, const struct qr_spot *left, qr_word sea
     struct qr_leaf_properties properties = {.flags = QR_PAGE_COLLECTED};
     properties.safe_version =
         qr_max(bounds.safe_version, qr_max(left->page->safe_version, right->safe_version));
-    properties.first_lsn = left->page->first_lsn;
-    if (properties.first_lsn == 0 || (right->first_lsn != 0 && right->first_lsn < properties.first_lsn))
-        properties.first_lsn = right->first_lsn;
+    properties.first_lsn = qr_view_first_lsn(&left_view);
+    uint64_t right_first = qr_view_first_lsn(&right_view);
+    if (properties.first_lsn == 0 || (right_first != 0 && right_first < properties.first_lsn))
+        properties.first_lsn = right_first;
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     int result = qr_plan_whole_leaf(op, &plan, &left_view, &bounds.retention, &unused);
     if (result == 0) result = qr_plan_whole_leaf(op, &plan, &right_view, &bounds.retention, &identity.right_pid);
@@ -119,6 +120,7 @@ static int absorb_once(struct qr_op *op, uint64_t pid, qr_word sealed, const str
         qr_discard_page(op, fresh);
         return QR_RETRY;
     }
+    qr_map_note_change(qr_op_map(op), left.pid);
     qr_count(op, QR_COUNTER_MERGES);
     qr_retire_page(op, left.page);
     return 0;
@@ -188,7 +190,7 @@ static int collapse_once(struct qr_op *op, uint64_t pid, qr_word sealed)
         qr_bounds_load(op->tree, false, &bounds);
         struct qr_leaf_properties properties = {.flags = QR_PAGE_COLLECTED,
                                                 .safe_version = qr_max(child->safe_version, bounds.safe_version),
-                                                .first_lsn = child->first_lsn};
+                                                .first_lsn = qr_view_first_lsn(&view)};
         identity.max_lsn = qr_view_max_lsn(&view);
         qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
         result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &identity.right_pid);
@@ -207,6 +209,7 @@ static int collapse_once(struct qr_op *op, uint64_t pid, qr_word sealed)
         qr_discard_page(op, fresh);
         return QR_RETRY;
     }
+    qr_map_note_change(qr_op_map(op), root.pid);
     qr_count(op, QR_COUNTER_MERGES);
     qr_retire_page(op, root.page);
     return 0;
@@ -219,6 +222,7 @@ static bool forward(struct qr_op *op, uint64_t pid, qr_word sealed, uint64_t to)
 {
     qr_word expected = sealed;
     if (!qr_map_cas(qr_op_map(op), pid, &expected, qr_word_number(QR_WORD_FORWARD, to))) return false;
+    qr_map_note_change(qr_op_map(op), pid);
     qr_retire_page(op, qr_word_block(sealed));
     return true;
 }
@@ -260,7 +264,9 @@ int qr_merge_finish(struct qr_op *op, uint64_t pid, qr_word sealed)
     bool reserve = op->use_reserve;
     int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
     op->use_reserve = true; /* a read that meets a sealed page must not fail for want of memory that comes back */
+    qr_structure_help(op);
     if (result == 0) result = finish(op, pid, sealed);
+    qr_structure_end(op);
     op->use_reserve = reserve;
     return result;
 }
@@ -288,6 +294,7 @@ static int seal_and_finish(struct qr_op *op, const struct qr_page *parent, uint3
     }
     switch (qr_word_tag(word)) {
     case QR_WORD_DISK:
+    case QR_WORD_UNLOADED:
         return qr_settle_word(op, &pid, &word);
     case QR_WORD_SEALED:
         return qr_merge_finish(op, pid, word);
@@ -300,7 +307,10 @@ static int seal_and_finish(struct qr_op *op, const struct qr_page *parent, uint3
 
 int qr_merge_marked(struct qr_op *op, const struct qr_spot *parent, uint32_t index)
 {
-    return seal_and_finish(op, parent->page, index);
+    qr_structure_help(op);
+    int result = seal_and_finish(op, parent->page, index);
+    qr_structure_end(op);
+    return result;
 }
 
 /* Page of a child, if it is in memory and takes changes. */
@@ -373,7 +383,7 @@ static int merge_once(struct qr_op *op, const struct qr_key *key, uint8_t level,
     return seal_and_finish(op, page, index);
 }
 
-int qr_merge_if_small(struct qr_op *op, const struct qr_spot *spot)
+static int merge_upwards(struct qr_op *op, const struct qr_spot *spot)
 {
     struct quire_slice low = qr_page_low(spot->page);
     struct qr_key key = qr_key_make(low.data, low.size);
@@ -391,4 +401,12 @@ int qr_merge_if_small(struct qr_op *op, const struct qr_spot *spot)
         const struct qr_page *page = qr_word_block(word);
         if (page->count > 1 && !qr_policy_small(op->tree, page)) return 0;
     }
+}
+
+int qr_merge_if_small(struct qr_op *op, const struct qr_spot *spot)
+{
+    if (!qr_structure_begin(op)) return 0; /* the next one who comes by */
+    int result = merge_upwards(op, spot);
+    qr_structure_end(op);
+    return result;
 }

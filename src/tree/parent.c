@@ -46,6 +46,7 @@ int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct 
         qr_discard_page(op, fresh);
         return QR_RETRY;
     }
+    qr_map_note_change(qr_op_map(op), spot->pid);
     if (spot->parent_pid != QR_PID_NONE && !spot->by_sibling)
         qr_child_moved(op, qr_word_block(spot->parent_word), spot->parent_index, fresh);
     qr_retire_page(op, spot->page);
@@ -96,7 +97,7 @@ static int post_once(struct qr_op *op, const struct qr_key *key, const struct qr
     return result;
 }
 
-int qr_post_separator(struct qr_op *op, const struct qr_page *right)
+static int post(struct qr_op *op, const struct qr_page *right)
 {
     struct quire_slice low = qr_page_low(right);
     struct qr_key key = qr_key_make(low.data, low.size);
@@ -111,6 +112,14 @@ int qr_post_separator(struct qr_op *op, const struct qr_page *right)
     if (result != 0) return result;
     QR_STOP("post.posted");
     return qr_split_if_large(op, parent.pid, at_end);
+}
+
+int qr_post_separator(struct qr_op *op, const struct qr_page *right)
+{
+    qr_structure_help(op);
+    int result = post(op, right);
+    qr_structure_end(op);
+    return result;
 }
 
 /* One try. QUIRE_NOT_FOUND: no such separator. */
@@ -140,9 +149,11 @@ int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low,
     struct qr_spot parent;
     int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
     if (result != 0) return result;
+    qr_structure_help(op);
     do {
         result = remove_once(op, &key, level, pid, &parent);
     } while (result == QR_RETRY);
+    qr_structure_end(op);
     if (result == QUIRE_NOT_FOUND) return 0;
     if (result != 0) return result;
     if (QR_BUG(reuse_id_early))

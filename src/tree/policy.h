@@ -62,4 +62,11 @@ static inline uint64_t qr_policy_area(const struct qr_tree *tree, uint64_t recor
     return tree->settings.chain_limit * qr_delta_size(average, tree->settings.align_log2);
 }
 
+/* The same for who may use the memory reserve, while the limit is exceeded: the reserve is for the records. Deletions,
+ * which are small, still find room for some. */
+static inline uint64_t qr_policy_area_at_limit(uint64_t area)
+{
+    return area / 4;
+}
+
 #endif

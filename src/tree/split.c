@@ -51,6 +51,7 @@ static void set_private(struct qr_op *op, uint64_t pid, const struct qr_page *pa
     bool done = qr_map_cas(qr_op_map(op), pid, &word, qr_word_make(QR_WORD_PRIVATE, page, 0, 0));
     QR_ASSERT(done);
     (void)done;
+    qr_map_note_change(qr_op_map(op), pid);
 }
 
 static void untag(struct qr_op *op, uint64_t pid, const struct qr_page *page)
@@ -94,7 +95,7 @@ static int build_leaf_halves(struct qr_op *op, const struct qr_spot *spot, bool 
     qr_bounds_load(op->tree, false, &bounds);
     struct qr_leaf_properties properties = {.flags = QR_PAGE_COLLECTED, /* a bound changes: rule R10 */
                                             .safe_version = qr_max(page->safe_version, bounds.safe_version),
-                                            .first_lsn = page->first_lsn};
+                                            .first_lsn = qr_view_first_lsn(&view)};
     whole.max_lsn = qr_view_max_lsn(&view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &whole.right_pid);
@@ -152,12 +153,14 @@ static int install_left(struct qr_op *op, struct qr_spot *spot, const struct hal
 {
     if (!qr_map_cas(qr_op_map(op), spot->pid, &spot->word, qr_word_make(QR_WORD_HEAD, h->left, 0, 0)))
         return QR_RETRY;
+    qr_map_note_change(qr_op_map(op), spot->pid);
     qr_retire_page(op, spot->page);
     return 0;
 }
 
-/* One try to split the page of spot. QUIRE_NOT_FOUND: it cannot be divided. */
-static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
+/* Steps 1 to 3, one try. QUIRE_NOT_FOUND: it cannot be divided. *ret_right: the page whose separator is to be posted;
+ * NULL: none. */
+static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end, const struct qr_page **ret_right)
 {
     struct halves h = {.left_pid = QR_PID_NONE, .right_pid = QR_PID_NONE};
     bool root = spot->pid == op->tree->root;
@@ -179,8 +182,19 @@ static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
     qr_count(op, QR_COUNTER_SPLITS);
     untag(op, h.right_pid, h.right);
     QR_STOP("split.untagged");
-    if (root || QR_BUG(post_separator_late)) return 0;
-    return qr_post_separator(op, h.right);
+    *ret_right = root || QR_BUG(post_separator_late) ? NULL : h.right;
+    return 0;
+}
+
+/* All steps, one try. NO_MEMORY may be for want of the separator alone. QUIRE_NOT_FOUND: not to be divided, or not now. */
+static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
+{
+    const struct qr_page *right;
+    if (!qr_structure_begin(op)) return QUIRE_NOT_FOUND;
+    int result = divide(op, spot, near_end, &right);
+    if (result == 0 && right != NULL) result = qr_post_separator(op, right);
+    qr_structure_end(op);
+    return result;
 }
 
 /* A consolidated leaf whose records are all of one key stays oversize. */
@@ -196,7 +210,16 @@ static bool has_one_key(const struct qr_spot *spot)
 int qr_split_leaf(struct qr_op *op, const struct qr_spot *spot, bool near_end)
 {
     struct qr_spot copy = *spot;
-    return has_one_key(spot) ? QUIRE_NOT_FOUND : split_once(op, &copy, near_end);
+    const struct qr_page *right;
+    if (has_one_key(spot)) return QUIRE_NOT_FOUND;
+    if (!qr_structure_begin(op)) return QUIRE_NOT_FOUND;
+    int result = divide(op, &copy, near_end, &right);
+    if (result == 0 && right != NULL) {
+        result = qr_post_separator(op, right);
+        if (result == QUIRE_ERR_NO_MEMORY) result = 0; /* whoever goes right by the link has another try */
+    }
+    qr_structure_end(op);
+    return result;
 }
 
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end)

@@ -33,9 +33,17 @@ int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t i
     }
     qr_word word = qr_map_load(env->map, ret_tree->root);
     bool installed = qr_map_cas(env->map, ret_tree->root, &word, qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0));
+    qr_map_note_change(env->map, ret_tree->root);
     QR_ASSERT(installed);
     (void)installed;
     return 0;
+}
+
+void qr_tree_attach(struct qr_tree_env *env, uint32_t id, uint64_t root, const struct qr_tree_settings *settings,
+                    struct qr_tree *ret_tree)
+{
+    *ret_tree = (struct qr_tree){.env = env, .settings = *settings, .id = id, .root = root};
+    atomic_init(&ret_tree->safe_version, 0);
 }
 
 void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread)
@@ -92,8 +100,22 @@ static int finish_marked(struct qr_op *op, const struct qr_spot *leaf, uint64_t 
     parent.page = qr_word_block(parent.word);
     uint32_t i = leaf->parent_index;
     if (i >= parent.page->count || !qr_inner_merging(parent.page, i)) return 0;
-    (*changes)++;
-    return qr_merge_marked(op, &parent, i);
+    int result = qr_merge_marked(op, &parent, i);
+    if (result != QUIRE_ERR_NO_MEMORY) (*changes)++;
+    return result;
+}
+
+/* On to the leaf after that of spot. *ret_end: there is none. */
+static int step(struct qr_walk *walk, const struct qr_spot *spot, bool *ret_end)
+{
+    *ret_end = (spot->page->flags & QR_PAGE_HIGH_INFINITE) != 0;
+    return *ret_end || walk_to(walk, qr_page_high(spot->page)) ? 0 : QUIRE_ERR_NO_MEMORY;
+}
+
+static int step_over(struct qr_walk *walk, const struct qr_spot *spot, bool *ret_end)
+{
+    walk->skipped++;
+    return step(walk, spot, ret_end);
 }
 
 /* All that is to be done at one leaf. *ret_end: it was the last one. */
@@ -104,16 +126,18 @@ static int maintain_leaf(struct qr_op *op, struct qr_walk *walk, uint64_t *chang
     int result = qr_descend(op, &key, 0, false, &spot);
     if (result != 0) return result;
     result = finish_marked(op, &spot, changes);
+    if (result == QUIRE_ERR_NO_MEMORY) return step_over(walk, &spot, ret_end);
     if (result != 0) return result;
     result = qr_consolidate(op, &spot);
+    if (result == QUIRE_ERR_NO_MEMORY) return step_over(walk, &spot, ret_end);
     if (result == 0) (*changes)++;
     if (result == QR_RETRY) return 0; /* somebody writes there: look again */
     if (result == QUIRE_NOT_FOUND && spot.parent_pid != QR_PID_NONE && !spot.by_sibling)
         qr_child_moved(op, qr_word_block(spot.parent_word), spot.parent_index, spot.page); /* what was lost by others */
     if (result != 0 && result != QUIRE_NOT_FOUND) return result;
 
-    *ret_end = (spot.page->flags & QR_PAGE_HIGH_INFINITE) != 0;
-    if (!*ret_end && !walk_to(walk, qr_page_high(spot.page))) return QUIRE_ERR_NO_MEMORY;
+    result = step(walk, &spot, ret_end);
+    if (result != 0) return result;
     /* relaxed: own counters */
     uint64_t before = qr_counter_read(&op->thread->counters[QR_COUNTER_MERGES]) +
                       qr_counter_read(&op->thread->counters[QR_COUNTER_SPLITS]);
@@ -125,7 +149,9 @@ static int maintain_leaf(struct qr_op *op, struct qr_walk *walk, uint64_t *chang
     }
     *changes += qr_counter_read(&op->thread->counters[QR_COUNTER_MERGES]) +
                 qr_counter_read(&op->thread->counters[QR_COUNTER_SPLITS]) - before;
-    return result;
+    if (result != QUIRE_ERR_NO_MEMORY) return result;
+    walk->skipped++;
+    return 0;
 }
 
 int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, uint64_t *ret_changes)
@@ -135,6 +161,7 @@ int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, ui
         walk->started = true;
     }
     for (uint32_t i = 0; i < leaves; i++) {
+        uint32_t skipped = walk->skipped;
         bool end = false;
         int result = maintain_leaf(op, walk, ret_changes, &end);
         if (result != 0) return result;
@@ -142,6 +169,7 @@ int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, ui
             walk->started = false;
             return QUIRE_END;
         }
+        if (walk->skipped != skipped) return 0; /* to fail takes long */
     }
     return 0;
 }

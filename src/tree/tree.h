@@ -50,6 +50,13 @@ struct qr_tree_ops {
      * whose bound is not known yet; UINT64_MAX if none is.
      */
     uint32_t (*snapshot_bounds)(void *context, uint64_t *ret_bounds, uint32_t capacity, uint64_t *ret_keep_above);
+    /* During recovery: every frame of the page up to *ret_max_lsn is in its image (R4). 0, or a failure. May wait for the disk. */
+    int (*image_max_lsn)(void *context, uint64_t pid, uint64_t *ret_max_lsn);
+};
+
+/* How a checkpoint keeps structure changes away while it captures the mapping (rule R9). */
+struct qr_structure {
+    _Atomic uint32_t postponed; /* 1: none is begun */
 };
 
 /* What the trees of one database share. */
@@ -61,6 +68,7 @@ struct qr_tree_env {
     struct qr_log *log;
     const struct qr_tree_ops *ops;
     void *context;
+    struct qr_structure *structure; /* NULL: nobody postpones structure changes */
     /* Raised (seq_cst) by each new snapshot before it loads its tail; see retention.c. */
     _Atomic uint64_t *snapshot_generation;
 };
@@ -97,7 +105,7 @@ struct qr_op_image {
 struct qr_op {
     struct qr_tree *tree;
     struct qr_thread *thread;
-    uint64_t need_pid, need_address; /* after QR_FETCH */
+    uint64_t need_pid, need_address; /* after QR_FETCH; address 0: nothing is known of the page but its id */
     uint32_t image_count;
     bool use_reserve;     /* may dip into the memory reserve: deletions, structure changes */
     uint32_t delta_bytes; /* of the delta that is going to be written; 0: none. For a prefetch */
@@ -124,6 +132,10 @@ void qr_op_add_image(struct qr_op *op, uint64_t address, struct qr_page *page);
 /* Makes an empty tree: a root that is an empty leaf. 0 or NO_MEMORY. */
 int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id,
                    const struct qr_tree_settings *settings, struct qr_tree *ret_tree);
+
+/* A tree that is in the mapping: its root has that id. */
+void qr_tree_attach(struct qr_tree_env *env, uint32_t id, uint64_t root, const struct qr_tree_settings *settings,
+                    struct qr_tree *ret_tree);
 
 /* Undoes qr_tree_create for a tree that nobody else has seen. */
 void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread);
@@ -190,6 +202,7 @@ struct qr_write {
     qr_write_condition *condition; /* NULL: blind */
     void *argument;                /* the condition's own */
     uint32_t level;                /* for whoever acknowledges the write */
+    uint64_t first_part;           /* not 0: LSN of the first PART, see last_part */
     uint64_t last_part;            /* not 0: key and value stand in PARTs of the log */
     uint32_t part_count;
     uint64_t replay_lsn;           /* not 0: the write is in the log, at this LSN; nobody else writes */
@@ -217,12 +230,13 @@ struct qr_walk {
     uint8_t *key; /* qr_malloc */
     uint32_t key_size, key_capacity;
     bool started;
+    uint32_t skipped; /* leaves where there was something to do and no memory for it; the caller sets it back */
 };
 void qr_walk_done(struct qr_walk *walk);
 
 /*
  * Visits the next `leaves` leaves: consolidates chains, drops what nobody sees, merges underfull pages, finishes what is
- * half done. *ret_changes grows by what was changed. 0: more leaves to come; QUIRE_END: the walk came to the end of
+ * half done. *ret_changes grows by what was changed. A leaf for which there is no memory is stepped over. 0: more leaves to come; QUIRE_END: the walk came to the end of
  * the tree (and begins anew with the next call); QR_FETCH, NO_MEMORY.
  */
 int qr_tree_maintain(struct qr_op *op, struct qr_walk *walk, uint32_t leaves, uint64_t *ret_changes);
@@ -252,6 +266,45 @@ int qr_tree_evict(struct qr_op *op, struct qr_evict *evict, uint64_t address);
 
 /* The same, if the image is that of the base page alone: the chain stays in memory, as a stub. */
 int qr_tree_evict_base(struct qr_op *op, struct qr_evict *evict, uint64_t address);
+
+/* ---- Flushing --------------------------------------------------------------------------------------------------- */
+
+/* A page whose image is going to be written; the block is that of the page, or `built`, which the caller frees by
+ * qr_tree_flush_done. Valid in the section in which it was made. */
+struct qr_flush {
+    uint64_t pid, token;
+    uint64_t max_lsn, min_lsn; /* min_lsn: the oldest LSN in no other image, 0: none */
+    const struct qr_page *page;
+    struct qr_page *built; /* NULL, or a copy */
+};
+
+/* What is known of a page without touching it much: *ret_tree_id, and the oldest LSN that is in no image (0: none). False: no
+ * page in memory. In a section. */
+bool qr_tree_first_lsn(struct qr_map *map, uint64_t pid, uint32_t *ret_tree_id, uint64_t *ret_first_lsn);
+
+/*
+ * Makes the page of an id ready to be written: a leaf is consolidated and a stub joined first. Only one thread at a time may
+ * flush. 0; QUIRE_NOT_FOUND: no page in memory, or one that has an image; QR_RETRY: it is being changed, another time;
+ * QR_FETCH, NO_MEMORY. op->tree must be the page's.
+ */
+int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flush);
+
+/* An image for a word that was captured, whatever the page has become since. `built` is always set. 0, NO_MEMORY, QR_FETCH. */
+int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_flush);
+
+/* A page that is being merged, or was: brings that to its end. 0, QR_FETCH, NO_MEMORY. */
+int qr_tree_finish(struct qr_op *op, uint64_t pid);
+
+void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush);
+
+/* Copies the image to `to` (page->content_bytes), without what has a meaning in memory only. */
+void qr_tree_flush_copy(const struct qr_flush *flush, uint8_t *to);
+
+/*
+ * After the image was written: whether the page is still as it was, deltas apart. Then it has an image from now on, the id is
+ * out of the map's set of changes, and the caller enters the address in the mapping. In a section.
+ */
+bool qr_tree_flush_end(struct qr_map *map, const struct qr_flush *flush, uint64_t address);
 
 /* For tests: the page in memory under an id, if it is of that level (UINT8_MAX: any) and has that low key. 0; QR_FETCH;
  * QR_RETRY: the word was settled, look again; QUIRE_NOT_FOUND: another page;

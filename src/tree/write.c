@@ -162,6 +162,13 @@ static int install_delta(struct attempt *a, uint32_t offset, uint8_t *record)
     return 0;
 }
 
+/* The page holds the record now, which is in no image: recovery needs its frame, and the PARTs that it names (R6). */
+static void note_first_lsn(const struct attempt *a, struct qr_page *page, uint64_t lsn)
+{
+    uint64_t first = a->write->first_part != 0 ? a->write->first_part : lsn;
+    if (page->first_lsn == 0 || first < page->first_lsn) page->first_lsn = first;
+}
+
 /* Installs a consolidated page that contains the record. */
 static int install_leaf(struct attempt *a, const struct qr_fresh_leaf *fresh, const struct qr_bounds *bounds)
 {
@@ -176,6 +183,7 @@ static int install_leaf(struct attempt *a, const struct qr_fresh_leaf *fresh, co
     }
     if (fresh->pending != NULL) qr_record_set_lsn(fresh->pending, lsn);
     page->max_lsn = lsn;
+    note_first_lsn(a, page, lsn);
     if (!caller) page->max_version = lsn;
     write_frame(a, lsn);
     QR_STOP("write.leaf_reserved");
@@ -230,6 +238,19 @@ static int split_first(struct attempt *a)
     return result == QR_FETCH ? QR_FETCH : QR_RETRY;
 }
 
+/*
+ * A deletion for whose page there is no block, in the reserve either: free memory may lie in smaller pieces. The leaf is
+ * split as it is, and the deletion then needs one of the halves only. An ordinary split, so there is no window that others
+ * do not have. Each one makes the leaf smaller, and one of a single key cannot be split: so this ends. What does not find
+ * room after that is a leaf whose other records are of one key, or so large that two halves of it do not fit either.
+ */
+static int split_for_room(struct attempt *a)
+{
+    int result = qr_split_leaf(a->op, &a->spot, false);
+    if (result == QUIRE_NOT_FOUND) return QUIRE_ERR_NO_MEMORY;
+    return result == 0 ? QR_RETRY : result;
+}
+
 static int write_consolidated(struct attempt *a)
 {
     struct qr_op *op = a->op;
@@ -239,6 +260,7 @@ static int write_consolidated(struct attempt *a)
     qr_bounds_load(op->tree, !a->disappointed, &bounds);
     int result = qr_consolidate_build(op, a->spot.pid, &a->view, &a->spec, &bounds, a->split, &fresh);
     if (result == QR_LARGE) return split_first(a);
+    if (result == QUIRE_ERR_NO_MEMORY && op->use_reserve) return split_for_room(a);
     if (result != 0) return result;
     bool large = qr_policy_large(op->tree, fresh.page);
     bool small = fresh.dropped != 0 && qr_policy_small(op->tree, fresh.page);
@@ -251,7 +273,7 @@ static int write_consolidated(struct attempt *a)
     /* The write is done; what follows may fail and be made up for later. */
     if (large) {
         qr_split_if_large(op, a->spot.pid, near_end);
-    } else if (small) {
+    } else if (small && a->write->replay_lsn == 0) { /* R4: a merged page would have frames of one half yet to come */
         op->use_reserve = true;
         a->spot.page = fresh.page;
         qr_merge_if_small(op, &a->spot);
@@ -279,8 +301,14 @@ static int write_blind(struct attempt *a)
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
 
+    if (QR_UNLIKELY(a->write->replay_lsn != 0)) {
+        uint64_t max_lsn;
+        int failed = op->tree->env->ops->image_max_lsn(op->tree->env->context, a->spot.pid, &max_lsn);
+        if (failed != 0) return failed;
+        if (a->write->replay_lsn <= max_lsn) return 0; /* R4: no look at the leaf */
+    }
     properties.safe_version = qr_tree_safe_version(op->tree);
-    if (op->tree->settings.caller_versions && properties.safe_version != 0 &&
+    if (a->write->replay_lsn == 0 && op->tree->settings.caller_versions && properties.safe_version != 0 &&
         a->write->version <= properties.safe_version)
         return QUIRE_ERR_LSN_TOO_OLD;
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
@@ -296,6 +324,7 @@ static int write_blind(struct attempt *a)
     }
     qr_record_set_lsn(fresh.pending, lsn);
     fresh.page->max_lsn = lsn;
+    note_first_lsn(a, fresh.page, lsn);
     if (!op->tree->settings.caller_versions) fresh.page->max_version = lsn;
     write_frame(a, lsn);
     QR_STOP("write.blind_reserved");
@@ -357,7 +386,7 @@ static int write_once(struct attempt *a)
     }
 
     const struct qr_page *page = a->view.page;
-    if (a->view.chain < op->tree->settings.chain_limit) {
+    if (a->view.chain < op->tree->settings.chain_limit && a->write->first_part == 0) {
         uint64_t size = qr_delta_size(
             qr_record_size_for(a->spec.key_size, a->spec.value_size, qr_page_caller(page), page->align_log2),
             page->align_log2);

@@ -100,6 +100,10 @@ static int reads_in_the_child(struct inherited *all)
     FORKED(quire_pages_next(all->pages, &page));
     FORKED(quire_safe_lsn(all->caller, &number));
     FORKED(quire_last_lsn(all->db, &number));
+    FORKED(quire_durable_lsn(all->db, &number));
+    FORKED(quire_sync(all->db));
+    FORKED(quire_wait_durable(all->db, 1));
+    FORKED(quire_on_event(all->db, NULL, NULL));
     return wrong;
 }
 

@@ -52,6 +52,8 @@ static struct shared *shared;
 static const char *const points[] = {
     NULL,           "write.slot_open", "write.reserved",      "write.leaf_reserved", "write.decided",
     "write.prepared", "log.boundary_filled", "log.before_sync", "log.synced",
+    "checkpoint.postponed", "checkpoint.captured", "checkpoint.committed", "checkpoint.recorded", "checkpoint.bound",
+    "split.left_installed", "merge.sealed", "merge.absorbed", "post.parent_loaded",
 };
 #define POINTS (sizeof(points) / sizeof(points[0]))
 
@@ -154,6 +156,8 @@ static struct quire_options options_of_store(void)
     options.log_buffered = shared->buffered;
     options.log_segment_bytes = 65536 << (shared->seed % 4);
     options.sync_period_ms = 5;
+    options.log_cap_bytes = 65536 << (shared->seed / 4 % 5);
+    options.checkpoint_interval_ms = 1 + shared->seed / 32 % 50;
     return options;
 }
 
@@ -291,6 +295,7 @@ static struct quire *open_here(struct quire_tree **ret_tree)
     struct quire *db = NULL;
     struct quire_error_detail detail;
     options.background_threads = QUIRE_NO_THREADS;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
     int result = quire_open(shared->path, &options, &db);
     if (result == 0) result = quire_tree_open(db, "t", NULL, ret_tree);
     if (result == 0) return db;
@@ -317,7 +322,9 @@ static void verify(void)
         for (uint32_t i = 0; i < shared->threads; i++)
             if (!matches(tree, i)) complain("thread %u: the second opening differs", i);
     }
-    int result = quire_close(db);
+    int result = draw(2) == 0 ? quire_checkpoint(db) : 0;
+    if (result != 0) complain("checkpoint: %s", quire_strerror(result));
+    result = quire_close(db);
     if (result != 0) complain("close: %s", quire_strerror(result));
 }
 

@@ -161,8 +161,8 @@ int main(int argc, char **argv)
     quiet_names = rounds > 3;
     parse_path(path);
     for (uint64_t i = 0; i < rounds && power_failures < power_most_failures; i++) {
-        if (no_cuts == 0) run_all(scenarios, SCENARIOS, only, seed + i);
         if (no_cuts == 0) run_all(power_scripts, power_script_count, only, seed + i);
+        if (no_cuts == 0) run_all(scenarios, SCENARIOS, only, seed + i);
         if (no_faults == 0) run_all(power_faults, power_fault_count, only, seed + i);
     }
     printf("%llu images (of the first depths: %llu, %llu, %llu, %llu), %llu openings\n", (unsigned long long)power_images,

@@ -92,7 +92,8 @@ struct run {
     enum failure_kind failed;
     bool faulty;        /* a fault may be set: results other than 0 are legal */
     bool no_sync; /* closing does not sync */
-    bool memoryless; /* what needs memory to be looked at is not */
+    bool lasting;       /* it fails again when asked again */
+    bool unseen; /* a fault kept the last look from what it looked at */
     bool hurt;   /* a fault has come about: within this boot nothing but what is durable is promised */
     bool nameless; /* a sync of the directory has failed: names that are seen need not be there, ever */
     uint64_t share; /* percent of the usual number of images; 0: all */
@@ -112,7 +113,10 @@ void run_free(struct run *run);
 /* Opens the store; what it answers. Trees are opened as far as they are there. */
 int run_open(struct run *run, uint32_t mode);
 int run_close(struct run *run);
-/* Reads everything, and says which state it is: from run->low to issued. That state is the run's first one then. */
+/* The same in the midst of a fault; nothing was promised since it was opened. */
+void run_give_up(struct run *run);
+/* Reads everything, and says which state it is: from run->low to issued. That state is the run's first one then. If a fault
+ * keeps it from that the store is closed, and nothing has changed. */
 bool run_accept(struct run *run);
 /* Everything must be as the model says. */
 bool run_check(struct run *run);
@@ -121,6 +125,7 @@ bool run_operation(struct run *run);
 bool run_durable_write(struct run *run);
 bool run_put(struct run *run, uint32_t tree, uint32_t key, unsigned flags);
 bool run_sync(struct run *run);
+bool run_checkpoint(struct run *run);
 /* Creates the tree. */
 bool run_tree(struct run *run, uint32_t tree);
 /* Closes and opens again in good order. */

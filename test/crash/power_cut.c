@@ -238,7 +238,8 @@ static void at_stop(const char *name, void *argument)
     struct run *run = current;
     (void)argument;
     if (!pthread_equal(owner, pthread_self())) return;
-    if (run == NULL || (strncmp(name, "write.", 6) != 0 && strncmp(name, "log.", 4) != 0)) return;
+    if (run == NULL) return;
+    if (strncmp(name, "write.", 6) != 0 && strncmp(name, "log.", 4) != 0 && strncmp(name, "checkpoint.", 11) != 0) return;
     if (pending_count > MOST_PENDING - 4) return;
     uint64_t event = ++run->stops * 2 + 1;
     uint64_t unsynced = simdisk_unsynced_count(run->disk);

@@ -32,9 +32,11 @@ static struct run *used(const struct scenario *scenario, uint64_t seed)
     for (uint32_t t = 0; t < TREES && good; t++) good = run_tree(run, t);
     /* The next incarnation's record is the first one that lies in two sectors of the manifest. */
     for (uint32_t i = 0; i < 3 && good; i++) good = run_reopen(run);
-    for (uint32_t i = 0; i < 10 && good; i++)
+    for (uint32_t i = 0; i < 10 && good; i++) {
         good = run_put(run, i % TREES, (uint32_t)random_below(&run->random, KEYS - COUNTERS),
                        i == 5 ? QUIRE_WRITE_DURABLE : QUIRE_WRITE_PROCESS);
+        if (good && i == 3) good = run_checkpoint(run);
+    }
     if (!good) power_fail(run, "the beginning of the case");
     return run;
 }
@@ -85,8 +87,8 @@ static void set_fault(struct run *run, const struct plan *plan)
 {
     hit = SIMDISK_ANY;
     run->faulty = true;
+    run->lasting = plan->for_good || plan->memory > 0;
     if (plan->memory != 0) {
-        run->memoryless = true;
         if (plan->memory > 0)
             qr_alloc_fail_from(plan->memory);
         else
@@ -112,7 +114,7 @@ static bool end_fault(struct run *run, const struct plan *plan)
         simdisk_faults_clear(run->disk);
         simdisk_set_hook(run->disk, NULL, NULL);
     }
-    run->faulty = run->memoryless = false;
+    run->faulty = run->lasting = false;
     run->hurt = fired && plan->memory == 0;
     /* A file system that takes nothing has to be mounted again before it does. */
     if (fired && (hit == SIMDISK_DIR_SYNC || plan->for_good)) run->nameless = true;
@@ -169,9 +171,16 @@ static void check_failed(struct run *run)
 
 static void work_under_fault(struct run *run)
 {
+    bool seen = false;
     for (uint32_t i = 0; i < 8 && run->db != NULL; i++) {
-        bool good = i == 5 ? run_sync(run) : i == 7 ? run_reopen(run) : run_operation(run);
+        bool good = i == 3   ? run_checkpoint(run)
+                    : i == 5 ? run_sync(run)
+                    : i == 7 ? run_reopen(run)
+                             : run_operation(run);
         if (!good) return;
+        /* A later sync proves nothing about what the failed one was to cover. */
+        if (hit == SIMDISK_SYNC && !seen) cut_always(run);
+        seen = hit == SIMDISK_SYNC;
         if (run->db != NULL && run->failed == NOT_FAILED) run_check(run);
     }
 }
@@ -293,11 +302,14 @@ static void made_twice(const struct scenario *scenario, uint64_t seed)
     if (simdisk_fault_fired(run->disk, unlink) == 0) power_fail(run, "no segment was made");
     simdisk_faults_clear(run->disk);
     run->faulty = false;
-    for (uint32_t i = 0; i < 12 && good; i++) {
+    uint64_t end = qr_log_tail(&run->db->log) + SEGMENT_BYTES; /* by then that place is written to */
+    for (uint32_t i = 0; i < 100 && good && (i < 12 || qr_log_tail(&run->db->log) < end); i++) {
         good = run_put(run, i % TREES, i % 10, i % 4 == 3 ? QUIRE_WRITE_DURABLE : QUIRE_WRITE_PROCESS);
         cut_always(run);
         cut_here(run);
     }
+    if (good) good = run_durable_write(run);
+    if (good) cut_always(run);
     if (good) good = run_reopen(run);
     if (good) cut_always(run);
     if (run->db != NULL) run_close(run);
@@ -341,6 +353,8 @@ static void full_disk(const struct scenario *scenario, uint64_t seed)
         .operations = 6, .level = QUIRE_LEVEL_DURABLE, .durable_percent = 40, .large_percent = 30, .buffered = (Buffered)\
     }
 const struct scenario power_faults[] = {
+    {"made_twice", made_twice, FAULTY(false), 0},
+    {"made_twice_buffered", made_twice, FAULTY(true), 0},
     {"io_once", faults, FAULTY(false), 0},
     {"io_once_buffered", faults, FAULTY(true), 0},
     {"io_for_good", faults, FAULTY(false), 1},
@@ -357,8 +371,6 @@ const struct scenario power_faults[] = {
     {"memory_once_buffered", no_memory, FAULTY(true), 0},
     {"memory_for_good", no_memory, FAULTY(false), 1},
     {"memory_for_good_buffered", no_memory, FAULTY(true), 1},
-    {"made_twice", made_twice, FAULTY(false), 0},
-    {"made_twice_buffered", made_twice, FAULTY(true), 0},
     {"full", full_disk, FAULTY(false), 0},
     {"full_buffered", full_disk, FAULTY(true), 0},
 };

@@ -186,6 +186,14 @@ static int may_change(const struct sim_dir_handle *handle, const char *name)
     return handle->read_only || sim_of(handle->dir.disk)->facts.read_only ? -EROFS : 0;
 }
 
+/* Directories stay. */
+static int sim_dir_remove(struct qr_disk *disk, const char *path)
+{
+    (void)disk;
+    (void)path;
+    return -EOPNOTSUPP;
+}
+
 static int sim_dir_unlink(struct qr_dir *dir, const char *name)
 {
     struct simdisk *disk = sim_of(dir->disk);
@@ -374,6 +382,14 @@ static int sim_file_sync(struct qr_file *file)
     return sync_part(file, false);
 }
 
+/* All of the file: more than was asked for, as the contract allows. */
+static int sim_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes)
+{
+    (void)memory;
+    (void)size_bytes;
+    return sync_part(file, false);
+}
+
 static int sim_file_resize(struct qr_file *file, uint64_t size_bytes)
 {
     struct simdisk *disk = disk_of(file);
@@ -549,6 +565,7 @@ const struct qr_disk_ops sim_ops = {
     .dir_open = sim_dir_open,
     .dir_close = sim_dir_close,
     .dir_facts = sim_dir_facts,
+    .dir_remove = sim_dir_remove,
     .dir_list = sim_dir_list,
     .dir_sync = sim_dir_sync_op,
     .dir_free_bytes = sim_dir_free_bytes,
@@ -563,6 +580,7 @@ const struct qr_disk_ops sim_ops = {
     .file_resize = sim_file_resize,
     .file_allocate = sim_file_allocate,
     .file_sync = sim_file_sync,
+    .file_sync_mapped = sim_file_sync_mapped,
     .file_forget = sim_file_forget,
     .file_map = sim_file_map,
     .file_unmap = sim_file_unmap,

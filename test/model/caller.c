@@ -39,7 +39,7 @@ void model_put_at(struct model *model, struct model_tree *tree)
     size_t size = model_draw_value(model, tree);
 
     model_trace(model, "put at %" PRIu64 ", %zu bytes", version, size);
-    int result = quire_put_at(tree->handle, version, model->key, key_size, model->value, size, 0, &lsn);
+    int result = quire_put_at(tree->handle, version, model->key, key_size, model->value, size, model_draw_flags(model), &lsn);
     if (!EXPECT_RESULT(model, result, 0))
         return;
     EXPECT(model, lsn > model->last_lsn, "lsn %" PRIu64 " after %" PRIu64, lsn, model->last_lsn);
@@ -53,7 +53,7 @@ void model_delete_at(struct model *model, struct model_tree *tree)
     size_t key_size = draw_write(model, tree, &version);
 
     model_trace(model, "delete at %" PRIu64, version);
-    int result = quire_delete_at(tree->handle, version, model->key, key_size, 0, &lsn);
+    int result = quire_delete_at(tree->handle, version, model->key, key_size, model_draw_flags(model), &lsn);
     if (!EXPECT_RESULT(model, result, 0))
         return;
     EXPECT(model, lsn > model->last_lsn, "lsn %" PRIu64 " after %" PRIu64, lsn, model->last_lsn);

@@ -1,7 +1,8 @@
 /*
  * Goal: the engine answers every read as a plain ordered multi-version map does, whatever came before.
  * Method: a long random stream of operations on several trees, in one thread, each answer compared with the oracle;
- * pages are dropped, consolidated and maintained at random; the structure of the trees is checked now and then.
+ * pages are dropped, consolidated and maintained at random; the structure of the trees is checked now and then. With --files
+ * the database lies in a directory and is opened again at random, after which everything is compared.
  *
  * Test program (model). A run is a function of its command line: a failure prints the line that repeats it.
  */
@@ -104,8 +105,10 @@ size_t model_draw_value(struct model *model, struct model_tree *tree)
         size = (size_t)random_between(&model->random, 17, 200);
     else if (lot < 998)
         size = (size_t)random_between(&model->random, 200, 3000);
-    else
+    else if (model->options.files == 0 || lot == 998)
         size = (size_t)random_between(&model->random, 25000, 35000);
+    else /* more than the largest frame of a log */
+        size = (size_t)random_between(&model->random, 60000, MODEL_VALUE_MAX_BYTES);
     if (!tree->long_keys && size > 3000)
         size = 100;
     value_make(model->op, model->value, size);
@@ -151,13 +154,10 @@ static void open_tree(struct model *model, size_t number)
 
 static bool set_up(struct model *model)
 {
-    struct quire_options options;
-    quire_options_init(&options);
-    options.background_threads = model->options.threads == 0 ? QUIRE_NO_THREADS : (uint32_t)model->options.threads;
-    if (!EXPECT_RESULT(model, quire_open(NULL, &options, &model->db), 0))
+    if (model->options.files != 0 && !model_make_directory(model))
         return false;
-    if (model->options.drop_per_mille != 0)
-        EXPECT_RESULT(model, qr_testing_attach_store(model->db), 0);
+    if (!model_open(model, QUIRE_OPEN_OR_CREATE))
+        return false;
     for (size_t i = 0; i < model->options.trees && !model->failed; i++) {
         open_tree(model, i);
         model->tree_count++;
@@ -197,6 +197,14 @@ static void one_operation(struct model *model)
     }
 }
 
+unsigned model_draw_flags(struct model *model)
+{
+    if (model->options.files == 0)
+        return 0;
+    uint64_t lot = random_below(&model->random, 1000);
+    return lot < 2 ? QUIRE_WRITE_DURABLE : lot < 950 ? QUIRE_WRITE_PROCESS : 0;
+}
+
 /* The oracle forgets what nobody can ask for any more, when it has grown much. */
 static void collect(struct model *model)
 {
@@ -228,6 +236,8 @@ static void run(struct model *model)
             collect(model);
         if (random_below(&model->random, phase_ops) == 0 && !model->failed)
             model_change_phase(model, &model->trees[random_below(&model->random, model->tree_count)]);
+        if (model->options.files != 0 && random_below(&model->random, 10000) < model->options.reopen && !model->failed)
+            model_reopen(model);
         if (model->op % 5003 == 0 && !model->failed && model->options.threads == 0)
             model_check_structure(model);
     }
@@ -240,6 +250,10 @@ static void finish(struct model *model)
 {
     struct quire_stats stats = {.struct_size = sizeof(stats)};
 
+    if (model->options.files != 0)
+        model_reopen(model);
+    if (model->failed)
+        return;
     model_unpin(model);
     model_release_snapshots(model);
     model_settle(model);
@@ -251,6 +265,8 @@ static void finish(struct model *model)
            ", pages dropped %" PRIu64 ", height %" PRIu64 "\n",
            stats.tree_consolidations, stats.tree_splits, stats.tree_merges, stats.versions_collected,
            model->pages_dropped, stats.height_max);
+    if (model->options.files != 0)
+        printf("reopenings %" PRIu64 "\n", model->reopenings);
 
     for (size_t i = 0; i < model->tree_count && !model->failed; i++) {
         struct model_tree *tree = &model->trees[i];
@@ -264,6 +280,8 @@ static void finish(struct model *model)
         return;
     model_settle(model);
     model_check_structure(model);
+    if (model->options.files != 0)
+        model_reopen(model);
     for (size_t i = 0; i < model->tree_count && !model->failed; i++)
         model_scan_everything(model, &model->trees[i]);
 }
@@ -273,6 +291,7 @@ static void tear_down(struct model *model)
     model_unpin(model);
     model_release_snapshots(model);
     CHECK_EQUAL(quire_close(model->db), 0);
+    model_remove_directory(model);
     for (size_t i = 0; i < model->tree_count; i++)
         oracle_destroy(model->trees[i].oracle);
     free(model->key);
@@ -287,16 +306,20 @@ static void print_replay(const char *program, const struct model *model)
     fprintf(stderr,
             "failed at operation %" PRIu64 "; to repeat (QUIRE_TEST_SCALE unset): %s --ops %" PRIu64 " --seed %" PRIu64
             " --mode %s --trees %" PRIu64 " --keys %" PRIu64 " --page-size %" PRIu64 " --inner-page-size %" PRIu64
-            " --chain %" PRIu64 " --drop %" PRIu64 " --threads %" PRIu64 " (and --trace %" PRIu64 ")\n",
+            " --chain %" PRIu64 " --drop %" PRIu64 " --threads %" PRIu64 " --files %" PRIu64 " --reopen %" PRIu64
+            " (and --trace %" PRIu64 ")\n",
             model->op, program, o->ops, o->seed, o->mode, o->trees, o->keys, o->page_size_bytes,
-            o->inner_page_size_bytes, o->chain, o->drop_per_mille, o->threads, model->op > 20 ? model->op - 20 : 1);
+            o->inner_page_size_bytes, o->chain, o->drop_per_mille, o->threads, o->files, o->reopen,
+            model->op > 20 ? model->op - 20 : 1);
+    if (o->files != 0)
+        fprintf(stderr, "the store: %s\n", model->directory);
 }
 
 int main(int argc, char **argv)
 {
     static struct model model = {
         .options = {
-            .ops = 200000, .mode = "both", .trees = 3, .keys = 3000, .page_size_bytes = 0, .drop_per_mille = 0}};
+            .ops = 200000, .mode = "both", .trees = 3, .keys = 3000, .reopen = 5}};
     struct model_options *o = &model.options;
     const struct test_option table[] = {
         {.name = "ops", .help = "operations", .number = &o->ops},
@@ -309,6 +332,8 @@ int main(int argc, char **argv)
         {.name = "chain", .help = "longest chain, 1 to 8; 0 = drawn", .number = &o->chain},
         {.name = "drop", .help = "operations in 1000 that drop pages", .number = &o->drop_per_mille},
         {.name = "threads", .help = "background threads; 0 = the test drives maintenance", .number = &o->threads},
+        {.name = "files", .help = "1: the database lies in a directory, and is opened again now and then", .number = &o->files},
+        {.name = "reopen", .help = "operations in 10000 that are followed by a reopening", .number = &o->reopen},
         {.name = "trace", .help = "print operations from this number on; 0 = none", .number = &o->trace},
     };
     test_options_parse(argc, argv, "random operations against a plain map", table, sizeof(table) / sizeof(table[0]));

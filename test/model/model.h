@@ -19,7 +19,7 @@
 #define MODEL_TREES_MAX 8
 #define MODEL_SNAPSHOTS_MAX 6
 #define MODEL_HELD_MAX 16
-#define MODEL_VALUE_MAX_BYTES 40000
+#define MODEL_VALUE_MAX_BYTES 200000
 
 /* What the command line says. */
 struct model_options {
@@ -33,6 +33,8 @@ struct model_options {
     uint64_t chain;
     uint64_t drop_per_mille; /* operations in 1000 that are followed by a drop of pages; 0 = no test store */
     uint64_t threads;        /* background threads */
+    uint64_t files;          /* 1: the database lies in a directory */
+    uint64_t reopen;         /* with files: operations in 10000 that are followed by a reopening */
     uint64_t trace;          /* operations from this number on are printed; 0 = none */
 };
 
@@ -82,6 +84,9 @@ struct model {
     uint64_t op;
     uint64_t last_lsn;
     uint64_t pages_dropped;
+    char directory[256];
+    uint64_t reopenings;
+    bool read_only; /* opened so at present */
     bool failed;
     uint8_t *key; /* buffers of this one thread */
     uint8_t *other_key;
@@ -127,6 +132,15 @@ void model_mass_delete(struct model *model, struct model_tree *tree, bool everyt
 
 /* A write that the caller chooses nothing of; used between the steps of scans. */
 void model_any_write(struct model *model, struct model_tree *tree);
+
+/* Opens the database, in memory or in the directory; reopens it, which checks everything (files.c). */
+bool model_make_directory(struct model *model);
+void model_remove_directory(struct model *model);
+bool model_open(struct model *model, uint32_t open_mode);
+void model_reopen(struct model *model);
+
+/* Flags of the next write: with files, a level now and then. */
+unsigned model_draw_flags(struct model *model);
 
 /* Everything held by the guard still has its bytes; ends the guard. */
 void model_unpin(struct model *model);

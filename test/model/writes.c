@@ -37,7 +37,7 @@ void model_put(struct model *model, struct model_tree *tree)
     size_t size = model_draw_value(model, tree);
 
     model_trace(model, "put %zu bytes", size);
-    int result = quire_put(tree->handle, model->key, key_size, model->value, size, 0, &lsn);
+    int result = quire_put(tree->handle, model->key, key_size, model->value, size, model_draw_flags(model), &lsn);
     if (EXPECT_RESULT(model, result, 0))
         record_put(model, tree, key_size, lsn, model->value, size);
 }
@@ -51,7 +51,7 @@ static void delete_key(struct model *model, struct model_tree *tree, size_t key_
     bool present = newest(model, tree, key_size, &old);
 
     model_trace(model, "delete%s", ask ? " (existed)" : "");
-    int result = quire_delete(tree->handle, model->key, key_size, 0, ask ? &existed : NULL, &lsn);
+    int result = quire_delete(tree->handle, model->key, key_size, model_draw_flags(model), ask ? &existed : NULL, &lsn);
     if (!EXPECT_RESULT(model, result, 0))
         return;
     if (ask)
@@ -76,7 +76,7 @@ void model_insert(struct model *model, struct model_tree *tree)
     bool present = newest(model, tree, key_size, &old);
 
     model_trace(model, "insert %zu bytes", size);
-    int result = quire_insert(tree->handle, model->key, key_size, model->value, size, 0, &lsn);
+    int result = quire_insert(tree->handle, model->key, key_size, model->value, size, model_draw_flags(model), &lsn);
     if (EXPECT_RESULT(model, result, present ? QUIRE_EXISTS : 0) && !present)
         record_put(model, tree, key_size, lsn, model->value, size);
 }
@@ -126,7 +126,7 @@ void model_add(struct model *model, struct model_tree *tree)
         right = QUIRE_ERR_OVERFLOW;
 
     model_trace(model, "add %" PRId64, delta);
-    int result = quire_add(tree->handle, model->key, key_size, delta, 0, &answer, &lsn);
+    int result = quire_add(tree->handle, model->key, key_size, delta, model_draw_flags(model), &answer, &lsn);
     if (!EXPECT_RESULT(model, result, right))
         return;
     EXPECT(model, answer == (right == 0 ? sum : 77), "sum %" PRId64 ", not %" PRId64, answer, sum);
@@ -152,7 +152,7 @@ static void delete_item(struct model *model, struct model_tree *tree, const stru
         delete_key(model, tree, item->key_size);
     } else {
         uint64_t lsn = 0;
-        int result = quire_delete_at(tree->handle, tree->frontier, model->key, item->key_size, 0, &lsn);
+        int result = quire_delete_at(tree->handle, tree->frontier, model->key, item->key_size, model_draw_flags(model), &lsn);
         if (EXPECT_RESULT(model, result, 0))
             oracle_delete(tree->oracle, model->key, item->key_size, tree->frontier, lsn);
         model->last_lsn = lsn;

@@ -216,6 +216,37 @@ Test(arena, the_reserve_goes_beyond_the_limit_and_ends)
     qr_arena_destroy(arena);
 }
 
+Test(arena, what_comes_back_of_the_reserve_is_not_for_everybody)
+{
+    enum { CAPACITY = 10000 };
+    struct qr_arena *arena = make_arena(4 * MIB);
+    struct qr_arena_cache cache;
+    static struct block blocks[CAPACITY];
+    struct qr_arena_stats stats;
+    size_t usable_size;
+    unsigned count, freed = 0, taken = 0;
+
+    qr_arena_cache_init(arena, &cache);
+    count = fill(arena, &cache, 8192, blocks, CAPACITY);
+    while ((blocks[count].data = qr_arena_alloc(arena, &cache, 8192, true, &blocks[count].size)) != NULL) {
+        memset(blocks[count].data, 1, blocks[count].size);
+        blocks[count++].fill = 1;
+    }
+    for (; freed < count / 2; freed++) /* every second one: no chunk is free as a whole */
+        give(arena, &cache, &blocks[freed * 2]);
+    qr_arena_cache_flush(arena, &cache);
+    while (qr_arena_alloc(arena, &cache, 8192, false, &usable_size) != NULL)
+        taken++;
+    qr_arena_stats(arena, &stats);
+    cr_assert_geq(stats.in_use_bytes, 4 * MIB - 8192, "%llu bytes in use", (unsigned long long)stats.in_use_bytes);
+    cr_assert_leq(stats.in_use_bytes, 4 * MIB + 8192, "%llu bytes in use", (unsigned long long)stats.in_use_bytes);
+    cr_assert_lt(taken, freed);
+    while (qr_arena_alloc(arena, &cache, 8192, true, &usable_size) != NULL)
+        taken++;
+    cr_assert_eq(taken, freed, "%u of %u free blocks can be had with the reserve", taken, freed);
+    qr_arena_destroy(arena);
+}
+
 Test(arena, charges_count_against_the_limit)
 {
     struct qr_arena *arena = make_arena(8 * MIB);

@@ -159,7 +159,7 @@ Test(arena_trim, neighbouring_free_blocks_become_larger_ones)
         qr_arena_stats(arena, &after);
         cr_assert_eq(after.in_use_bytes, before.in_use_bytes);
         unsigned count = 0;
-        for (void *block; (block = qr_arena_alloc(arena, &cache, 30000, false, &size)) != NULL; count++)
+        for (void *block; (block = qr_arena_alloc(arena, &cache, 30000, true, &size)) != NULL; count++)
             memset(block, 0xff, size);
         /* Small chunks end within many of the pieces. */
         cr_assert_geq(count, BLOCKS / 200 * (limits[l] < 16 * MIB ? 5 : 8) / 10, "%u of %u", count, BLOCKS / 200);
@@ -185,7 +185,7 @@ Test(arena_trim, an_allocation_at_the_limit_trims_by_itself)
     for (size_t i = 1; i < 1000; i++)
         qr_arena_free(arena, &cache, blocks.data[i], blocks.sizes[i]);
     for (unsigned i = 0; i < 15; i++) /* in the chunk that has a block in use; the other one is returned */
-        cr_assert_not_null(qr_arena_alloc(arena, &cache, 100000, false, &size), "%u", i);
+        cr_assert_not_null(qr_arena_alloc(arena, &cache, 100000, true, &size), "%u", i);
     free_blocks(&blocks);
     qr_arena_destroy(arena);
 }

@@ -82,7 +82,8 @@ static void expect_replaced(struct life *life, const struct record *pending)
     struct qr_page *fresh = qr_malloc_aligned(64, size);
     memset(fresh, 0xa5, size);
     uint8_t *place = qr_leaf_replace(page, &replacement, extra, qr_view_max_lsn(&life->leaf.view),
-                                     qr_view_max_version(&life->leaf.view), fresh, size);
+                                     qr_view_max_version(&life->leaf.view), qr_view_first_lsn(&life->leaf.view),
+                                     fresh, size);
     cr_assert_eq(place != NULL, pending != NULL);
     if (pending != NULL) {
         qr_record_set_lsn(place, pending->lsn);

@@ -1,0 +1,471 @@
+/*
+ * checkpoint.c: see checkpoint.h for the steps and the argument.
+ *
+ * Layer 6.
+ */
+#include "db/checkpoint.h"
+
+#include <stdlib.h>
+
+#include "base/stop.h"
+#include "db/db.h"
+#include "db/flush.h"
+
+#define ROUNDS 3u
+#define QUIET_NS 1000000u /* how long structure changes are postponed while others come to their end */
+#define TRIES 200u
+#define LOG_CAP_LEAST ((uint64_t)64 << 20)
+#define LOG_CAP_MOST ((uint64_t)1536 << 20)
+#define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
+
+/* ---- Sets of pages ---------------------------------------------------------------------------------------------- */
+
+struct pids {
+    uint64_t *ids;
+    uint64_t count, capacity;
+};
+
+static int add_pid(struct pids *pids, uint64_t pid)
+{
+    if (pids->count == pids->capacity) {
+        uint64_t capacity = pids->capacity == 0 ? 1024 : pids->capacity * 2;
+        uint64_t *grown = qr_realloc(pids->ids, capacity * sizeof(*grown));
+        if (grown == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
+        pids->ids = grown;
+        pids->capacity = capacity;
+    }
+    pids->ids[pids->count++] = pid;
+    return 0;
+}
+
+/* Takes S; what cannot be listed is put back. */
+static int take_changes(struct quire *db, struct pids *pids)
+{
+    uint64_t end = qr_map_end(db->map);
+    int result = 0;
+    for (uint64_t first = 0; first <= end; first += 64) {
+        uint64_t bits = qr_map_take_changes(db->map, first);
+        for (; bits != 0; bits &= bits - 1) {
+            uint64_t pid = first + (uint64_t)__builtin_ctzll(bits);
+            if (result == 0) result = add_pid(pids, pid);
+            if (result != 0) qr_map_note_change(db->map, pid);
+        }
+    }
+    return result;
+}
+
+static void give_changes_back(struct quire *db, const struct pids *pids)
+{
+    for (uint64_t i = 0; i < pids->count; i++) qr_map_note_change(db->map, pids->ids[i]);
+}
+
+/* A page and how old what it has to be saved is. */
+struct aged {
+    uint64_t first_lsn, pid;
+};
+
+static int by_age(const void *a, const void *b)
+{
+    const struct aged *x = a;
+    const struct aged *y = b;
+    return x->first_lsn < y->first_lsn ? -1 : x->first_lsn > y->first_lsn;
+}
+
+/* The oldest LSN in no image, over all pages; with *ret_aged: also the list of pages that have such. */
+static int scan_pages(struct quire *db, struct qr_thread *thread, uint64_t *bound, struct aged **ret_aged,
+                      uint64_t *ret_count)
+{
+    uint64_t end = qr_map_end(db->map);
+    uint64_t capacity = 0;
+    struct aged *aged = NULL;
+    uint64_t count = 0;
+    for (uint64_t pid = QR_PID_NONE + 1; pid < end; pid++) {
+        uint32_t tree_id;
+        uint64_t first = 0;
+        qr_epoch_enter(thread);
+        bool found = qr_tree_first_lsn(db->map, pid, &tree_id, &first);
+        qr_epoch_exit(thread);
+        if (!found || first == 0) continue;
+        *bound = qr_min(*bound, first);
+        if (ret_aged == NULL) continue;
+        if (count == capacity) {
+            capacity = capacity == 0 ? 4096 : capacity * 2;
+            struct aged *grown = qr_realloc(aged, capacity * sizeof(*grown));
+            if (grown == NULL) {
+                qr_free(aged);
+                return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
+            }
+            aged = grown;
+        }
+        aged[count++] = (struct aged){first, pid};
+    }
+    if (ret_aged != NULL) {
+        if (count != 0) qsort(aged, count, sizeof(*aged), by_age);
+        *ret_aged = aged;
+        *ret_count = count;
+    }
+    return 0;
+}
+
+/* ---- Flushing --------------------------------------------------------------------------------------------------- */
+
+/* S, while work goes on: afterwards it is small. What cannot be flushed now stays in it. */
+static int flush_changes(struct quire *db, struct qr_thread *thread)
+{
+    int result = 0;
+    for (unsigned round = 0; round < ROUNDS && result == 0; round++) {
+        struct pids pids = {0};
+        result = take_changes(db, &pids);
+        give_changes_back(db, &pids); /* an id leaves the set when its image is entered */
+        bool small = pids.count < 64;
+        if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count);
+        qr_free(pids.ids);
+        if (small) break;
+    }
+    return result;
+}
+
+/* All pages with something to save, oldest first, up to `most` of them. */
+static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t most)
+{
+    struct aged *aged = NULL;
+    uint64_t count = 0;
+    uint64_t bound = UINT64_MAX;
+    struct pids pids = {0};
+    int result = scan_pages(db, thread, &bound, &aged, &count);
+    for (uint64_t i = 0; i < count && i < most && result == 0; i++) result = add_pid(&pids, aged[i].pid);
+    if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count);
+    qr_free(pids.ids);
+    qr_free(aged);
+    return result;
+}
+
+/* ---- The capture ------------------------------------------------------------------------------------------------ */
+
+struct capture {
+    struct pids pids, free_ids;
+    struct qr_captured *pages;
+    uint64_t page_count, next_pid;
+    struct pids gone; /* of S: what is no page any more */
+    struct qr_store_capture *store;
+};
+
+static void capture_done(struct capture *c)
+{
+    qr_free(c->pids.ids);
+    qr_free(c->free_ids.ids);
+    qr_free(c->gone.ids);
+    qr_free(c->pages);
+    *c = (struct capture){0};
+}
+
+/* Waits until no thread changes structure. The flag is set. */
+static bool wait_quiet(struct quire *db)
+{
+    uint64_t end_ns = qr_clock_ns() + QUIET_NS;
+    while (!qr_structure_is_quiet(db->epoch)) {
+        if (qr_clock_ns() > end_ns) return false;
+        qr_thread_yield();
+    }
+    return true;
+}
+
+/* CHECK-4 */
+static int list_free(struct quire *db, struct capture *c)
+{
+    int result = 0;
+    c->next_pid = qr_map_end(db->map);
+    for (uint64_t pid = QR_PID_NONE + 1; pid < c->next_pid && result == 0; pid++) {
+        enum qr_word_tag tag = qr_word_tag(qr_map_load(db->map, pid));
+        if (tag == QR_WORD_FREE || tag == QR_WORD_FORWARD || tag == QR_WORD_PRIVATE) result = add_pid(&c->free_ids, pid);
+    }
+    return result;
+}
+
+/* Loads the words of S. QR_RETRY: one is in the middle of a change that somebody has left. */
+static int load_words(struct quire *db, struct capture *c)
+{
+    c->pages = qr_malloc((c->pids.count + 1) * sizeof(*c->pages));
+    if (c->pages == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
+    for (uint64_t i = 0; i < c->pids.count; i++) {
+        uint64_t pid = c->pids.ids[i];
+        qr_word word = qr_map_load_latest(db->map, pid);
+        int result = 0;
+        switch (qr_word_tag(word)) {
+        case QR_WORD_HEAD:
+            c->pages[c->page_count++] = (struct qr_captured){pid, word};
+            break;
+        case QR_WORD_SEALED:
+            return QR_RETRY;
+        case QR_WORD_DISK:
+        case QR_WORD_UNLOADED: /* its image has all */
+            break;
+        case QR_WORD_FREE:
+        case QR_WORD_PRIVATE:
+        case QR_WORD_FORWARD:
+        default:
+            result = add_pid(&c->gone, pid);
+            break;
+        }
+        if (result != 0) return result;
+    }
+    return 0;
+}
+
+/* With structure changes postponed and quiet. 0; QR_RETRY; a failure. On other than 0 S is as it was. */
+static int capture_quiet(struct quire *db, struct capture *c)
+{
+    int result = take_changes(db, &c->pids);
+    if (result == 0) result = load_words(db, c);
+    if (result == 0) result = list_free(db, c);
+    if (result == 0) result = qr_store_capture(db->checkpointer.store, &c->store);
+    QR_STOP("checkpoint.captured");
+    /* CHECK-1: who helped or began without the flag has its slot open, or has closed it and noted what it changed. */
+    if (result == 0 && (!qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map))) result = QR_RETRY;
+    if (result != 0) {
+        if (c->store != NULL) qr_store_abandoned(db->checkpointer.store, c->store);
+        c->store = NULL;
+        give_changes_back(db, &c->pids);
+    }
+    return result;
+}
+
+/* Merges that were left half done: sealed pages of S. Walks to each, which finishes it. */
+static void finish_sealed(struct quire *db, struct qr_thread *thread, const struct pids *pids)
+{
+    for (uint64_t i = 0; i < pids->count; i++) {
+        uint32_t count;
+        struct quire_tree **handles = qr_db_handles(db, &count);
+        if (qr_epoch_prepare(thread) != 0) return;
+        qr_epoch_enter(thread);
+        qr_word word = qr_map_load(db->map, pids->ids[i]);
+        if (qr_word_tag(word) == QR_WORD_SEALED) {
+            const struct qr_page *page = qr_word_block(word);
+            if (page->tree_id < count) {
+                struct qr_op op;
+                qr_op_init(&op, &handles[page->tree_id]->tree, thread);
+                if (qr_tree_finish(&op, pids->ids[i]) == QR_FETCH) qr_db_fetch(db, &op);
+                qr_op_done(&op);
+            }
+        }
+        qr_epoch_exit(thread);
+    }
+}
+
+static void note_postponed(struct qr_checkpointer *cp, uint64_t ns)
+{
+    /* relaxed: statistics, written under the mutex */
+    if (ns > atomic_load_explicit(&cp->longest_postponed_ns, memory_order_relaxed)) {
+        /* relaxed: as above */
+        atomic_store_explicit(&cp->longest_postponed_ns, ns, memory_order_relaxed);
+    }
+}
+
+/* Captures, and makes the images of what was captured. The section is left only after that. */
+static int capture(struct quire *db, struct qr_thread *thread, struct capture *c, struct qr_db_images **ret_images)
+{
+    struct qr_checkpointer *cp = &db->checkpointer;
+    int result = QR_RETRY;
+    for (unsigned i = 0; i < TRIES && result == QR_RETRY; i++) {
+        capture_done(c);
+        qr_epoch_enter(thread);
+        uint64_t start_ns = qr_clock_ns();
+        qr_structure_postpone(&cp->structure, true);
+        QR_STOP("checkpoint.postponed");
+        result = wait_quiet(db) ? capture_quiet(db, c) : QR_RETRY;
+        qr_structure_postpone(&cp->structure, false);
+        note_postponed(cp, qr_clock_ns() - start_ns);
+        if (result == 0) {
+            result = qr_db_flush_captured(db, thread, c->pages, c->page_count, ret_images);
+            if (result != 0) {
+                qr_store_abandoned(cp->store, c->store);
+                c->store = NULL;
+                give_changes_back(db, &c->pids);
+            }
+        }
+        qr_epoch_exit(thread);
+        if (result == QR_RETRY) {
+            /* relaxed: statistics */
+            atomic_fetch_add_explicit(&cp->retries, 1, memory_order_relaxed);
+            finish_sealed(db, thread, &c->pids);
+            qr_sleep_us(i < 10 ? 100 : 1000);
+        }
+    }
+    return result == QR_RETRY ? qr_fail(QUIRE_ERR_BUSY, 0, "structure changes did not come to an end") : result;
+}
+
+/* ---- The record ------------------------------------------------------------------------------------------------- */
+
+static int append_record(struct quire *db, const struct qr_manifest_checkpoint *record)
+{
+    uint8_t payload[QR_MANIFEST_CHECKPOINT_BYTES];
+    struct qr_manifest_record stored = qr_manifest_checkpoint_encode(record, payload);
+    int result = qr_manifest_append(db->files->manifest, &stored, 1);
+    if (result != QR_MANIFEST_FULL) return result;
+    return qr_db_rewrite_manifest(db, NULL, record);
+}
+
+/* The images of the capture, the mapping, and the record that makes them count. */
+static int make_durable(struct quire *db, struct capture *c, struct qr_db_images *images, uint64_t replay_from)
+{
+    struct qr_checkpointer *cp = &db->checkpointer;
+    uint64_t newest = qr_log_tail(&db->log) - 1; /* CHECK-3: no image that was entered so far has a newer LSN */
+    struct qr_manifest_checkpoint record = {
+        .number = cp->record.number + 1,
+        .replay_from = replay_from,
+        .next_page_id = c->next_pid,
+        .last_lsn = qr_db_last_lsn(db),
+        .catalogue_root_id = db->catalogue->tree.root,
+    };
+    uint32_t trees;
+    qr_db_handles(db, &trees);
+    record.next_tree_id = trees;
+    record.tree_count = trees;
+    int result = qr_db_images_write(db, images, c->store, &newest);
+    for (uint64_t i = 0; i < c->gone.count && result == 0; i++) qr_store_capture_remove(c->store, c->gone.ids[i]);
+    if (result == 0) result = qr_log_wait(&db->log, newest, QR_LOG_DURABLE);
+    record.durable_lsn = qr_log_durable_end(&db->log);
+    if (result == 0) result = qr_store_commit(cp->store, c->store, c->free_ids.ids, c->free_ids.count, &record);
+    if (result != 0) {
+        qr_store_abandoned(cp->store, c->store);
+        c->store = NULL;
+        give_changes_back(db, &c->pids);
+        return result;
+    }
+    QR_STOP("checkpoint.committed");
+    result = append_record(db, &record);
+    if (result != 0) {
+        qr_store_unknown(cp->store, c->store);
+        c->store = NULL;
+        cp->unknown = true;
+        return result;
+    }
+    QR_STOP("checkpoint.recorded");
+    qr_store_committed(cp->store, c->store);
+    c->store = NULL;
+    cp->record = record;
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->last_ns, qr_clock_ns(), memory_order_relaxed);
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->replay_from, replay_from, memory_order_relaxed);
+    /* relaxed: statistics */
+    atomic_fetch_add_explicit(&cp->count, 1, memory_order_relaxed);
+    return 0;
+}
+
+static int run(struct quire *db, struct qr_thread *thread, bool full)
+{
+    struct capture c = {0};
+    struct qr_db_images *images = NULL;
+    uint64_t cap = qr_db_log_cap(db);
+    uint64_t all_from = atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed); /* relaxed: own */
+    uint64_t log_bytes = qr_log_tail(&db->log) - all_from;
+    int result = flush_changes(db, thread);
+    if (result == 0 && (full || log_bytes > cap / 2)) result = flush_oldest(db, thread, UINT64_MAX);
+    if (result != 0) return result;
+    /* R1, in this order. */
+    uint64_t replay_from = qr_log_open_bound(&db->log, db->epoch);
+    QR_STOP("checkpoint.bound");
+    result = scan_pages(db, thread, &replay_from, NULL, NULL);
+    if (result == 0) result = capture(db, thread, &c, &images);
+    if (result == 0) result = make_durable(db, &c, images, replay_from);
+    qr_db_images_free(images);
+    capture_done(&c);
+    if (result == 0) {
+        int released = qr_log_release(&db->log, replay_from);
+        qr_db_release_old_log(db, replay_from);
+        if (released != 0) result = released;
+    }
+    return result;
+}
+
+int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
+{
+    struct qr_checkpointer *cp = &db->checkpointer;
+    int error = qr_log_failure(&db->log);
+    if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "the log has failed: no checkpoint is made");
+    pthread_mutex_lock(&cp->mutex);
+    int result = cp->unknown ? qr_fail(QUIRE_ERR_IO, 0, "the manifest has failed: no checkpoint until the store is opened again")
+                             : run(db, thread, full);
+    pthread_mutex_unlock(&cp->mutex);
+    return result;
+}
+
+/* ---- When ------------------------------------------------------------------------------------------------------- */
+
+uint64_t qr_db_log_cap(struct quire *db)
+{
+    if (db->options.log_cap_bytes != 0) return db->options.log_cap_bytes;
+    uint64_t quarter = qr_arena_total_bytes(db->arena) / 4;
+    return qr_min(qr_max(quarter, LOG_CAP_LEAST), LOG_CAP_MOST);
+}
+
+bool qr_db_checkpoint_is_due(struct quire *db)
+{
+    struct qr_checkpointer *cp = &db->checkpointer;
+    if (db->log.files == NULL || qr_log_failure(&db->log) != 0) return false;
+    uint64_t tail = qr_log_tail(&db->log);
+    /* relaxed: a threshold */
+    uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
+    if (tail - from > qr_db_log_cap(db)) return true;
+    uint32_t interval = db->options.checkpoint_interval_ms;
+    /* relaxed: a threshold */
+    uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
+    bool written = tail > qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
+    return interval != QUIRE_NO_PERIOD && written && qr_clock_ns() - last_ns >= interval * 1000000ull;
+}
+
+static void *run_checkpoints(void *argument)
+{
+    struct quire *db = argument;
+    struct qr_checkpointer *cp = &db->checkpointer;
+    for (;;) {
+        uint32_t seen = qr_event_count(&cp->wake);
+        /* order: db.stop.seen pairs with db.stop.set: only the flag itself */
+        if (atomic_load_explicit(&db->stopping, memory_order_acquire) != 0) return NULL;
+        struct qr_thread *thread = qr_thread_self(db->epoch);
+        if (thread != NULL && qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, false); /* else it stays due */
+        qr_event_wait(&cp->wake, seen, 20000);
+    }
+}
+
+int qr_db_checkpoint_thread_start(struct quire *db)
+{
+    if (db->log.files == NULL || db->options.background_threads == QUIRE_NO_THREADS) return 0;
+    if (qr_thread_start(&db->checkpointer.thread, "quire-check", run_checkpoints, db) != 0)
+        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no thread for checkpoints");
+    db->checkpointer.thread_runs = true;
+    return 0;
+}
+
+void qr_db_checkpoint_thread_stop(struct quire *db)
+{
+    if (!db->checkpointer.thread_runs) return;
+    qr_event_signal(&db->checkpointer.wake);
+    pthread_join(db->checkpointer.thread, NULL);
+    db->checkpointer.thread_runs = false;
+}
+
+/* ---- Life ------------------------------------------------------------------------------------------------------- */
+
+int qr_db_checkpointer_open(struct quire *db)
+{
+    struct qr_checkpointer *cp = &db->checkpointer;
+    struct qr_store_options options = {.random = qr_db_random};
+    memcpy(options.store_id, qr_manifest_header(db->files->manifest)->store_id, sizeof(options.store_id));
+    pthread_mutex_init(&cp->mutex, NULL);
+    atomic_init(&cp->last_ns, qr_clock_ns());
+    int result = qr_map_keep_changes(db->map);
+    if (result != 0) return qr_fail(result, 0, "no memory for the set of changed pages");
+    db->env.structure = &cp->structure;
+    db->source = (struct qr_page_source){.context = db, .read = qr_db_read_page};
+    return qr_store_open(db->files->dir, &options, cp->record.number == 0 ? NULL : &cp->record, db->files->read_only,
+                         &cp->store);
+}
+
+void qr_db_checkpointer_close(struct quire *db)
+{
+    if (db->env.structure == NULL) return;
+    qr_store_close(db->checkpointer.store);
+    pthread_mutex_destroy(&db->checkpointer.mutex);
+}

@@ -1,0 +1,71 @@
+/*
+ * checkpoint.h: making a structurally consistent mapping durable, so that the log before it is not needed any more.
+ *
+ * Layer 6. One checkpoint at a time, under a mutex. The steps, and why they are enough:
+ *
+ *     flush S, a few rounds | replay_from | postpone, wait, take S, capture, look again | write S | sync log | commit | record |
+ *     release
+ *
+ * Let S be the pages with a structure change, or new, since their last image; the map keeps it as a set (R2).
+ *
+ * CHECK-1  At the moment of the capture no structure change was half done: it is the moment between two loads of the slots that
+ *          found all closed, with S emptied in between and found empty after them (STRUCTURE-2). So the words of S, and the
+ *          images of all other pages, are the structure of that one moment: a page outside S has not changed its bounds, links
+ *          or entries since its image.
+ * CHECK-2  replay_from is computed before (R1): the open slots and the tail, then the first-unflushed LSN of every page. A page
+ *          that is not in S at the capture has had no structure change since, so what it had to say it said itself; frames
+ *          installed on it later are at or above the bound of the slots. A page in S is captured with everything up to its
+ *          max_lsn, and what was moved to it by a split or merge during the scan is part of that.
+ * CHECK-3  The log is synced up to the newest LSN in any image before the record is written, so no image is ahead of the log.
+ * CHECK-4  Ids that are free, private, forwarded or in their grace period at the capture are free in the checkpoint (R2).
+ * CHECK-5  What the record before named is released when the new one is known to be durable (R3).
+ *
+ * Waits: for the disk; for structure slots, QUIET_NS at most, then structure changes go on and it tries again.
+ */
+#ifndef QR_DB_CHECKPOINT_H
+#define QR_DB_CHECKPOINT_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "os/thread.h"
+#include "store/store.h"
+#include "tree/structure.h"
+
+struct quire;
+struct qr_thread;
+
+struct qr_checkpointer {
+    pthread_mutex_t mutex; /* of a checkpoint; what follows is under it, or constant */
+    struct qr_store *store;
+    struct qr_structure structure;
+    struct qr_manifest_checkpoint record; /* the last durable one; number 0: none */
+    _Atomic uint64_t last_ns;             /* when it ended, or the database was opened */
+    _Atomic uint64_t replay_from;         /* of that record: for thresholds */
+    _Atomic uint64_t count, pages_flushed, retries, longest_postponed_ns;
+    bool unknown; /* a record's outcome is unknown: no more checkpoints */
+
+    pthread_t thread;
+    bool thread_runs;
+    struct qr_event wake;
+};
+
+/* Opens the page store after the manifest was read. */
+int qr_db_checkpointer_open(struct quire *db);
+void qr_db_checkpointer_close(struct quire *db);
+
+/* A checkpoint. full: all pages are flushed first, so that the next opening replays only what comes now. Outside sections. 0 or
+ * a failure with its detail. */
+int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full);
+
+/* Whether the log has grown so much, or so much time has gone by, that one should be made. */
+bool qr_db_checkpoint_is_due(struct quire *db);
+
+/* The size that the log should not exceed. */
+uint64_t qr_db_log_cap(struct quire *db);
+
+int qr_db_checkpoint_thread_start(struct quire *db);
+void qr_db_checkpoint_thread_stop(struct quire *db);
+
+#endif

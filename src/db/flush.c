@@ -1,0 +1,278 @@
+/*
+ * flush.c: pages of the trees to the store, and back.
+ *
+ * Layer 6. The tree knows how an image is made of a page and when it still holds (tree/flush.c), the store how it is written;
+ * here a group of pages goes from one to the other. The caller holds the mutex of checkpoints.
+ */
+#include "db/flush.h"
+
+#include "base/alloc.h"
+#include "db/db.h"
+
+#define GROUP_PAGES 256u
+#define GROUP_BYTES ((uint64_t)2 << 20)
+
+/* Images under way: made in sections, written outside. */
+struct group {
+    struct quire *db;
+    struct qr_thread *thread;
+    uint32_t count;
+    uint64_t bytes;
+    struct qr_flush flushes[GROUP_PAGES];
+    struct qr_store_image images[GROUP_PAGES];
+};
+
+static int group_make(struct quire *db, struct qr_thread *thread, struct group **ret_group)
+{
+    struct group *group = qr_malloc(sizeof(*group));
+    if (group == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to flush pages");
+    group->db = db;
+    group->thread = thread;
+    group->count = 0;
+    group->bytes = 0;
+    *ret_group = group;
+    return 0;
+}
+
+static void group_clear(struct group *group)
+{
+    for (uint32_t i = 0; i < group->count; i++) qr_free((void *)(uintptr_t)group->images[i].bytes);
+    group->count = 0;
+    group->bytes = 0;
+}
+
+static bool is_full(const struct group *group)
+{
+    return group->count == GROUP_PAGES || group->bytes >= GROUP_BYTES;
+}
+
+/* Copies an image that was made. In the section. */
+static int add(struct group *group, const struct qr_flush *flush)
+{
+    const struct qr_page *page = flush->page;
+    uint8_t *copy = qr_malloc(page->content_bytes);
+    if (copy == NULL) return QUIRE_ERR_NO_MEMORY;
+    qr_tree_flush_copy(flush, copy);
+    group->flushes[group->count] = *flush;
+    group->images[group->count++] = (struct qr_store_image){
+        .pid = flush->pid,
+        .tree_id = page->tree_id,
+        .kind = page->kind == QR_PAGE_LEAF ? QR_STORE_LEAF : QR_STORE_INNER,
+        .level = page->level,
+        .min_lsn = flush->min_lsn,
+        .max_lsn = flush->max_lsn,
+        .bytes = copy,
+        .size = page->content_bytes,
+    };
+    group->bytes += page->content_bytes;
+    return 0;
+}
+
+static struct quire_tree *tree_of(struct quire *db, uint32_t id)
+{
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
+    return id < count ? handles[id] : NULL;
+}
+
+/* Makes the image of one page. 0: it is in the group; QUIRE_NOT_FOUND: nothing to do; QR_RETRY: another time. */
+static int take_page(struct group *group, uint64_t pid)
+{
+    struct quire *db = group->db;
+    struct qr_flush flush;
+    struct qr_op op;
+    uint32_t tree_id;
+    uint64_t first;
+    bool begun = false;
+    int result = qr_epoch_prepare(group->thread);
+    if (result != 0) return result;
+    qr_epoch_enter(group->thread);
+    struct quire_tree *tree = qr_tree_first_lsn(db->map, pid, &tree_id, &first) ? tree_of(db, tree_id) : NULL;
+    if (tree != NULL) {
+        qr_op_init(&op, &tree->tree, group->thread);
+        begun = true;
+        do {
+            result = qr_tree_flush_begin(&op, pid, &flush);
+            if (result == QR_FETCH) result = qr_db_fetch(db, &op) == 0 ? QR_FETCH : QUIRE_ERR_IO;
+        } while (result == QR_FETCH);
+    } else {
+        result = QUIRE_NOT_FOUND; /* a tree that is just being created is in the next round */
+    }
+    if (result == 0) {
+        result = add(group, &flush);
+        qr_tree_flush_done(&op, &flush);
+    }
+    qr_epoch_exit(group->thread);
+    if (begun) qr_op_done(&op);
+    return result;
+}
+
+/* Writes the group and enters what still holds. */
+static int write_group(struct group *group)
+{
+    struct quire *db = group->db;
+    struct qr_store *store = db->checkpointer.store;
+    if (group->count == 0) return 0;
+    int result = qr_store_write(store, group->images, group->count, QR_STORE_RESERVE);
+    if (result == 0) {
+        qr_epoch_enter(group->thread);
+        for (uint32_t i = 0; i < group->count; i++) {
+            /* In one section: the id cannot be freed and used again between the look and the entry. */
+            if (qr_tree_flush_end(db->map, &group->flushes[i], group->images[i].address))
+                qr_store_enter(store, group->images[i].pid, group->images[i].address);
+            else
+                qr_store_forget(store, group->images[i].address);
+        }
+        qr_epoch_exit(group->thread);
+        /* relaxed: statistics */
+        atomic_fetch_add_explicit(&db->checkpointer.pages_flushed, group->count, memory_order_relaxed);
+    }
+    group_clear(group);
+    return result;
+}
+
+int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids, uint64_t count)
+{
+    struct group *group = NULL;
+    int result = group_make(db, thread, &group);
+    if (result != 0) return result;
+    for (uint64_t i = 0; i < count && result == 0; i++) {
+        result = take_page(group, pids[i]);
+        if (result == QUIRE_NOT_FOUND || result == QR_RETRY) result = 0;
+        if (result == 0 && is_full(group)) result = write_group(group);
+        if (!qr_epoch_process_guarded() && db->thread_count == 0) qr_db_after_write(db, thread);
+    }
+    if (result == 0) result = write_group(group);
+    group_clear(group);
+    qr_free(group);
+    return result;
+}
+
+/* ---- What was captured ------------------------------------------------------------------------------------------ */
+
+/* Makes the image of a captured word; in the section in which it was captured, which is never left. */
+static int take_captured(struct group *group, uint64_t pid, qr_word word)
+{
+    struct quire *db = group->db;
+    const struct qr_page *page = qr_word_block(word);
+    struct quire_tree *tree = tree_of(db, page->tree_id);
+    struct qr_flush flush;
+    struct qr_op op;
+    /* The root of a tree that is just being created: its record is replayed, or was not written. */
+    if (tree == NULL) return QUIRE_NOT_FOUND;
+    QR_ASSERT(page->pid == pid);
+    (void)pid;
+    qr_op_init(&op, &tree->tree, group->thread);
+    int result = qr_tree_flush_captured(&op, word, &flush);
+    if (result == 0) {
+        result = add(group, &flush);
+        qr_tree_flush_done(&op, &flush);
+    }
+    qr_op_done(&op);
+    return result == QR_FETCH ? QUIRE_ERR_IO : result;
+}
+
+int qr_db_flush_captured(struct quire *db, struct qr_thread *thread, const struct qr_captured *pages, uint64_t count,
+                         struct qr_db_images **ret_images)
+{
+    uint64_t groups = count / GROUP_PAGES + 1;
+    struct qr_db_images *images = qr_calloc(1, sizeof(*images) + groups * sizeof(struct group *));
+    int result = images == NULL ? QUIRE_ERR_NO_MEMORY : 0;
+    for (uint64_t i = 0; i < count && result == 0; i++) {
+        struct group *group = images->count == 0 ? NULL : images->groups[images->count - 1];
+        if (group == NULL || group->count == GROUP_PAGES) {
+            result = group_make(db, thread, &group);
+            if (result != 0) break;
+            images->groups[images->count++] = group;
+        }
+        result = take_captured(group, pages[i].pid, pages[i].word);
+        if (result == QUIRE_NOT_FOUND) result = 0;
+    }
+    if (result == 0)
+        *ret_images = images;
+    else
+        qr_db_images_free(images);
+    return result == QUIRE_ERR_NO_MEMORY ? qr_fail(result, 0, "no memory for a checkpoint") : result;
+}
+
+int qr_db_images_write(struct quire *db, struct qr_db_images *images, struct qr_store_capture *capture,
+                       uint64_t *max_lsn)
+{
+    for (uint32_t g = 0; g < images->count; g++) {
+        struct group *group = images->groups[g];
+        if (group->count == 0) continue;
+        int result = qr_store_write(db->checkpointer.store, group->images, group->count, QR_STORE_RESERVE);
+        if (result != 0) return result;
+        for (uint32_t i = 0; i < group->count; i++) {
+            qr_store_capture_enter(capture, group->images[i].pid, group->images[i].address);
+            *max_lsn = qr_max(*max_lsn, group->images[i].max_lsn);
+        }
+        group_clear(group);
+    }
+    return 0;
+}
+
+void qr_db_images_free(struct qr_db_images *images)
+{
+    if (images == NULL) return;
+    for (uint32_t g = 0; g < images->count; g++) {
+        group_clear(images->groups[g]);
+        qr_free(images->groups[g]);
+    }
+    qr_free(images);
+}
+
+/* ---- Back ------------------------------------------------------------------------------------------------------- */
+
+struct reading {
+    struct quire *db;
+    struct qr_thread *thread;
+    size_t block_size;
+};
+
+static void *alloc_block(void *context, size_t size)
+{
+    struct reading *reading = context;
+    return qr_arena_alloc(reading->db->arena, &reading->thread->cache, size, true, &reading->block_size);
+}
+
+int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint64_t address, struct qr_page **ret_page)
+{
+    struct quire *db = context;
+    struct reading reading = {.db = db, .thread = thread};
+    void *bytes = NULL;
+    uint32_t size;
+    int result = qr_store_read(db->checkpointer.store, address, pid, alloc_block, &reading, &bytes, &size);
+    if (result == QR_STORE_GONE) return QR_RETRY;
+    if (result != 0) return result;
+    struct qr_page *page = bytes;
+    const char *bad = size < QR_PAGE_HEADER || page->content_bytes != size ? "its size is not that of the image" : NULL;
+    if (bad == NULL) {
+        page->block_size = (uint32_t)reading.block_size;
+        page->area_offset = (uint32_t)reading.block_size; /* a page fetched for reading has no room for deltas */
+        atomic_init(&page->area_used, 0);
+        atomic_init(&page->image, address << 1);
+        page->image_address = address;
+        page->first_lsn = 0;
+        bad = page->pid != pid ? "it is another page" : qr_page_check_bytes(page, reading.block_size);
+    }
+    if (bad == NULL) {
+        *ret_page = page;
+        return 0;
+    }
+    qr_arena_free(db->arena, &thread->cache, page, reading.block_size);
+    return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu at address %llu: %s", (unsigned long long)pid,
+                   (unsigned long long)address, bad);
+}
+
+int qr_db_locate_page(struct quire *db, uint64_t pid)
+{
+    struct qr_store_entry entry;
+    qr_word unloaded = {0};
+    int result = qr_store_lookup(db->checkpointer.store, pid, &entry);
+    if (result == QUIRE_NOT_FOUND)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu is named and is not in the mapping", (unsigned long long)pid);
+    if (result != 0) return result;
+    qr_map_cas(db->map, pid, &unloaded, qr_word_number(QR_WORD_DISK, entry.address));
+    return 0;
+}

@@ -1,0 +1,440 @@
+/*
+ * files.c: making, releasing and clearing away the files of the page store.
+ *
+ * Layer 4. A new file gets its space at once, if the file system gives it, so that a full disk is known before a batch
+ * is begun; then its header. Both, and the name, are synced by the next checkpoint (qr_segments_sync), before which
+ * nothing durable names the segment. A dead segment is removed, or kept as a spare: used again it gets a new name,
+ * number, header and salt, so that no image of its former life can be taken for one of the new.
+ *
+ * Why that is safe when power is lost in between: name and header may survive in any combination, but what was released
+ * is named by no durable mapping, and a file that is not in the root's list is looked at by qr_store_clean_up only.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/bugs.h"
+#include "base/bytes.h"
+#include "base/status.h"
+#include "store/internal.h"
+
+#define SPARES_FOR_USE 2u /* kept beside the reserve, to be used again */
+
+static const struct qr_disk_ops *ops_of(struct qr_store *store)
+{
+    return store->dir->disk->ops;
+}
+
+/* ---- Making ----------------------------------------------------------------------------------------------------- */
+
+static uint32_t draw_number(struct qr_store *store)
+{
+    qr_lock(store);
+    uint32_t number = store->next_number;
+    if (number < QR_SEGMENT_NUMBER_END)
+        store->next_number++;
+    qr_unlock(store);
+    return number;
+}
+
+/* An eighth of what there is, a power of two: so there are more than a few, and a dead one is a part of the store. */
+static uint64_t size_of_next(struct qr_store *store)
+{
+    uint64_t size = store->options.first_segment_bytes;
+    qr_lock(store);
+    while (size < store->options.most_segment_bytes && size * 2 <= store->segment_bytes / 8)
+        size *= 2;
+    qr_unlock(store);
+    return size;
+}
+
+static int write_header(struct qr_store *store, struct qr_segment *segment)
+{
+    struct qr_segment_header header = {
+        .number = segment->number, .stream = segment->stream, .size_bytes = segment->size};
+    if (store->options.random(store->options.context, &header.salt, sizeof(header.salt)) != 0)
+        return -EIO;
+    uint8_t *bytes = qr_malloc_aligned(QR_SEGMENT_UNIT, QR_SEGMENT_HEADER_BYTES);
+    if (bytes == NULL)
+        return -ENOMEM;
+    memset(bytes, 0, QR_SEGMENT_HEADER_BYTES);
+    memcpy(header.store_id, store->options.store_id, sizeof(header.store_id));
+    segment->salt = header.salt;
+    qr_segment_header_encode(&header, bytes);
+    int error = qr_file_write(segment->file, bytes, QR_SEGMENT_HEADER_BYTES, 0);
+    qr_free_aligned(bytes);
+    return error;
+}
+
+/* A file of a new number and all of its space. */
+static int create_file(struct qr_store *store, struct qr_segment *segment)
+{
+    const struct qr_disk_ops *ops = ops_of(store);
+    char name[QR_SEGMENT_NAME_BYTES];
+    int error;
+    do { /* a name that somebody else has taken is passed over */
+        segment->number = draw_number(store);
+        if (segment->number >= QR_SEGMENT_NUMBER_END)
+            return -EOVERFLOW;
+        error = qr_segment_open_file(store, segment->number, QR_FILE_WRITE | QR_FILE_CREATE | QR_FILE_EXCLUSIVE,
+                                     &segment->file, &segment->align);
+    } while (error == -EEXIST);
+    if (error != 0)
+        return error;
+    error = ops->file_allocate(segment->file, 0, segment->size);
+    if (error == -EOPNOTSUPP)
+        error = ops->file_resize(segment->file, segment->size);
+    if (error == 0)
+        return 0;
+    ops->file_close(segment->file);
+    segment->file = NULL;
+    qr_segment_name(segment->number, name);
+    (void)ops->dir_unlink(store->dir, name);
+    return error;
+}
+
+/* A spare of at least that size; the reserve's only if `all`. */
+static bool take_spare(struct qr_store *store, uint64_t size, bool all, struct qr_spare *ret_spare)
+{
+    bool found = false;
+    qr_lock(store);
+    uint32_t kept = all ? 0 : store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
+    for (uint32_t i = 0; i < store->spare_count && store->spare_count > kept; i++) {
+        if (store->spares[i].size < size)
+            continue;
+        *ret_spare = store->spares[i];
+        store->spares[i] = store->spares[--store->spare_count];
+        found = true;
+        break;
+    }
+    qr_unlock(store);
+    return found;
+}
+
+static void remove_file(struct qr_store *store, uint32_t number)
+{
+    char name[QR_SEGMENT_NAME_BYTES];
+    qr_segment_name(number, name);
+    (void)ops_of(store)->dir_unlink(store->dir, name); /* if it stays, it is a leftover */
+}
+
+/* Gives a spare file a new name. After a failure it is nobody's: a leftover. */
+static int take_over_file(struct qr_store *store, const struct qr_spare *spare, struct qr_segment *segment)
+{
+    char from[QR_SEGMENT_NAME_BYTES], to[QR_SEGMENT_NAME_BYTES];
+    segment->number = draw_number(store);
+    if (segment->number >= QR_SEGMENT_NUMBER_END)
+        return -EOVERFLOW;
+    segment->size = spare->size;
+    qr_segment_name(spare->number, from);
+    qr_segment_name(segment->number, to);
+    int error = ops_of(store)->dir_rename(store->dir, from, to);
+    if (error != 0)
+        return error;
+    return qr_segment_open_file(store, segment->number, QR_FILE_WRITE, &segment->file, &segment->align);
+}
+
+/* What is common to a new file and one that is used again. */
+static int begin_segment(struct qr_store *store, struct qr_segment *segment)
+{
+    int error = write_header(store, segment);
+    if (error != 0) {
+        remove_file(store, segment->number);
+        return qr_segment_failure(error, segment->number, "write of the header");
+    }
+    segment->used = QR_SEGMENT_HEADER_BYTES;
+    segment->dirty = segment->verified = true;
+    segment->pins = 1;
+    int result = qr_segment_register(store, segment);
+    if (result != 0) {
+        remove_file(store, segment->number);
+        return result;
+    }
+    qr_lock(store);
+    store->names_dirty = true;
+    bool many = store->open_files > store->options.most_open_files;
+    qr_unlock(store);
+    if (many)
+        (void)qr_segment_close_idle(store);
+    return 0;
+}
+
+int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
+                    struct qr_segment **ret_segment)
+{
+    struct qr_spare spare;
+    uint64_t least = qr_round_up(need + QR_SEGMENT_HEADER_BYTES, QR_SEGMENT_UNIT);
+    if (least > QR_SEGMENT_MOST)
+        return qr_fail(QUIRE_ERR_TOO_LARGE, 0, "an image of %llu bytes", (unsigned long long)need);
+    struct qr_segment *segment = qr_calloc(1, sizeof(*segment));
+    if (segment == NULL)
+        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a page segment");
+    segment->stream = stream;
+    segment->size = qr_max(size_of_next(store), least);
+    bool again = take_spare(store, segment->size, false, &spare);
+    int error = again ? take_over_file(store, &spare, segment) : create_file(store, segment);
+    if ((error == -ENOSPC || error == -EDQUOT) && !again && use_reserve && take_spare(store, least, true, &spare)) {
+        again = true;
+        error = take_over_file(store, &spare, segment);
+    }
+    int result = error != 0 ? qr_segment_failure(error, segment->number, again ? "using it again" : "creation")
+                            : begin_segment(store, segment);
+    if (result != 0) {
+        qr_segment_free(segment);
+        return result;
+    }
+    qr_lock(store);
+    store->stats.segments_made += !again;
+    store->stats.segments_recycled += again;
+    qr_unlock(store);
+    *ret_segment = segment;
+    return 0;
+}
+
+/* ---- Release ---------------------------------------------------------------------------------------------------- */
+
+/* STORE-2 */
+static bool is_dead(const struct qr_segment *segment)
+{
+    uint64_t mapped = segment->mapped + (QR_BUG(store_released_early) ? (uint64_t)segment->delta : 0);
+    uint64_t pending = QR_BUG(store_release_pending) ? 0 : segment->pending;
+    return mapped == 0 && pending == 0 && segment->meta == 0;
+}
+
+/* Takes one dead segment out of the table; NULL: there is none. */
+static struct qr_segment *take_dead(struct qr_store *store)
+{
+    struct qr_segment *dead = NULL;
+    qr_lock(store);
+    for (uint32_t i = 0; i < store->segment_count && !store->frozen; i++) {
+        struct qr_segment *segment = store->segments[i];
+        if (segment->pins != 0 || !is_dead(segment))
+            continue;
+        dead = segment;
+        store->segment_count--;
+        store->segment_bytes -= segment->size;
+        memmove(&store->segments[i], &store->segments[i + 1], (store->segment_count - i) * sizeof(*store->segments));
+        if (segment->file != NULL)
+            store->open_files--;
+        break;
+    }
+    qr_unlock(store);
+    return dead;
+}
+
+static uint32_t reserve_wanted(struct qr_store *store)
+{
+    return store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
+}
+
+/* Under the mutex: those that are at least so large. */
+static uint32_t count_spares(struct qr_store *store, uint64_t least)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < store->spare_count; i++)
+        count += store->spares[i].size >= least;
+    return count;
+}
+
+/* False: there are enough, or it is too small for a store of this size. */
+static bool add_spare(struct qr_store *store, uint32_t number, uint64_t size, uint32_t more)
+{
+    if (size < size_of_next(store))
+        return false;
+    qr_lock(store);
+    bool added = count_spares(store, size) < reserve_wanted(store) + more && store->spare_count < QR_SPARES_MOST;
+    if (added)
+        store->spares[store->spare_count++] = (struct qr_spare){number, size};
+    qr_unlock(store);
+    return added;
+}
+
+/* Spares that have become too small for the store are removed. */
+static void drop_small_spares(struct qr_store *store)
+{
+    uint64_t least = size_of_next(store);
+    for (;;) {
+        uint32_t number = 0;
+        qr_lock(store);
+        for (uint32_t i = 0; i < store->spare_count && number == 0; i++) {
+            if (store->spares[i].size < least) {
+                number = store->spares[i].number;
+                store->spares[i] = store->spares[--store->spare_count];
+            }
+        }
+        qr_unlock(store);
+        if (number == 0)
+            return;
+        remove_file(store, number);
+    }
+}
+
+/* Files made ahead, as far as there is space for them. What is too small goes when there are others. */
+static void complete_reserve(struct qr_store *store)
+{
+    for (;;) {
+        struct qr_segment segment = {.size = size_of_next(store)};
+        qr_lock(store);
+        bool complete = count_spares(store, segment.size) >= reserve_wanted(store);
+        qr_unlock(store);
+        if (complete)
+            break;
+        if (create_file(store, &segment) != 0)
+            return;
+        ops_of(store)->file_close(segment.file);
+        if (!add_spare(store, segment.number, segment.size, 0)) {
+            remove_file(store, segment.number);
+            return;
+        }
+    }
+    drop_small_spares(store);
+}
+
+void qr_segments_release(struct qr_store *store)
+{
+    struct qr_segment *segment;
+    while ((segment = take_dead(store)) != NULL) {
+        uint32_t number = segment->number;
+        uint64_t size = segment->size;
+        qr_segment_free(segment);
+        if (size <= store->options.most_segment_bytes && add_spare(store, number, size, SPARES_FOR_USE))
+            continue;
+        remove_file(store, number);
+        qr_lock(store);
+        store->stats.segments_removed++;
+        qr_unlock(store);
+    }
+    complete_reserve(store);
+}
+
+/* ---- Leftovers -------------------------------------------------------------------------------------------------- */
+
+struct listing {
+    struct qr_store *store;
+    uint32_t *numbers;
+    uint32_t count, room;
+};
+
+static int note_name(void *context, const char *name)
+{
+    struct listing *listing = context;
+    uint32_t number;
+    if (!qr_segment_number_of(name, &number))
+        return 0;
+    if (listing->count == listing->room) {
+        uint32_t room = listing->room == 0 ? 64 : listing->room * 2;
+        uint32_t *larger = qr_realloc(listing->numbers, room * sizeof(*larger));
+        if (larger == NULL)
+            return -ENOMEM;
+        listing->numbers = larger;
+        listing->room = room;
+    }
+    listing->numbers[listing->count++] = number;
+    return 0;
+}
+
+static int list_names(struct qr_store *store, struct listing *ret_listing)
+{
+    *ret_listing = (struct listing){.store = store};
+    int error = ops_of(store)->dir_list(store->dir, note_name, ret_listing);
+    if (error == 0)
+        return 0;
+    qr_free(ret_listing->numbers);
+    return qr_fail_io(-error, "the directory: listing");
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+int qr_segments_compare(struct qr_store *store)
+{
+    struct listing listing;
+    int result = list_names(store, &listing);
+    if (result != 0)
+        return result;
+    if (listing.count != 0)
+        qsort(listing.numbers, listing.count, sizeof(uint32_t), compare_numbers);
+    for (uint32_t i = 0; i < store->segment_count && result == 0; i++) {
+        uint32_t number = store->segments[i]->number;
+        if (listing.count == 0 ||
+            bsearch(&number, listing.numbers, listing.count, sizeof(uint32_t), compare_numbers) == NULL)
+            result = qr_segment_corrupt(store, number, 0, "the file is missing");
+    }
+    if (listing.count != 0 && listing.numbers[listing.count - 1] >= store->next_number)
+        store->next_number = listing.numbers[listing.count - 1] + 1;
+    qr_free(listing.numbers);
+    return result;
+}
+
+/* Ours: our header, or what a crash left of a file before its header was written. */
+static int is_ours(struct qr_store *store, struct qr_file *file, bool *ret_ours)
+{
+    struct qr_segment_header header;
+    uint8_t *bytes = qr_malloc_aligned(QR_SEGMENT_UNIT, QR_SEGMENT_HEADER_BYTES);
+    if (bytes == NULL)
+        return -ENOMEM;
+    memset(bytes, 0, QR_SEGMENT_HEADER_BYTES);
+    int64_t count = qr_file_read(file, bytes, QR_SEGMENT_HEADER_BYTES, 0);
+    if (count >= 0) {
+        bool zero = true;
+        for (uint32_t i = 0; i < QR_SEGMENT_HEADER_BYTES; i++)
+            zero = zero && bytes[i] == 0;
+        *ret_ours = zero || (qr_segment_header_decode(bytes, &header) &&
+                             memcmp(header.store_id, store->options.store_id, sizeof(header.store_id)) == 0);
+    }
+    qr_free_aligned(bytes);
+    return count < 0 ? (int)count : 0;
+}
+
+/* To the reserve, if it suits it, or removed. */
+static int clear_leftover(struct qr_store *store, uint32_t number)
+{
+    struct qr_file *file;
+    struct qr_file_facts facts;
+    uint32_t align;
+    bool ours = false;
+    int error = qr_segment_open_file(store, number, 0, &file, &align);
+    if (error == -ENOENT || error == -ELOOP || error == -EISDIR || error == -EINVAL)
+        return 0; /* not a file, so not ours */
+    if (error == 0) {
+        error = ops_of(store)->file_facts(file, &facts);
+        if (error == 0)
+            error = is_ours(store, file, &ours);
+        ops_of(store)->file_close(file);
+    }
+    if (error != 0)
+        return qr_segment_failure(error, number, "looking at a leftover");
+    if (!ours)
+        return 0;
+    bool suits = facts.size_bytes >= store->options.first_segment_bytes &&
+                 facts.size_bytes <= store->options.most_segment_bytes && facts.size_bytes % QR_SEGMENT_UNIT == 0;
+    if (!suits || !add_spare(store, number, facts.size_bytes, 0))
+        remove_file(store, number);
+    return 0;
+}
+
+int qr_store_clean_up(struct qr_store *store)
+{
+    struct listing listing;
+    if (store->read_only)
+        return qr_fail(QUIRE_ERR_READ_ONLY, 0, "the page store is open for reading");
+    int result = list_names(store, &listing);
+    if (result != 0)
+        return result;
+    for (uint32_t i = 0; i < listing.count && result == 0; i++) {
+        uint32_t number = listing.numbers[i];
+        qr_lock(store);
+        bool used = qr_segment_find(store, number) != NULL;
+        for (uint32_t k = 0; k < store->spare_count; k++)
+            used = used || store->spares[k].number == number;
+        qr_unlock(store);
+        if (!used)
+            result = clear_leftover(store, number);
+    }
+    qr_free(listing.numbers);
+    return result;
+}

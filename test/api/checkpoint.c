@@ -1,0 +1,291 @@
+/*
+ * Goal: a checkpoint makes the log before it unnecessary, at any moment and beside any writes, and nothing is lost by it.
+ * Method: stores whose log is cut by checkpoints between and beside operations; abandoned, closed and opened again; compared with a
+ * plain array; sizes of the files looked at.
+ */
+#include "api.h"
+
+#include "db/db.h"
+#include "db/testing.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static char root[64];
+
+static void make_root(void)
+{
+    snprintf(root, sizeof(root), "/tmp/quire-checkpoint-XXXXXX");
+    cr_assert_not_null(mkdtemp(root));
+}
+
+static void remove_root(void)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", root);
+    cr_assert_eq(system(command), 0);
+}
+
+TestSuite(checkpoint, .init = make_root, .fini = remove_root);
+
+static struct quire *open_store(uint32_t threads)
+{
+    struct quire_options options;
+    struct quire *db = NULL;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.log_segment_bytes = 65536;
+    options.background_threads = threads;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    int result = quire_open(root, &options, &db);
+    struct quire_error_detail detail;
+    quire_error_detail(&detail);
+    cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
+    return db;
+}
+
+/* Ends the database as a killed process would: nothing is synced or written any more. */
+static void abandon(struct quire *db)
+{
+    db->options.no_sync_at_close = 1;
+    OK(quire_close(db));
+}
+
+static void check_structure(struct quire_tree *tree)
+{
+    char message[256] = "";
+    int result = qr_testing_check(tree, message, sizeof(message));
+    struct quire_error_detail detail;
+    quire_error_detail(&detail);
+    cr_assert(result == 0, "%d %s (%s)", result, message, detail.message);
+}
+
+/* ---- One thread, against an array ------------------------------------------------------------------------------- */
+
+#define KEYS 4000u
+static uint32_t model[KEYS]; /* 0: absent */
+static uint64_t state = 1;
+
+static uint32_t draw(uint32_t below)
+{
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(state >> 33) % below;
+}
+
+static void key_of(uint32_t k, char *key)
+{
+    sprintf(key, "%06u", k * 7919 % KEYS);
+}
+
+static void operate(struct quire_tree *tree, uint32_t count)
+{
+    static char value[3000];
+    char key[16];
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t k = draw(KEYS);
+        key_of(k, key);
+        if (draw(4) == 0) {
+            OK(quire_delete(tree, key, 6, 0, NULL, NULL));
+            model[k] = 0;
+        } else {
+            uint32_t size = 4 + draw(100) + (draw(50) == 0 ? draw(2900) : 0);
+            model[k] = draw(1u << 30) + 1;
+            memset(value, (int)model[k], size);
+            memcpy(value, &model[k], 4);
+            OK(quire_put(tree, key, 6, value, size, 0, NULL));
+        }
+    }
+}
+
+static void compare(struct quire_tree *tree)
+{
+    static char value[3000];
+    char key[16];
+    size_t size;
+    for (uint32_t k = 0; k < KEYS; k++) {
+        uint32_t number = 0;
+        key_of(k, key);
+        int result = quire_get(tree, NULL, key, 6, value, sizeof(value), &size);
+        if (result != QUIRE_NOT_FOUND) {
+            OK(result);
+            memcpy(&number, value, 4);
+            cr_assert_eq(value[size - 1], size > 4 ? (char)number : value[size - 1]);
+        }
+        cr_assert_eq(number, model[k], "key %u", k);
+    }
+}
+
+Test(checkpoint, stores_survive_any_sequence_of_checkpoints_and_ends)
+{
+    struct quire *db = open_store(QUIRE_NO_THREADS);
+    struct quire_tree *tree = open_small_tree(db, "t", QUIRE_VERSIONS_ENGINE);
+    for (unsigned round = 0; round < 60; round++) {
+        operate(tree, draw(3000));
+        if (draw(3) == 0) OK(quire_checkpoint(db));
+        operate(tree, draw(300));
+        while (draw(3) == 0) cr_assert_geq(quire_maintain(db), 0);
+        if (draw(3) == 0) OK(quire_checkpoint(db));
+        switch (draw(3)) {
+        case 0:
+            OK(quire_close(db));
+            break;
+        case 1:
+            abandon(db);
+            break;
+        default:
+            continue;
+        }
+        uint32_t threads = draw(2) == 0 ? QUIRE_NO_THREADS : 1;
+        db = open_store(threads);
+        tree = open_tree(db, "t");
+        if (draw(2) == 0) compare(tree);
+        if (threads == QUIRE_NO_THREADS) check_structure(tree); /* else maintenance changes it meanwhile */
+    }
+    compare(tree);
+    OK(quire_close(db));
+}
+
+Test(checkpoint, after_one_the_log_before_is_gone)
+{
+    char command[200];
+    struct quire *db = open_store(QUIRE_NO_THREADS);
+    struct quire_tree *tree = open_tree(db, "t");
+    for (unsigned i = 0; i < 30; i++) {
+        operate(tree, 3000);
+        OK(quire_checkpoint(db));
+    }
+    snprintf(command, sizeof(command), "test $(ls %s | grep -c log-) -lt 8", root);
+    cr_assert_eq(system(command), 0, "log segments are left");
+    abandon(db);
+    db = open_store(QUIRE_NO_THREADS);
+    cr_assert_lt(db->files->recovery.log.records, 10, "recovery replayed what was in the checkpoint");
+    compare(open_tree(db, "t"));
+    OK(quire_close(db));
+}
+
+Test(checkpoint, trees_and_caller_versions_are_in_it)
+{
+    char name[16];
+    struct quire *db = open_store(QUIRE_NO_THREADS);
+    for (unsigned i = 0; i < 40; i++) {
+        sprintf(name, "tree %u", i);
+        struct quire_tree *tree = i % 3 == 0 ? open_caller_tree(db, name) : open_tree(db, name);
+        if (i % 3 == 0) {
+            OK(quire_put_at(tree, 10, TEXT("k"), TEXT("old"), 0, NULL));
+            OK(quire_put_at(tree, 20, TEXT("k"), TEXT("new"), 0, NULL));
+        } else {
+            put(tree, "k", name);
+        }
+        if (i % 10 == 7) OK(quire_checkpoint(db));
+        if (i % 10 == 9) {
+            abandon(db);
+            db = open_store(QUIRE_NO_THREADS);
+        }
+    }
+    abandon(db);
+    db = open_store(QUIRE_NO_THREADS);
+    for (unsigned i = 0; i < 40; i++) {
+        sprintf(name, "tree %u", i);
+        struct quire_tree *tree = i % 3 == 0 ? open_caller_tree(db, name) : open_tree(db, name);
+        if (i % 3 != 0) {
+            expect(tree, NULL, "k", name);
+        } else {
+            expect_at(tree, 15, "k", "old");
+            expect_at(tree, 20, "k", "new");
+        }
+    }
+    OK(quire_close(db));
+}
+
+Test(checkpoint, large_values_are_in_it)
+{
+    char *value = malloc(1000000);
+    char *got = malloc(1000000);
+    struct quire *db = open_store(QUIRE_NO_THREADS);
+    struct quire_tree *tree = open_tree(db, "t");
+    for (uint32_t i = 0; i < 20; i++) {
+        memset(value, (int)i, 1000000);
+        OK(quire_put(tree, &i, 4, value, 50000 * i, 0, NULL));
+        if (i % 5 == 2) OK(quire_checkpoint(db));
+    }
+    abandon(db);
+    db = open_store(QUIRE_NO_THREADS);
+    tree = open_tree(db, "t");
+    for (uint32_t i = 0; i < 20; i++) {
+        size_t size;
+        OK(quire_get(tree, NULL, &i, 4, got, 1000000, &size));
+        cr_assert_eq(size, 50000 * i);
+        if (size != 0) cr_assert_eq(got[size - 1], (char)i);
+    }
+    OK(quire_close(db));
+    free(value);
+    free(got);
+}
+
+/* ---- Beside writers --------------------------------------------------------------------------------------------- */
+
+#define WRITERS 3u
+static _Atomic int stop_writing;
+static struct quire_tree *shared_tree;
+static uint64_t written[WRITERS];
+
+/* Each writer's keys carry rising numbers, and come and go, so that pages split and merge. */
+static void *write_on(void *argument)
+{
+    uint64_t id = (uint64_t)(uintptr_t)argument;
+    char key[32];
+    uint64_t n = 0;
+    while (atomic_load(&stop_writing) == 0) {
+        n++;
+        int size = sprintf(key, "%llu %05llu", (unsigned long long)id, (unsigned long long)(n * 31 % 3000));
+        int result = n / 3000 % 2 == 1 ? quire_delete(shared_tree, key, (size_t)size, 0, NULL, NULL)
+                                       : quire_put(shared_tree, key, (size_t)size, &n, 8, 0, NULL);
+        cr_assert_eq(result, 0, "%s", quire_strerror(result));
+    }
+    written[id] = n;
+    return NULL;
+}
+
+Test(checkpoint, writers_go_on_beside_it)
+{
+    for (unsigned round = 0; round < 3; round++) {
+        pthread_t threads[WRITERS];
+        char name[16];
+        struct quire *db = open_store(1);
+        sprintf(name, "round %u", round);
+        shared_tree = open_small_tree(db, name, QUIRE_VERSIONS_ENGINE);
+        atomic_store(&stop_writing, 0);
+        for (uintptr_t i = 0; i < WRITERS; i++)
+            cr_assert_eq(pthread_create(&threads[i], NULL, write_on, (void *)i), 0);
+        for (unsigned i = 0; i < 15; i++) {
+            OK(quire_checkpoint(db));
+            usleep(2000);
+        }
+        atomic_store(&stop_writing, 1);
+        for (unsigned i = 0; i < WRITERS; i++) pthread_join(threads[i], NULL);
+        cr_assert_geq(db->checkpointer.count, 15);
+        abandon(db);
+        db = open_store(QUIRE_NO_THREADS);
+        shared_tree = open_tree(db, name);
+        check_structure(shared_tree);
+        for (uint64_t id = 0; id < WRITERS; id++) {
+            static uint64_t last[3000];
+            memset(last, 0, sizeof(last));
+            for (uint64_t n = 1; n <= written[id]; n++) last[n * 31 % 3000] = n / 3000 % 2 == 1 ? 0 : n;
+            for (uint64_t k = 0; k < 3000; k++) {
+                char key[32];
+                uint64_t n = 0;
+                size_t got = 0;
+                int size = sprintf(key, "%llu %05llu", (unsigned long long)id, (unsigned long long)k);
+                int result = quire_get(shared_tree, NULL, key, (size_t)size, &n, 8, &got);
+                cr_assert(result == 0 || result == QUIRE_NOT_FOUND);
+                cr_assert(n == last[k], "writer %llu, key %llu: %llu, not %llu", (unsigned long long)id,
+                          (unsigned long long)k, (unsigned long long)n, (unsigned long long)last[k]);
+            }
+        }
+        OK(quire_close(db));
+    }
+}

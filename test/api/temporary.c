@@ -1,0 +1,181 @@
+/*
+ * Goal: a temporary store is gone when it is closed or could not be opened; quire_destroy removes a store, the whole store,
+ * and nothing but a store.
+ * Method: stores in a directory of the test, whose content is listed and compared byte by byte before and after.
+ */
+#include "api_dir.h"
+
+#include <sys/resource.h>
+
+TestSuite(temporary, .init = make_root, .fini = remove_root);
+TestSuite(destroy, .init = make_root, .fini = remove_root);
+
+static struct quire_options temporary_options(void)
+{
+    struct quire_options options;
+    quire_options_init(&options);
+    options.open_mode = QUIRE_OPEN_TEMPORARY;
+    return options;
+}
+
+/* A27 */
+Test(temporary, a_store_is_private_and_gone_after_close)
+{
+    struct quire_options options = temporary_options();
+    struct quire *a = NULL, *b = NULL;
+    OK(quire_open(root, &options, &a));
+    OK(quire_open(root, &options, &b)); /* another one */
+    shell("test $(ls | wc -l) -eq 2 && test -z \"$(find . -mindepth 1 -maxdepth 1 -perm /077)\" && test $(ls */manifest | wc -l) -eq 2");
+    struct quire_tree *tree = open_tree(a, "t");
+    fill(tree, 0, 20000);
+    cr_assert_eq(count_all(open_tree(b, "t"), NULL), 0);
+    OK(quire_options_get(a, &options));
+    cr_assert_eq(options.level, QUIRE_LEVEL_PROCESS);
+    cr_assert_eq(options.sync_period_ms, QUIRE_NO_PERIOD);
+    uint64_t lsn = 0, durable = 0;
+    OK(quire_put(tree, TEXT("k"), TEXT("v"), 0, &lsn));
+    OK(quire_durable_lsn(a, &durable));
+    cr_assert_lt(durable, lsn, "synced without being asked");
+    OK(quire_put(tree, TEXT("k"), TEXT("v"), QUIRE_WRITE_DURABLE, &lsn));
+    OK(quire_durable_lsn(a, &durable));
+    cr_assert_geq(durable, lsn);
+    OK(quire_close(a));
+    shell("test $(ls | wc -l) -eq 1");
+    OK(quire_close(b));
+    shell("test -z \"$(ls)\"");
+}
+
+/* A27 */
+Test(temporary, without_a_path_it_is_in_tmpdir)
+{
+    struct quire_options options = temporary_options();
+    struct quire *db = NULL;
+    cr_assert_eq(setenv("TMPDIR", root, 1), 0);
+    OK(quire_open(NULL, &options, &db));
+    shell("test $(ls | wc -l) -eq 1");
+    OK(quire_close(db));
+    shell("test -z \"$(ls)\"");
+    unsetenv("TMPDIR");
+}
+
+/* A27 */
+Test(temporary, nothing_is_left_of_a_failed_opening)
+{
+    struct quire_options options = temporary_options();
+    struct quire *db = NULL;
+    struct rlimit limit, small;
+    EXPECT(quire_open(path_of("none"), &options, &db), QUIRE_ERR_IO);
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    for (rlim_t size = 0; size <= 262144; size += size < 32768 ? 4096 : 65536) { /* manifest, lock, segment do not fit */
+        small.rlim_cur = size;
+        cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+        int result = quire_open(root, &options, &db);
+        setrlimit(RLIMIT_FSIZE, &limit);
+        cr_assert(result == QUIRE_ERR_NO_SPACE || (result == 0 && size >= 262144), "size %u: %d", (unsigned)size, result);
+        if (result == 0) OK(quire_close(db));
+        shell("test -z \"$(ls)\"");
+    }
+    options.level = QUIRE_LEVEL_DURABLE;
+    EXPECT(quire_open(root, &options, &db), QUIRE_ERR_INVALID);
+    expect_detail(QUIRE_ERR_INVALID, "level");
+    shell("test -z \"$(ls)\"");
+}
+
+/* What somebody else put there stays. */
+Test(temporary, what_is_not_of_the_store_stays)
+{
+    struct quire_options options = temporary_options();
+    struct quire *db = NULL;
+    OK(quire_open(root, &options, &db));
+    shell("echo mine > $(ls)/notes");
+    OK(quire_close(db));
+    shell("test \"$(ls *)\" = notes");
+}
+
+/* ---- quire_destroy ---------------------------------------------------------------------------------------------- */
+
+static void make_store(const char *name)
+{
+    struct quire *db = open_store(name, QUIRE_OPEN_OR_CREATE);
+    fill(open_tree(db, "t"), 0, 3000);
+    OK(quire_close(db));
+}
+
+Test(destroy, removes_a_store_and_its_directory)
+{
+    make_store("s");
+    OK(quire_destroy(path_of("s")));
+    cr_assert(!is_there("s"));
+    EXPECT(quire_destroy(path_of("s")), QUIRE_NOT_FOUND);
+    make_store("s"); /* and another one can be made there */
+    struct quire *db = open_store("s", QUIRE_OPEN_EXISTING);
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), 3000);
+    OK(quire_close(db));
+}
+
+Test(destroy, of_a_store_that_is_open_is_busy)
+{
+    make_store("s");
+    for (uint32_t mode = QUIRE_OPEN_EXISTING; mode <= QUIRE_OPEN_READ_ONLY; mode += 2) {
+        struct quire *db = open_store("s", mode);
+        EXPECT(quire_destroy(path_of("s")), QUIRE_ERR_BUSY);
+        cr_assert_eq(count_all(open_tree(db, "t"), NULL), 3000);
+        OK(quire_close(db));
+    }
+    OK(try_open("s", QUIRE_OPEN_EXISTING));
+    OK(quire_destroy(path_of("s")));
+}
+
+/* A04, F18 */
+Test(destroy, of_what_is_not_provably_a_store_is_foreign_and_touches_nothing)
+{
+    static const char *const additions[] = {
+        "echo hello > s/notes", "mkdir s/more", "echo hello > s/log-00ffffff", "ln -s manifest s/log-00ffffff",
+        "echo hello > s/manifest.new", "echo hello > s/lock", "cp other/log-00000000 s/log-00ffffff", "mkfifo s/log-00ffffff",
+        "echo hello > s/log-1",
+    };
+    make_store("other");
+    for (unsigned i = 0; i < sizeof(additions) / sizeof(additions[0]); i++) {
+        make_store("s");
+        shell(additions[i]);
+        uint64_t before = digest("s");
+        EXPECT(quire_destroy(path_of("s")), QUIRE_ERR_FOREIGN);
+        cr_assert_eq(digest("s"), before, "%s: touched", additions[i]);
+        shell("rm -rf s");
+    }
+    shell("mkdir text && echo hello > text/manifest && mkdir logs && cp other/log-* logs && mkdir empty && echo > file && "
+          "mkdir begun && head -c 512 /dev/zero > begun/manifest.new && touch begun/lock");
+    EXPECT(quire_destroy(path_of("text")), QUIRE_ERR_FOREIGN);
+    EXPECT(quire_destroy(path_of("logs")), QUIRE_ERR_FOREIGN);
+    EXPECT(quire_destroy(path_of("file")), QUIRE_ERR_FOREIGN);
+    EXPECT(quire_destroy(path_of("empty")), QUIRE_NOT_FOUND);
+    EXPECT(quire_destroy(path_of("begun")), QUIRE_NOT_FOUND);
+    EXPECT(quire_destroy(path_of("none")), QUIRE_NOT_FOUND);
+    EXPECT(quire_destroy(NULL), QUIRE_ERR_INVALID);
+    cr_assert(is_there("text/manifest") && is_there("logs") && is_there("file") && is_there("empty") && is_there("begun/lock"));
+}
+
+/* What a crash leaves of a segment that was being made has no header. */
+Test(destroy, takes_segments_that_were_never_finished)
+{
+    make_store("s");
+    shell("head -c 65536 /dev/zero > s/log-00ffffff && touch s/log-00fffffe");
+    OK(quire_destroy(path_of("s")));
+    cr_assert(!is_there("s"));
+}
+
+/* DESTROY-2: at every step in the middle there is no store, and calling it again ends it. */
+Test(destroy, that_was_interrupted_leaves_no_store_and_can_be_ended)
+{
+    for (unsigned kept = 0; kept < 3; kept++) {
+        make_store("s");
+        shell("mv s/manifest s/manifest.new");
+        if (kept == 1) shell("rm $(ls s/log-* | head -n 1)");
+        if (kept == 2) shell("rm -f s/log-* s/page-*");
+        int result = try_open("s", QUIRE_OPEN_EXISTING);
+        cr_assert(result == (kept == 2 ? QUIRE_NOT_FOUND : QUIRE_ERR_FOREIGN), "%d", result);
+        OK(quire_destroy(path_of("s")));
+        cr_assert(!is_there("s"));
+    }
+}
