@@ -8,6 +8,7 @@
  */
 #include "db/files.h"
 
+#include "base/bugs.h"
 #include "db/db.h"
 
 struct replayer {
@@ -36,9 +37,10 @@ static int apply(struct replayer *r, const struct qr_replay_record *record)
         .version = frame->version,
         .replay_lsn = record->lsn,
         .replay_named = frame->named_version,
-        .replay_conditional = record->tentative && frame->has_named,
+        .replay_conditional = record->tentative && frame->has_named && !QR_BUG(log_condition_ignored),
     };
-    if (frame->has_version != tree->tree.settings.caller_versions ||
+    if (frame->key_size > QR_MAX_KEY_SIZE || frame->value_size > QR_MAX_VALUE_SIZE ||
+        frame->has_version != tree->tree.settings.caller_versions ||
         (frame->kind != QR_RECORD_PUT && frame->kind != QR_RECORD_DELETE))
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record of tree %u that it cannot have", frame->tree_id);
     if (frame->tree_id == 0) return qr_db_catalogue_replay(r->db, r->thread, &write);

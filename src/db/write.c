@@ -172,7 +172,8 @@ int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key
                              .value = value,
                              .value_size = (uint32_t)value_size};
     bool waited;
-    int result = run_write(tree, thread, &write, &waited);
+    int result = tree->db->files == NULL ? 0 : check_writable(tree->db, thread);
+    if (result == 0) result = run_write(tree, thread, &write, &waited);
     if (result != 0 || tree->db->files == NULL) return result;
     write.level = tree->db->options.level;
     return acknowledge(tree->db, thread, &write);

@@ -111,15 +111,18 @@ static uint64_t ready_end(const struct qr_log_files *files)
     return atomic_load_explicit(&files->log->ready_end, memory_order_relaxed);
 }
 
-/* Under the mutex: makes the next part of the last segment ready, if there is one left; ready_end lies in it or at its end. */
+/* Under the mutex: makes the next part ready; ready_end is below the end of the last segment. At the beginning of the log it
+ * lies behind the first segment's header. */
 static int populate(struct qr_log_files *files)
 {
-    struct qr_log_segment *last = qr_log_segment_last(files);
-    uint64_t from = qr_max(ready_end(files), last->start);
-    uint64_t to = qr_min(from + POPULATE_BYTES, last->end);
-    if (last->mapped) {
-        int error = last->file->dir->disk->ops->file_populate(last->file, last->memory + (from - last->start), to - from);
-        if (error != 0) return qr_log_disk_failure(error, "making pages ready", last->number);
+    uint64_t from = ready_end(files);
+    struct qr_log_segment *segment = qr_log_segment_with(files, from);
+    uint64_t to = qr_min(from - from % QR_LOG_HEADER_BYTES + POPULATE_BYTES, segment->end);
+    if (segment->mapped) {
+        uint64_t offset = (from - segment->start) & ~(uint64_t)(QR_LOG_HEADER_BYTES - 1);
+        int error = segment->file->dir->disk->ops->file_populate(segment->file, segment->memory + offset,
+                                                                 to - segment->start - offset);
+        if (error != 0) return qr_log_disk_failure(error, "making pages ready", segment->number);
     }
     set_ready(files, to);
     return 0;

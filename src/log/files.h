@@ -9,7 +9,8 @@
  * FILES-2  durable_end is the end of a prefix of the log that survives power loss; written_end of one that survives the death of
  *          the process. Both only grow. Only the thread that has `syncing` raises them.
  * FILES-3  The first failed sync, or failed write of a buffered log, is final: `failure` holds it, durable_end stays where it is,
- *          nothing is synced again and called durable.
+ *          nothing is synced again and called durable. The segments are marked, so that recovery in the same boot does not take
+ *          what the page cache shows for what the disk has.
  * FILES-4  What stands in old incarnations is read by recovery only.
  *
  * Two implementations. Mapped: the segment's memory is a shared mapping, so a frame survives the process with its last store.
@@ -56,12 +57,13 @@ struct qr_log_header {
     /* Where and when it was written: for the rule of the same boot (R12). */
     uint8_t boot_id[16];
     uint64_t device, mount_id, inode;
-    uint32_t reserved;
+    uint32_t attempt; /* of this incarnation, to make a segment: of two with one start the later one counts */
     uint32_t crc;
     uint32_t poisoned; /* not under the checksum: a sync of this log has failed */
     uint32_t unused;
 };
 #define QR_LOG_FORMAT 1u
+#define QR_LOG_LSN_MOST (UINT64_C(1) << 62) /* more is not believed: sums with it do not overflow */
 
 struct qr_log_segment {
     uint64_t start, end;
@@ -83,7 +85,7 @@ struct qr_log_files {
 
     /* Held while a segment is made, which may take long; taken before `mutex`. */
     pthread_mutex_t make_mutex;
-    uint32_t next_number;
+    uint32_t next_number, attempts;
     struct qr_log_segment *spare; /* a released segment that the next one is made of; NULL: none */
 
     /* Segments by order of their LSNs: ring[i % QR_LOG_RING] for first <= i < next. Changed under the mutex. */
@@ -192,8 +194,13 @@ void qr_log_segment_free(struct qr_log_segment *segment);
 /* Under the mutex: puts it behind the last one. False: the ring is full. */
 bool qr_log_segment_add(struct qr_log_files *files, struct qr_log_segment *segment);
 struct qr_log_segment *qr_log_segment_last(const struct qr_log_files *files);
+/* Under the mutex: the one that has lsn. There is one: lsn is below the end of the last. */
+struct qr_log_segment *qr_log_segment_with(const struct qr_log_files *files, uint64_t lsn);
 /* Fails the log for good. */
 void qr_log_fail(struct qr_log_files *files, int error);
+
+/* Marks a segment: the page cache proves nothing about it any more (R12). */
+int qr_log_segment_mark(struct qr_file *file);
 
 void qr_log_file_name(uint32_t number, char *ret_name);
 /* A detail and a result for a negated errno of the disk. */

@@ -5,6 +5,7 @@
  */
 #include "log/frame.h"
 
+#include "base/bugs.h"
 #include "base/crc32c.h"
 
 enum { FLAG_VERSION = 16, FLAG_NAMED = 32, FLAG_PARTS = 64, KIND_MASK = 15 };
@@ -142,7 +143,7 @@ enum qr_frame_verdict qr_frame_look(const uint8_t *at, uint64_t room, uint64_t l
     if (!sane) return QR_FRAME_DAMAGE;
     uint32_t covered = kind == QR_FRAME_FILLER ? QR_FRAME_HEADER : size; /* a filler's rest is anything */
     uint32_t crc = checksum(at, size, covered, kind, lsn, salt);
-    if (crc != qr_load_u32(at + 4)) return QR_FRAME_DAMAGE;
+    if (crc != qr_load_u32(at + 4) && !QR_BUG(log_frame_unchecked)) return QR_FRAME_DAMAGE;
     *ret_size = size;
     return QR_FRAME_GOOD;
 }

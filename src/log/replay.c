@@ -11,6 +11,7 @@
 #include <errno.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/status.h"
 
 /* Hole and end are told apart only when something comes after it: until then it is remembered. */
@@ -26,6 +27,7 @@ struct reader {
 
     bool last;      /* reading the last incarnation */
     bool same_boot; /* ... by the rule of the same boot */
+    bool doubtful;  /* ... a sync of it has failed: what is read is written again */
 
     /* The segment in hand. */
     const struct qr_log_found *found;
@@ -58,7 +60,7 @@ static const struct qr_log_found *segment_at(const struct reader *r, uint64_t in
     const struct qr_log_list *list = r->replay->list;
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_header *h = &list->found[i].header;
-        if (h->incarnation == incarnation && h->start <= lsn && lsn < h->end) return &list->found[i];
+        if (h->incarnation == incarnation && h->start <= lsn && lsn < h->end && !list->found[i].superseded) return &list->found[i];
     }
     return NULL;
 }
@@ -82,13 +84,16 @@ static bool grow(uint8_t **memory, uint64_t *capacity, uint64_t size)
     return true;
 }
 
-/* Syncs what was changed and closes the file. */
+/* Syncs what was changed and closes the file. A failure leaves the mark: at the next opening this sync may well succeed. */
 static int leave_segment(struct reader *r, int result)
 {
     if (r->file == NULL) return result;
-    if (result == 0 && r->changed) {
+    if (result == 0 && r->changed && !QR_BUG(log_repair_unsynced)) {
         int error = qr_file_sync(r->file);
-        if (error != 0) result = qr_log_disk_failure(error, "sync of the repaired log", r->found->number);
+        if (error != 0) {
+            qr_log_segment_mark(r->file);
+            result = qr_log_disk_failure(error, "sync of the repaired log", r->found->number);
+        }
     }
     r->ops->file_close(r->file);
     r->file = NULL;
@@ -114,10 +119,17 @@ static int enter_segment(struct reader *r, const struct qr_log_found *found)
 
 static int write_at(struct reader *r, uint64_t lsn, const void *bytes, size_t size)
 {
-    if (r->replay->read_only) return 0;
+    if (r->replay->read_only || QR_BUG(log_undecided_kept)) return 0;
     int error = qr_file_write(r->file, bytes, size, lsn - r->found->header.start);
     r->changed = true;
     return error == 0 ? 0 : qr_log_disk_failure(error, "repairing", r->found->number);
+}
+
+/* Writes again what was read of the segment in hand, from `from` to `to`. */
+static int write_again(struct reader *r, uint64_t from, uint64_t to)
+{
+    if (from >= to || QR_BUG(log_not_rewritten)) return 0;
+    return write_at(r, from, r->memory + (from - r->found->header.start), to - from);
 }
 
 /* Only the headers of fillers mean something. */
@@ -218,9 +230,10 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
 {
     uint64_t left = (uint64_t)frame->key_size + frame->value_size;
     uint64_t at = frame->last_part;
+    *ret_bad = left > r->all_bytes; /* there is no place for so much */
+    if (*ret_bad) return 0;
     if (!grow(&r->large, &r->large_capacity, left + 1))
         return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a large record of the log");
-    *ret_bad = false;
     for (uint32_t i = 0; i < frame->part_count && !*ret_bad; i++) {
         uint64_t before = 0;
         if (at == 0 || at >= lsn) {
@@ -268,6 +281,7 @@ static bool note_end(struct reader *r, uint64_t lsn, uint64_t next)
 {
     if (!r->ended) r->end = lsn;
     r->ended = true;
+    if (r->same_boot && QR_BUG(log_hole_ends)) return false;
     if (!r->same_boot || r->hole_count == QR_ARRAY_COUNT(r->holes)) return false;
     r->holes[r->hole_count++] = (struct hole){lsn, next};
     return true;
@@ -293,7 +307,7 @@ static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret
         uint32_t size;
         enum qr_frame_verdict verdict = qr_frame_look(at, h->end - lsn, lsn, h->salt, &size);
         enum qr_frame_state state = verdict == QR_FRAME_GOOD ? qr_frame_state_at(at) : QR_FRAME_RESERVED;
-        bool undecided = state == QR_FRAME_TENTATIVE && !(r->last && r->same_boot);
+        bool undecided = state == QR_FRAME_TENTATIVE && !(r->last && r->same_boot && !QR_BUG(log_tentative_ends));
         if (verdict != QR_FRAME_GOOD || undecided) {
             if (!r->last || lsn < r->replay->durable_end) return corrupt(r, lsn, "no frame where one was synced");
             uint64_t next = verdict == QR_FRAME_HOLE ? resync(r, lsn, h->end) : h->end;
@@ -330,19 +344,26 @@ static int judge_boot(struct reader *r, const struct qr_incarnation *incarnation
 {
     const struct qr_log_list *list = r->replay->list;
     bool same = true;
+    r->doubtful = false;
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_found *found = &list->found[i];
-        if (found->header.incarnation != incarnation->number) continue;
+        if (found->header.incarnation != incarnation->number || found->header.start < incarnation->first_lsn) continue;
         same = same && found->same_boot;
-        if (r->replay->read_only) continue;
+        r->doubtful = r->doubtful || (found->header.poisoned != 0 && !QR_BUG(log_mark_ignored));
+        if (r->replay->read_only || QR_BUG(log_tail_unsynced)) continue;
         struct qr_file *file;
         int result = open_file(r, found->number, &file);
         if (result != 0) return result;
         int error = qr_file_sync(file);
+        if (error != 0) {
+            same = false;
+            r->doubtful = true;
+            error = qr_log_segment_mark(file);
+        }
         r->ops->file_close(file);
         if (error != 0) return qr_log_disk_failure(error, "sync of the log before it is read", found->number);
     }
-    r->same_boot = same;
+    r->same_boot = same || QR_BUG(log_hole_passed);
     r->result->same_boot = same;
     return 0;
 }
@@ -367,7 +388,9 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
         if (found == NULL) break;
         uint64_t first = found->header.start + QR_LOG_HEADER_BYTES;
         result = enter_segment(r, found);
-        if (result == 0) result = read_segment(r, qr_max(lsn, first), qr_min(found->header.end, limit), &over);
+        uint64_t stop = QR_BUG(log_read_beyond_end) ? found->header.end : qr_min(found->header.end, limit);
+        if (result == 0) result = read_segment(r, qr_max(lsn, first), stop, &over);
+        if (result == 0 && r->last && r->doubtful) result = write_again(r, qr_max(lsn, first), r->ended ? r->end : stop);
         result = leave_segment(r, result);
         lsn = found->header.end;
         if (result == 0) result = report(r);

@@ -9,7 +9,8 @@
  *           this device and mount, in these files, none of them is marked poisoned, and a sync of them succeeds now: then
  *           the page cache has every store of the dead process, holes are where it died between reservation and write, and
  *           they are passed over; TENTATIVE frames are visited as such. Otherwise the log ends at the first hole, damaged or
- *           undecided frame.
+ *           undecided frame. If a sync has failed, the dead process's or one of recovery, a later one that succeeds proves
+ *           nothing (DISK-2): the segments are marked, and what is read is written again and synced.
  * REPLAY-3  Damage at or below `durable_end`, which the manifest says was synced, is CORRUPT; so is anything but decided frames in
  *           an older incarnation, which had been repaired to its recorded end (R7, R8).
  * REPLAY-4  After a replay for writing that answered 0, what was visited is decided on disk: TENTATIVE frames are DONE or VOID as
@@ -33,7 +34,9 @@ struct qr_incarnation {
 struct qr_log_found {
     struct qr_log_header header;
     uint32_t number;
-    bool same_boot; /* written in this boot, here, and not poisoned */
+    bool same_boot;  /* written in this boot, here, and not poisoned */
+    bool blank;      /* a file for a segment that never got its header; in the list to be removed */
+    bool superseded; /* another one was made in its place: it holds nothing */
 };
 
 struct qr_log_list {

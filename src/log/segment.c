@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/crc32c.h"
 #include "base/status.h"
 #include "log/files.h"
@@ -49,6 +50,7 @@ static int write_header(struct qr_log_files *files, struct qr_log_segment *segme
         .start = segment->start,
         .end = segment->end,
         .incarnation = files->incarnation,
+        .attempt = ++files->attempts,
         .device = files->facts.device,
         .mount_id = files->facts.mount_id,
     };
@@ -65,7 +67,7 @@ static int write_header(struct qr_log_files *files, struct qr_log_segment *segme
     error = qr_file_write(segment->file, &header, sizeof(header), 0);
     if (error != 0) return error;
     *ret_what = "sync of the header";
-    return qr_file_sync(segment->file);
+    return QR_BUG(log_header_unsynced) ? 0 : qr_file_sync(segment->file);
 }
 
 /* The memory that stands for the file. */
@@ -98,14 +100,14 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     if (error == 0) error = write_header(files, segment, &what);
     if (error == 0) {
         what = "sync of the directory";
-        error = ops->dir_sync(files->dir);
+        error = QR_BUG(log_name_unsynced) ? 0 : qr_dir_sync(files->dir);
     }
     if (error == 0) {
         what = "mapping";
         error = give_memory(files, segment);
     }
     if (error == 0) return 0;
-    ops->dir_unlink(files->dir, name); /* if it stays, it is a segment of no frames: recovery passes it over */
+    ops->dir_unlink(files->dir, name); /* if it stays, a later attempt in the same place takes precedence */
     return qr_log_disk_failure(error, what, segment->number);
 }
 
@@ -126,8 +128,13 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
             *ret_segment = segment;
             return 0;
         }
+        char name[QR_LOG_NAME_BYTES];
         uint32_t number = segment->number;
+        qr_log_file_name(number, name);
         qr_log_segment_free(segment);
+        files->dir->disk->ops->dir_unlink(files->dir, name);
+        /* relaxed: statistics */
+        atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
         return qr_log_disk_failure(error, what, number);
     }
     segment = qr_calloc(1, sizeof(*segment));
@@ -146,6 +153,13 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
     atomic_fetch_add_explicit(&files->size_bytes, size_bytes, memory_order_relaxed);
     *ret_segment = segment;
     return 0;
+}
+
+int qr_log_segment_mark(struct qr_file *file)
+{
+    static const uint32_t poisoned = 1;
+    if (QR_BUG(log_mark_forgotten)) return 0;
+    return qr_file_write(file, &poisoned, sizeof(poisoned), offsetof(struct qr_log_header, poisoned));
 }
 
 bool qr_log_segment_add(struct qr_log_files *files, struct qr_log_segment *segment)
@@ -167,4 +181,16 @@ struct qr_log_segment *qr_log_segment_last(const struct qr_log_files *files)
     uint64_t next = atomic_load_explicit(&files->next, memory_order_relaxed);
     /* relaxed: as above */
     return atomic_load_explicit(&files->ring[(next - 1) % QR_LOG_RING], memory_order_relaxed);
+}
+
+struct qr_log_segment *qr_log_segment_with(const struct qr_log_files *files, uint64_t lsn)
+{
+    struct qr_log_segment *segment;
+    /* relaxed: under the mutex */
+    uint64_t i = atomic_load_explicit(&files->first, memory_order_relaxed);
+    do {
+        /* relaxed: under the mutex */
+        segment = atomic_load_explicit(&files->ring[i++ % QR_LOG_RING], memory_order_relaxed);
+    } while (segment->end <= lsn);
+    return segment;
 }

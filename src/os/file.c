@@ -69,6 +69,15 @@ int qr_file_sync(struct qr_file *file)
     return error;
 }
 
+int qr_dir_sync(struct qr_dir *dir)
+{
+    int error;
+    do {
+        error = dir->disk->ops->dir_sync(dir);
+    } while (error == -EINTR);
+    return error;
+}
+
 int qr_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes)
 {
     int error;

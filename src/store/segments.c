@@ -32,15 +32,6 @@ static const struct qr_disk_ops *ops_of(struct qr_store *store)
     return store->dir->disk->ops;
 }
 
-static int sync_names(struct qr_store *store)
-{
-    int error;
-    do {
-        error = ops_of(store)->dir_sync(store->dir);
-    } while (error == -EINTR);
-    return error;
-}
-
 /* ---- The table -------------------------------------------------------------------------------------------------- */
 
 /* Where the number is or would be. */
@@ -330,7 +321,7 @@ int qr_segments_sync(struct qr_store *store)
     int error = count == 0 || QR_BUG(store_data_unsynced) ? 0 : qr_disk_transfer(store->dir->disk, ios, count);
     const char *what = "sync";
     if (error == 0 && names && !QR_BUG(store_names_unsynced)) {
-        error = sync_names(store);
+        error = qr_dir_sync(store->dir);
         what = "sync of the directory";
     }
     for (uint32_t i = 0; i < count; i++)

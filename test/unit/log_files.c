@@ -4,6 +4,7 @@
  * ceremony, listed and replayed; holes, undecided frames, marks, damage and cuts made by hand in between.
  */
 #include "base/alloc.h"
+#include "base/crc32c.h"
 #include "log/files.h"
 #include "log/replay.h"
 
@@ -415,6 +416,71 @@ Test(log_files, released_segments_are_used_again_and_nothing_in_them_comes_back)
     cr_assert_eq(seen.count, 1);
     cr_assert_eq(seen.numbers[0], 4999);
     qr_log_list_done(&found);
+    world_done(&w);
+}
+
+Test(log_files, segments_that_never_came_to_be_are_listed_to_be_removed)
+{
+    static struct world w;
+    struct qr_replay_result result;
+    struct qr_log_list found;
+    struct qr_log_header header;
+    char path[128];
+    world_make(&w);
+    begin(&w);
+    struct qr_thread *thread = qr_thread_self(w.epoch);
+    for (uint64_t i = 0; i < 10; i++) write_record(&w, thread, i, 100, DONE);
+    qr_log_close(&w.log);
+    list(&w, &found);
+    cr_assert_eq(found.count, 1);
+    header = found.found[0].header;
+    qr_log_list_done(&found);
+    /* File 1: an earlier attempt at the place of file 0. File 2: zeros. */
+    header.attempt--;
+    header.salt++;
+    header.crc = qr_crc32c(0, &header, offsetof(struct qr_log_header, crc));
+    for (uint32_t i = 1; i <= 2; i++) {
+        file_of(&w, i, path);
+        int fd = open(path, O_WRONLY | O_CREAT, 0666);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(ftruncate(fd, (off_t)(header.end - header.start)), 0);
+        close(fd);
+    }
+    poke(&w, 1, 0, &header, sizeof(header));
+    list(&w, &found);
+    cr_assert_eq(found.count, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        cr_assert_eq(found.found[i].superseded, found.found[i].number == 1);
+        cr_assert_eq(found.found[i].blank, found.found[i].number == 2);
+    }
+    qr_log_list_done(&found);
+    cr_assert_eq(replay(&w, 0, &result), 0);
+    cr_assert_eq(seen.count, 10);
+    world_done(&w);
+}
+
+Test(log_files, an_lsn_that_nobody_can_have_is_refused)
+{
+    static struct world w;
+    struct qr_log_list found;
+    struct qr_log_header header;
+    world_make(&w);
+    begin(&w);
+    qr_log_close(&w.log);
+    list(&w, &found);
+    header = found.found[0].header;
+    qr_log_list_done(&found);
+    uint64_t size = header.end - header.start;
+    const uint64_t ends[] = {QR_LOG_LSN_MOST, QR_LOG_LSN_MOST + 16, UINT64_MAX - 15};
+    for (unsigned i = 0; i < 3; i++) {
+        header.end = ends[i];
+        header.start = header.end - size;
+        header.crc = qr_crc32c(0, &header, offsetof(struct qr_log_header, crc));
+        poke(&w, 0, 0, &header, sizeof(header));
+        int result = qr_log_list_make(w.dir, store_id, &found);
+        cr_assert_eq(result, i == 0 ? 0 : QUIRE_ERR_CORRUPT);
+        if (result == 0) qr_log_list_done(&found);
+    }
     world_done(&w);
 }
 
