@@ -266,7 +266,8 @@ enum quire_versions {
     QUIRE_VERSIONS_CALLER = 1  /* the caller passes versions */
 };
 
-/* Options of a tree; same rules for struct_size and zero as struct quire_options. Fixed when the tree is created. */
+/* Options of a tree; same rules for struct_size and zero as struct quire_options. Fixed when the tree is created, but for
+ * the sizes of pages. */
 struct quire_tree_options {
     size_t struct_size;            /* sizeof(struct quire_tree_options) */
     uint32_t versions;             /* enum quire_versions */
@@ -281,9 +282,13 @@ QUIRE_API void quire_tree_options_init(struct quire_tree_options *ret_options);
 
 /*
  * Opens the tree `name` (a C string; NULL or "" = the default tree), creating it if it is not there. options: NULL =
- * defaults. For an existing tree the options that are not 0 must equal those that it was created with (INVALID).
+ * defaults. For an existing tree the options that are not 0 must equal those that it was created with (INVALID), but for the
+ * sizes of pages: others take the place of the tree's, for all its users, from now on and after reopening (which is a write,
+ * at the level of the database; in one that was opened read-only they are ignored). Pages that are there stay as they are
+ * until they are written to; 0 leaves the sizes as they are.
  * The handle belongs to the database; quire_close frees it. Opening a tree twice gives the same handle. Any thread.
- * Errors: INVALID, NO_MEMORY, TOO_LARGE (name), NOT_FOUND, EXISTS.
+ * Errors: INVALID, NO_MEMORY, TOO_LARGE (name), NOT_FOUND, EXISTS; with files the common ones of writes, if there is something
+ * to write.
  */
 QUIRE_API int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,
                               struct quire_tree **ret_tree);

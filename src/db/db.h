@@ -153,6 +153,9 @@ static inline int qr_db_begin_tree(struct quire_tree *tree, struct qr_thread **r
     return qr_db_begin(tree->db, ret_thread);
 }
 
+/* The same for what a lower layer answered: the detail of a file's failure is there already. */
+QR_COLD int qr_db_fail_below(struct qr_thread *thread, int result);
+
 /* Counts a call that answered a failure. */
 void qr_db_count_failure(struct qr_thread *thread, int result);
 

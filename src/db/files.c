@@ -409,12 +409,14 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     uint32_t count = files->incarnation_count;
     int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
     if (result != 0) return result;
+    if (list.damaged_end > db->checkpointer.record.replay_from)
+        result = qr_fail(QUIRE_ERR_CORRUPT, 0, "log-%08x: its header is damaged", list.damaged_number);
     for (uint32_t i = 0; i < list.count; i++)
         files->recovery.old_log_bytes += list.found[i].header.end - list.found[i].header.start;
     uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
-    result = load_checkpoint(db, thread);
+    if (result == 0) result = load_checkpoint(db, thread);
     if (result == 0) result = qr_db_replay(db, thread, &list);
     if (QR_BUG(lsn_reused)) start_lsn = files->recovery.log.end;
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);

@@ -113,12 +113,8 @@ static QR_NOINLINE int report(struct quire *db, struct qr_thread *thread, const 
     case QUIRE_CONFLICT:
         qr_db_count(db, thread, QR_COUNTER_CONFLICTS, 1);
         return result;
-    case QUIRE_ERR_NO_SPACE:
-    case QUIRE_ERR_IO:
-        qr_db_count_failure(thread, result);
-        return result; /* the detail is that of the file */
     default:
-        return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
+        return result < 0 ? qr_db_fail_below(thread, result) : result;
     }
 }
 

@@ -14,7 +14,8 @@
  * FRAME-1  Written in this order: the first word with state RESERVED, the payload, the first word with the checksum and state
  *          TENTATIVE, the LSN. So whoever finds the LSN of a position there finds a whole frame, whatever was there before: in a
  *          recycled segment stands the LSN of another position, or none.
- * FRAME-2  After that only the state changes: TENTATIVE to DONE or VOID.
+ * FRAME-2  After that only the state changes: TENTATIVE to DONE or VOID. So a decided frame whose sum is that of a position where
+ *          another LSN stands was damaged there, and is no hole.
  *
  * The payload of a RECORD frame:
  *

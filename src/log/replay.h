@@ -44,10 +44,14 @@ struct qr_log_list {
     uint32_t count, capacity;
     uint32_t next_number; /* above those of all files, also of such that are no segments of this store */
     uint64_t top;         /* end of the highest segment; 0: none */
+    /* Of files of this store whose header is damaged, in front of frames, or that are cut in their header: the highest LSN
+     * that may have stood in one; 0: there are none. */
+    uint64_t damaged_end;
+    uint32_t damaged_number;
 };
 
 /* Finds the segments of a store. Files without a valid header of this store are passed over: no reservation has entered them
- * (FILES-1), or a frame is missing, which replay notices. 0, IO, NO_MEMORY, NEWER. */
+ * (FILES-1), or they are damaged, which the list says. 0, IO, NO_MEMORY, NEWER. */
 int qr_log_list_make(struct qr_dir *dir, const uint8_t store_id[16], struct qr_log_list *ret_list);
 void qr_log_list_done(struct qr_log_list *list);
 

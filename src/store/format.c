@@ -51,10 +51,20 @@ void qr_segment_header_encode(const struct qr_segment_header *header, uint8_t *t
     qr_store_u32(to + 60, qr_crc32c(0, to, 60));
 }
 
+static bool is_segment_header(const uint8_t *from)
+{
+    return memcmp(from, SEGMENT_MAGIC, 8) == 0 && qr_load_u32(from + 60) == qr_crc32c(0, from, 60);
+}
+
+uint32_t qr_segment_header_newer(const uint8_t *from)
+{
+    uint32_t format = qr_load_u32(from + 8);
+    return is_segment_header(from) && format > QR_SEGMENT_FORMAT ? format : 0;
+}
+
 bool qr_segment_header_decode(const uint8_t *from, struct qr_segment_header *ret_header)
 {
-    if (memcmp(from, SEGMENT_MAGIC, 8) != 0 || qr_load_u32(from + 60) != qr_crc32c(0, from, 60) ||
-        qr_load_u32(from + 8) != QR_SEGMENT_FORMAT || qr_load_u32(from + 12) != QR_SEGMENT_HEADER_BYTES)
+    if (!is_segment_header(from) || qr_load_u32(from + 8) != QR_SEGMENT_FORMAT || qr_load_u32(from + 12) != QR_SEGMENT_HEADER_BYTES)
         return false;
     *ret_header = (struct qr_segment_header){.number = qr_load_u32(from + 32),
                                              .stream = qr_load_u32(from + 36),

@@ -118,6 +118,8 @@ bool qr_segment_number_of(const char *name, uint32_t *ret_number);
 void qr_segment_header_encode(const struct qr_segment_header *header, uint8_t *to);
 /* False: not a header. */
 bool qr_segment_header_decode(const uint8_t *from, struct qr_segment_header *ret_header);
+/* A header of a later format; magic, format and sum stay where they are. 0: it is none. */
+uint32_t qr_segment_header_newer(const uint8_t *from);
 
 /* ---- Images and batches ----------------------------------------------------------------------------------------- */
 

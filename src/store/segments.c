@@ -158,6 +158,7 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
     struct qr_segment_header header;
     struct qr_file_facts facts;
     const char *what = NULL;
+    uint32_t newer = 0;
     int error = ops_of(store)->file_facts(file, &facts);
     if (error != 0)
         return qr_segment_failure(error, segment->number, "facts");
@@ -166,6 +167,7 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
         return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the header of a page segment");
     int64_t count = qr_file_read(file, bytes, QR_SEGMENT_HEADER_BYTES, 0);
     if (count == QR_SEGMENT_HEADER_BYTES) {
+        newer = qr_segment_header_newer(bytes);
         if (!qr_segment_header_decode(bytes, &header))
             what = "the header does not verify";
         else if (memcmp(header.store_id, store->options.store_id, sizeof(header.store_id)) != 0)
@@ -185,6 +187,8 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
     qr_free_aligned(bytes);
     if (count < 0)
         return qr_segment_failure((int)count, segment->number, "read of the header");
+    if (newer != 0)
+        return qr_fail(QUIRE_ERR_NEWER, 0, "page-%08x has format %u", segment->number, newer);
     if (what != NULL)
         return qr_segment_corrupt(store, segment->number, 0, what);
     segment->size = header.size_bytes;

@@ -181,7 +181,7 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
     identity.max_lsn = qr_view_max_lsn(view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     if (qr_plan_add_leaf(&plan, view, pending, &bounds->retention)) {
-        bool large = plan.bytes + qr_leaf_arrays_size(plan.count) > op->tree->settings.leaf_page_size_bytes;
+        bool large = plan.bytes + qr_leaf_arrays_size(plan.count) > qr_tree_leaf_page_size(&op->tree->settings);
         result = large && !may_be_large
                      ? QR_LARGE
                      : qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, area, ret_fresh);

@@ -77,8 +77,8 @@ struct qr_tree_env {
 enum { QR_RETIRE_PID = 1 };
 
 struct qr_tree_settings {
-    uint32_t leaf_page_size_bytes;
-    uint32_t inner_page_size_bytes;
+    _Atomic uint32_t leaf_page_size_bytes; /* thresholds, which may be changed at any time: see qr_tree_leaf_page_size */
+    _Atomic uint32_t inner_page_size_bytes;
     uint32_t chain_limit;
     uint8_t align_log2;
     bool caller_versions;
@@ -91,6 +91,21 @@ struct qr_tree {
     uint64_t root;
     _Atomic uint64_t safe_version; /* caller versions: 0 = not set */
 };
+
+/* Pages of a size that was in force before stay legal, and are split or merged when they are written to again. */
+static inline uint32_t qr_tree_leaf_page_size(const struct qr_tree_settings *settings)
+{
+    /* relaxed: a threshold; it says of no page what is in it */
+    return atomic_load_explicit(&settings->leaf_page_size_bytes, memory_order_relaxed);
+}
+
+static inline uint32_t qr_tree_inner_page_size(const struct qr_tree_settings *settings)
+{
+    /* relaxed: as above */
+    return atomic_load_explicit(&settings->inner_page_size_bytes, memory_order_relaxed);
+}
+
+void qr_tree_set_page_sizes(struct qr_tree *tree, uint32_t leaf_bytes, uint32_t inner_bytes);
 
 /* ---- Operations ------------------------------------------------------------------------------------------------- */
 

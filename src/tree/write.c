@@ -355,7 +355,7 @@ static bool must_join(const struct attempt *a)
 {
     const struct qr_page *page = a->view.page;
     if ((page->flags & QR_PAGE_STUB) == 0) return false;
-    if (page->content_bytes > a->op->tree->settings.leaf_page_size_bytes / 2) return true;
+    if (page->content_bytes > qr_tree_leaf_page_size(&a->op->tree->settings) / 2) return true;
     return a->write->condition != NULL && newest_lsn(a) == NO_VERSION;
 }
 

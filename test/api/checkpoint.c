@@ -225,6 +225,63 @@ Test(checkpoint, large_values_are_in_it)
     free(got);
 }
 
+/* ---- By itself ------------------------------------------------------------------------------------------------- */
+
+static struct quire *open_with_interval(uint32_t threads, uint32_t interval_ms)
+{
+    struct quire_options options;
+    struct quire *db = NULL;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.background_threads = threads;
+    options.checkpoint_interval_ms = interval_ms;
+    OK(quire_open(root, &options, &db));
+    return db;
+}
+
+/* E32: one comes when the interval is over, not before, and not if nothing was written; recovery reads what came after it */
+Test(checkpoint, comes_when_the_interval_is_over)
+{
+    const uint64_t second = 1000000000;
+    struct quire *db = open_with_interval(QUIRE_NO_THREADS, 0); /* the default is a minute */
+    struct quire_tree *tree = open_tree(db, "t");
+    for (uint64_t round = 0; round < 3; round++) {
+        fill(tree, round * 10000, round * 10000 + 10000);
+        qr_clock_advance_ns(55 * second);
+        settle(db);
+        cr_assert_eq(db->checkpointer.count, round);
+        qr_clock_advance_ns(6 * second);
+        settle(db);
+        cr_assert_eq(db->checkpointer.count, round + 1);
+    }
+    qr_clock_advance_ns(600 * second);
+    settle(db);
+    cr_assert_eq(db->checkpointer.count, 3, "nothing was written");
+    fill(tree, 0, 500);
+    abandon(db);
+    db = open_with_interval(QUIRE_NO_THREADS, 0);
+    cr_assert(db->files->recovery.log.records >= 500 && db->files->recovery.log.records < 510, "%llu records of 30500",
+              (unsigned long long)db->files->recovery.log.records);
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), 30000);
+    OK(quire_close(db));
+}
+
+/* E32: the same by the engine's own thread, under writes that go on: what recovery reads stays within some intervals' writes */
+Test(checkpoint, comes_by_itself_beside_writes)
+{
+    struct quire *db = open_with_interval(1, 20);
+    struct quire_tree *tree = open_tree(db, "t");
+    uint64_t written = 0;
+    for (; db->checkpointer.count < 5 && written < 100000000; written += 1000)
+        fill(tree, written % 100000, written % 100000 + 1000);
+    cr_assert_geq(db->checkpointer.count, 5);
+    abandon(db);
+    db = open_with_interval(1, 20);
+    cr_assert_lt(db->files->recovery.log.records, written);
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), qr_min(written, 100000));
+    OK(quire_close(db));
+}
+
 /* ---- Beside writers --------------------------------------------------------------------------------------------- */
 
 #define WRITERS 3u

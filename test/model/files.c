@@ -60,13 +60,20 @@ static void open_trees(struct model *model)
         struct model_tree *tree = &model->trees[i];
         struct quire_tree_options options;
         uint64_t safe = UINT64_MAX;
+        uint32_t leaf_bytes = 0;
         quire_tree_options_init(&options);
         options.must_exist = 1;
+        if (random_chance(&model->random, 30)) { /* pages of another size from now on */
+            leaf_bytes = options.leaf_page_size_bytes = 512u << random_below(&model->random, 8);
+            options.inner_page_size_bytes = 512u << random_below(&model->random, 8);
+        }
         if (!EXPECT_RESULT(model, quire_tree_open(model->db, tree->name, &options, &tree->handle), 0))
             return;
         quire_tree_options_init(&options);
         EXPECT_RESULT(model, quire_tree_options_get(tree->handle, &options), 0);
         EXPECT(model, options.value_alignment == tree->value_alignment, "alignment %u", options.value_alignment);
+        EXPECT(model, leaf_bytes == 0 || model->read_only || options.leaf_page_size_bytes == leaf_bytes, "pages of %u bytes",
+               options.leaf_page_size_bytes);
         if (!tree->caller_versions)
             continue;
         EXPECT_RESULT(model, quire_safe_lsn(tree->handle, &safe), 0);
