@@ -115,6 +115,10 @@ struct quire_snapshot {
 /* Records the failure in the detail and the statistics. thread may be NULL. */
 QR_COLD QR_PRINTF(3, 4) int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...);
 
+/* Of a call into the layers below, which answered this: counts it, and sees that there is a detail. What a file has done wrong
+ * is in the detail already, with its place. Answers the result. */
+QR_COLD int qr_db_failed(struct qr_thread *thread, int result);
+
 /* The first half of DB-1, all of it for calls that only give something back: those need no memory. */
 static inline int qr_db_refuse_child(struct quire *db)
 {

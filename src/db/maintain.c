@@ -257,7 +257,7 @@ int quire_maintain(struct quire *db)
         qr_arena_trim(db->arena);
         result = 0; /* without memory: nothing that could be done now */
     }
-    return result >= 0 ? result : qr_db_fail(thread, result, "%s", quire_strerror(result));
+    return result >= 0 ? result : qr_db_failed(thread, result);
 }
 
 /* ---- Background threads ----------------------------------------------------------------------------------------- */

@@ -32,6 +32,14 @@ int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
     return qr_fail(result, 0, "%s", text);
 }
 
+int qr_db_failed(struct qr_thread *thread, int result)
+{
+    if (result != QUIRE_ERR_CORRUPT && result != QUIRE_ERR_IO && result != QUIRE_ERR_NEWER)
+        return qr_db_fail(thread, result, "%s", quire_strerror(result));
+    qr_db_count_failure(thread, result);
+    return result;
+}
+
 /* ---- Options ---------------------------------------------------------------------------------------------------- */
 
 #define DEFAULT_STALL_TIMEOUT_MS 10000u

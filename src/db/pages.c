@@ -264,7 +264,7 @@ int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page)
     }
     qr_epoch_exit(thread);
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
-    if (QR_UNLIKELY(result != 0)) return qr_db_fail(thread, result, "%s", quire_strerror(result));
+    if (QR_UNLIKELY(result != 0)) return qr_db_failed(thread, result);
     if (page.count == 0) {
         qr_hold_set(pages->hold, NULL);
         return QUIRE_END;

@@ -34,7 +34,7 @@ static inline void count_get(struct quire *db, struct qr_thread *thread, int res
 
 static int failed(struct qr_thread *thread, int result)
 {
-    return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
+    return result < 0 ? qr_db_failed(thread, result) : result;
 }
 
 /* Reads below the safe version may find collected ones: refused. Looked at after the read, so that what was collected

@@ -133,6 +133,49 @@ static int visit_frame(void *context, const struct qr_log_sight *sight)
                           sight->lsn < l->v->db->checkpointer.record.replay_from ? "; it is not needed any more" : "");
 }
 
+/* Segments whose header is damaged are not in the list, and what they hold is lost with it. */
+struct header_verify {
+    struct qr_verify *v;
+    const struct qr_log_list *list;
+    int result;
+};
+
+static bool is_listed(const struct qr_log_list *list, const char *name)
+{
+    char listed[QR_LOG_NAME_BYTES];
+    for (uint32_t i = 0; i < list->count; i++) {
+        qr_log_file_name(list->found[i].number, listed);
+        if (strcmp(listed, name) == 0) return true;
+    }
+    return false;
+}
+
+static int visit_name(void *context, const char *name)
+{
+    struct header_verify *h = context;
+    struct qr_db_files *files = h->v->db->files;
+    static const uint8_t zeros[sizeof(struct qr_log_header)];
+    struct qr_log_header header = {0};
+    struct qr_file *file;
+    if (!qr_log_name_is_ours(name) || is_listed(h->list, name)) return 0;
+    if (files->disk->ops->file_open(files->dir, name, 0, &file) != 0) return 0; /* a link or the like: not ours */
+    int64_t size = qr_file_read(file, &header, sizeof(header), 0);
+    files->disk->ops->file_close(file);
+    bool ours = memcmp(header.magic, "QUIRELOG", sizeof(header.magic)) == 0 ||
+                memcmp(header.store_id, qr_manifest_header(files->manifest)->store_id, sizeof(header.store_id)) == 0;
+    if (size <= 0 || memcmp(&header, zeros, sizeof(header)) == 0 || !ours) return 0;
+    h->result = qr_verify_tell(h->v, name, 0, NULL, 0, "the header of a log segment does not verify");
+    return h->result;
+}
+
+static int verify_log_headers(struct qr_verify *v, const struct qr_log_list *list)
+{
+    struct header_verify h = {.v = v, .list = list};
+    int error = v->db->files->disk->ops->dir_list(v->db->files->dir, visit_name, &h);
+    if (h.result != 0 || error == 0) return h.result;
+    return qr_fail_io(-error, "listing the directory of the store");
+}
+
 static int verify_log(struct qr_verify *v)
 {
     struct quire *db = v->db;
@@ -141,6 +184,8 @@ static int verify_log(struct qr_verify *v)
     struct quire_error_detail detail;
     struct log_verify l = {v, files->read_only ? db->checkpointer.record.durable_lsn : qr_log_durable_end(&db->log)};
     int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
+    /* While others write, a segment that is being made has no header yet. */
+    if (result == 0 && files->read_only) result = verify_log_headers(v, &list);
     if (result == 0)
         result = qr_log_walk(files->dir, &list, files->incarnations, files->incarnation_count, visit_frame, &l);
     qr_log_list_done(&list);

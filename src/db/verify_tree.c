@@ -18,6 +18,7 @@
 
 #define LOOKS 3u     /* at an inner page that has not changed */
 #define TRIES 10000u /* at one that has */
+#define ROOT_TRIES 100u
 
 struct child {
     uint64_t pid;
@@ -338,7 +339,12 @@ int qr_verify_tree(struct qr_verify *v, struct quire_tree *tree)
     struct position position = {.key = qr_malloc(QR_MAX_KEY_SIZE)};
     if (position.key == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to verify a tree");
     uint64_t before = v->defects;
-    int result = verify_at(&w, tree->tree.root, UINT8_MAX, lowest, (struct until){.end = true}, &position);
+    int result = DOES_NOT_FIT;
+    /* A root changes its level when it takes the place of its only child, or gets a level more below it. */
+    for (uint32_t tries = 0; result == DOES_NOT_FIT && tries < ROOT_TRIES; tries++) {
+        set_position(&position, lowest, false);
+        result = verify_at(&w, tree->tree.root, UINT8_MAX, lowest, (struct until){.end = true}, &position);
+    }
     if (result == DOES_NOT_FIT) result = 0;
     if (result == 0 && v->defects == before && !position.end)
         result = qr_verify_tell(v, NULL, 0, tree->name, tree->tree.root, "the tree's root is not a root, or does not reach to its end");

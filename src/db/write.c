@@ -118,7 +118,7 @@ static QR_NOINLINE int report(struct quire *db, struct qr_thread *thread, const 
         qr_db_count_failure(thread, result);
         return result; /* the detail is that of the file */
     default:
-        return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
+        return result < 0 ? qr_db_failed(thread, result) : result;
     }
 }
 

@@ -2,8 +2,9 @@
  * copy: the files of a store that nobody has open for writing.
  *
  * Layer: tools. The source is open read-only meanwhile: so nobody can open it for writing, and one that is open for writing, or
- * does not open, is refused. A store whose last process died without closing it is refused as well: its log is then read
- * by a rule that holds only where the process wrote it (doc/durability.md), and a copy might end sooner.
+ * does not open, is refused. So is one whose log has places that the death of its last process left undecided: where the process
+ * wrote it, what comes behind them counts; in a copy it would not, since it looks like what a loss of power leaves
+ * (doc/durability.md).
  */
 #include "tool.h"
 
@@ -120,20 +121,30 @@ static int copy_store(const char *from, const char *to, uint64_t *bytes)
     return code;
 }
 
+/* Not 0: a copy would be read otherwise than the original. */
+static int find_undecided(void *context, const struct quire_log_frame *frame)
+{
+    bool *found = context;
+    bool undecided = frame->kind == QUIRE_FRAME_HOLE || frame->kind == QUIRE_FRAME_DAMAGED ||
+                     frame->state == QUIRE_FRAME_UNDECIDED;
+    *found = *found || (frame->needed && undecided);
+    return 0;
+}
+
 static int run_copy(const struct command *command)
 {
     struct quire *db;
-    struct quire_stats stats = {.struct_size = sizeof(stats)};
     uint64_t bytes = 0;
+    bool undecided = false;
     (void)command;
     int code = tool_open(QUIRE_OPEN_READ_ONLY, &db);
     if (code != EXIT_DONE)
         return code;
-    int result = quire_stats(db, &stats);
+    int result = quire_log_each(settings.plain[0], find_undecided, &undecided);
     if (result != 0)
-        code = tool_failed(result, "statistics");
-    else if (stats.recovery_records != 0)
-        code = tool_fail(EXIT_FAILED, "%s was not closed: load nothing into it first (quire load STORE </dev/null)",
+        code = tool_failed(result, "reading the log");
+    else if (undecided)
+        code = tool_fail(EXIT_FAILED, "%s was left by a process that died: open it once for writing (quire load STORE </dev/null)",
                          settings.plain[0]);
     else
         code = copy_store(settings.plain[0], settings.plain[1], &bytes);
@@ -149,7 +160,7 @@ static int run_copy(const struct command *command)
 
 const struct command command_copy = {
     "copy", "[OPTION...] STORE TARGET", "Copies a store that nobody has open for writing to a new directory",
-    "A store that a process has open for writing is refused, and so is one whose last process died without closing it:\n"
-    "open it once for writing. If copying fails, what is in TARGET is no store, and can be removed.\n",
+    "A store that a process has open for writing is refused, and so is one whose log has places that the death of a\n"
+    "process left undecided: open it once for writing. If copying fails, what is in TARGET is no store, and can be removed.\n",
     "j", 2, 2, run_copy,
 };
