@@ -216,24 +216,29 @@ static int verify_merged(const struct walk *w, const struct node *node, struct q
     return result == QUIRE_ERR_NO_MEMORY ? result : DOES_NOT_FIT;
 }
 
-/* The entries of an inner page from the position on. DOES_NOT_FIT: entry *ret_entry, and the position is at it or one before. */
-static int verify_entries(const struct walk *w, const struct node *node, struct quire_slice low,
+/* The entries of an inner page from the position on, not those below `from`. DOES_NOT_FIT: entry *ret_entry, and the position
+ * is at it or one before. */
+static int verify_entries(const struct walk *w, const struct node *node, struct quire_slice low, uint32_t from,
                           struct position *position, uint32_t *ret_entry)
 {
-    for (uint32_t i = 0; i < node->count; i++) {
+    uint32_t first = from;
+    for (; first < node->count; first++) { /* what was looked at before */
+        struct until until = until_of(node, low, first + 1);
+        if (!has_reached(position, &until)) break;
+    }
+    for (uint32_t i = first; i < node->count; i++) {
         struct quire_slice key = child_key(node, low, i);
-        struct until until = until_of(node, low, i + 1);
         int order = position->end ? -1 : compare(key, at_position(position));
         int result = 0;
         *ret_entry = i;
         if (order > 0) return DOES_NOT_FIT; /* a gap */
         if (order == 0) {
-            result = verify_at(w, node->children[i].pid, (uint8_t)(node->level - 1), key, until, position);
+            result = verify_at(w, node->children[i].pid, (uint8_t)(node->level - 1), key, until_of(node, low, i + 1), position);
             /* If it was merged just now, the page on its left has come to reach beyond it. */
-            if (result == DOES_NOT_FIT) set_position(position, i == 0 ? key : child_key(node, low, i - 1), false);
-        } else if (position->end || i + 1 == node->count || !has_reached(position, &until)) {
+            if (result == DOES_NOT_FIT) set_position(position, i == from ? key : child_key(node, low, i - 1), false);
+        } else {
             result = verify_merged(w, node, key, i);
-        } /* else it was looked at before, or its neighbour reaches beyond it and the next one is looked at */
+        }
         if (result != 0) return result;
     }
     if (node->infinite ? position->end : !position->end && compare(at_position(position), high_of(node)) == 0) return 0;
@@ -251,12 +256,12 @@ static void pass_over(const struct node *node, struct quire_slice low, uint32_t 
 /* An inner page: its entries, as often as it takes. */
 static int verify_inner(const struct walk *w, struct node *node, struct quire_slice low, struct position *position)
 {
-    uint32_t looks = 0, last_entry = UINT32_MAX;
+    uint32_t looks = 0, last_entry = UINT32_MAX, from = 0;
     for (uint32_t tries = 0; tries < TRIES; tries++) {
         uint32_t entry = 0;
         uint64_t before = node->word.bits;
         const char *bad = NULL;
-        int result = verify_entries(w, node, low, position, &entry);
+        int result = verify_entries(w, node, low, from, position, &entry);
         if (result != DOES_NOT_FIT) return result;
         struct node again = {0};
         result = take(w, node->pid, node->level, low, &again, &bad);
@@ -264,6 +269,10 @@ static int verify_inner(const struct walk *w, struct node *node, struct quire_sl
         if (result != 0 || bad != NULL) return DOES_NOT_FIT;
         drop_node(node);
         *node = again;
+        if (node->word.bits != before) { /* other entries, another end perhaps: all over again */
+            from = 0;
+            set_position(position, low, false);
+        }
         looks = node->word.bits == before && entry == last_entry ? looks + 1 : 0;
         last_entry = entry;
         if (looks < LOOKS) continue;
@@ -275,6 +284,7 @@ static int verify_inner(const struct walk *w, struct node *node, struct quire_sl
                                       (unsigned long long)node->children[entry].pid);
         if (result != 0) return result;
         pass_over(node, low, entry, position);
+        from = entry + 1;
         if (position->end || entry == node->count) return 0;
     }
     return qr_fail(QUIRE_ERR_BUSY, 0, "structure changes did not come to an end");
