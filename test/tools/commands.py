@@ -6,6 +6,7 @@ Method: commands.py TOOL LOADER runs them on small stores; LOADER is a program t
 """
 
 import os
+import pty
 import subprocess
 import sys
 
@@ -98,6 +99,18 @@ for command in ("get put delete scan load dump trees pages stat check log copy")
 t.check(t.run("--version").startswith(b"quire "), "--version")
 full = subprocess.run(f"{t.tool} scan --tree many {store} >/dev/full", shell=True, check=False, capture_output=True)
 t.equal(full.returncode, FAILED, "a full standard output")
+
+# ---- A bar where standard error is a terminal ----
+terminal, end = pty.openpty()
+text = b"".join(b"%d\tvalue\n" % i for i in range(5000))
+subprocess.run([t.tool, "load", "--format", "lines", t.path("bar")], input=text, stderr=end, stdout=subprocess.DEVNULL, check=True)
+os.close(end)
+try:
+    shown = os.read(terminal, 65536)
+except OSError:
+    shown = b""
+t.check(b"loading" in shown and shown.endswith(b"\r\x1b[K"), f"the bar: {shown}")
+os.close(terminal)
 
 # ---- copy: not of a store that is open, or has to be recovered first (M10, J10) ----
 t.run("copy", store, t.path("copy"))

@@ -41,6 +41,8 @@ class Tests:
         done = subprocess.run([self.tool, *arguments], input=given, capture_output=True, check=False)
         self.check(done.returncode == code,
                    f"{' '.join(map(str, arguments))}: exit code {done.returncode} instead of {code}: {done.stderr!r}")
+        if code == DONE:
+            self.equal(done.stderr, b"", f"{arguments}: standard error")
         if code in (WRONG, FAILED):
             self.check(done.stderr.startswith(b"quire: ") or b"\nquire: " in done.stderr,
                        f"{arguments}: no message: {done.stderr!r}")
