@@ -676,6 +676,86 @@ enum quire_format { QUIRE_FORMAT_TEXT = 0, QUIRE_FORMAT_JSON = 1 };
 QUIRE_API int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer,
                                 size_t capacity, size_t *ret_size);
 
+/* ---- Verification, and a look at the log ------------------------------------------------------------------------- */
+
+/* What is wrong in one place. Later versions may have more fields behind these. */
+struct quire_defect {
+    size_t struct_size; /* of the library's struct */
+    const char *file;   /* its name in the store's directory; NULL: it is not about a place in a file */
+    uint64_t offset;    /* in the file */
+    const char *tree;   /* the tree's name ("" is the default tree); NULL: not about a tree */
+    uint64_t page_id;   /* 0: not about a page */
+    const char *text;   /* one line of English; like the other strings, valid during the call */
+};
+
+/* Called in the thread that verifies. Not 0 ends the verification. It may not call functions on the database. */
+typedef int quire_verify_callback(void *context, const struct quire_defect *defect);
+
+/*
+ * Reads everything of a database, compares it with its checksums and with what it has to be, and tells each defect to the
+ * callback (NULL: none is told). The manifest; each segment of pages: header, batches, images, the mapping and that the images
+ * which it names are there and are those pages; the log: each frame that is there, whether it is still needed or not; each
+ * tree: order of keys, bounds of pages, and that each page is reached exactly once. In a database in memory: the trees.
+ *
+ * Changes no file; pages are fetched, so all data must fit in memory. Others may read and write meanwhile; what they
+ * write is not verified, and no checkpoint is made, so the log grows. Waits for the disk, and for a checkpoint. What only the
+ * opening can see (a manifest that does not verify, a log that ends too early) is its answer: CORRUPT. One place may be told
+ * as the cause of several defects; below an inner page that cannot be read nothing is looked at.
+ *
+ * 0: no defect. CORRUPT: at least one, or the callback has ended it. Other errors: INVALID, NO_MEMORY, FORKED; BUSY: the
+ * thread holds a guard, or structure changes did not come to an end.
+ */
+QUIRE_API int quire_verify(struct quire *db, quire_verify_callback *callback, void *context);
+
+/* What stands at a position of the log. */
+enum quire_frame_kind {
+    QUIRE_FRAME_PUT = 1,
+    QUIRE_FRAME_DELETE = 2,
+    QUIRE_FRAME_PART = 3,   /* a piece of a key and value that are too large for one frame */
+    QUIRE_FRAME_FILLER = 4, /* nothing: the end of a segment, or a position that a process died on */
+    QUIRE_FRAME_HOLE = 5,   /* no frame: a process died between reserving the position and writing */
+    QUIRE_FRAME_DAMAGED = 6 /* a frame that does not verify */
+};
+enum quire_frame_state {
+    QUIRE_FRAME_UNDECIDED = 1, /* written; the process died before it was known whether it counts: the next opening decides */
+    QUIRE_FRAME_DONE = 2,
+    QUIRE_FRAME_VOID = 3 /* it does not count */
+};
+
+/* Later versions may have more fields behind these. What a kind does not have is 0. */
+struct quire_log_frame {
+    size_t struct_size; /* of the library's struct */
+    uint64_t lsn;
+    const char *file;      /* its name in the store's directory */
+    uint64_t offset;       /* in the file */
+    uint64_t size_bytes;   /* in the file; of a hole or damaged place: up to the next frame */
+    uint64_t incarnation;  /* which opening for writing wrote it: 1, 2, 3 ... */
+    uint32_t kind;         /* enum quire_frame_kind */
+    uint32_t state;        /* enum quire_frame_state */
+    uint32_t needed;       /* 1: an opening would read it; 0: a checkpoint has made it superfluous */
+    uint32_t tree_id;      /* PUT, DELETE: trees are numbered as they were created; 0: the list of trees */
+    uint32_t has_version;  /* 1: `version` is that of a tree with caller versions */
+    uint32_t conditional;  /* 1: it replaces the record with LSN `replaces` (0: none), and counts only if it does */
+    uint64_t version, replaces;
+    uint64_t key_size;
+    uint64_t value_size;   /* PART: of its piece */
+    const void *key, *value; /* NULL if they are in PARTs. PART: value is the piece. Like `file` valid during the call */
+    uint64_t last_part;    /* PUT, DELETE with key and value in PARTs: the LSN of the last one. PART: of the one before, or 0 */
+    uint32_t part_count;
+    uint32_t reserved;
+};
+
+/* Not 0 ends the reading. */
+typedef int quire_log_callback(void *context, const struct quire_log_frame *frame);
+
+/*
+ * Reads the log of the store in the directory `path` as it is in the files, and calls the callback for each frame, in the
+ * order of LSNs; opens no database, writes nothing, and needs memory for one segment. No other process may have the store open
+ * for writing (BUSY), and none can open it meanwhile. 0, or what the callback answered; QUIRE_NOT_FOUND: there is no store.
+ * Errors: INVALID, NO_MEMORY, BUSY, FOREIGN, NEWER, CORRUPT (the manifest), IO.
+ */
+QUIRE_API int quire_log_each(const char *path, quire_log_callback *callback, void *context);
+
 /* ---- Events ----------------------------------------------------------------------------------------------------- */
 
 /*

@@ -236,6 +236,19 @@ static void *alloc_block(void *context, size_t size)
     return qr_arena_alloc(reading->db->arena, &reading->thread->cache, size, true, &reading->block_size);
 }
 
+const char *qr_db_adopt_image(void *bytes, uint32_t size, size_t block_size, uint64_t pid, uint64_t address)
+{
+    struct qr_page *page = bytes;
+    if (size < QR_PAGE_HEADER || page->content_bytes != size) return "its size is not that of the image";
+    page->block_size = (uint32_t)block_size;
+    page->area_offset = (uint32_t)block_size; /* a page fetched for reading has no room for deltas */
+    atomic_init(&page->area_used, 0);
+    atomic_init(&page->image, address << 1);
+    page->image_address = address;
+    page->first_lsn = 0;
+    return page->pid != pid ? "it is another page" : qr_page_check_bytes(page, block_size);
+}
+
 int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint64_t address, struct qr_page **ret_page)
 {
     struct quire *db = context;
@@ -246,16 +259,7 @@ int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint6
     if (result == QR_STORE_GONE) return QR_RETRY;
     if (result != 0) return result;
     struct qr_page *page = bytes;
-    const char *bad = size < QR_PAGE_HEADER || page->content_bytes != size ? "its size is not that of the image" : NULL;
-    if (bad == NULL) {
-        page->block_size = (uint32_t)reading.block_size;
-        page->area_offset = (uint32_t)reading.block_size; /* a page fetched for reading has no room for deltas */
-        atomic_init(&page->area_used, 0);
-        atomic_init(&page->image, address << 1);
-        page->image_address = address;
-        page->first_lsn = 0;
-        bad = page->pid != pid ? "it is another page" : qr_page_check_bytes(page, reading.block_size);
-    }
+    const char *bad = qr_db_adopt_image(bytes, size, reading.block_size, pid, address);
     if (bad == NULL) {
         *ret_page = page;
         return 0;

@@ -153,6 +153,14 @@ enum qr_frame_verdict qr_frame_look(const uint8_t *at, uint64_t room, uint64_t l
     return QR_FRAME_GOOD;
 }
 
+uint64_t qr_frame_next(const uint8_t *memory, uint64_t start, uint64_t lsn, uint64_t end, uint32_t salt)
+{
+    uint32_t size;
+    for (; lsn < end; lsn += QR_FRAME_UNIT)
+        if (qr_frame_look(memory + (lsn - start), end - lsn, lsn, salt, &size) == QR_FRAME_GOOD) return lsn;
+    return end;
+}
+
 static bool get_varint(const uint8_t **at, const uint8_t *end, uint32_t *ret_value)
 {
     uint32_t value = 0;

@@ -287,17 +287,6 @@ static bool note_end(struct reader *r, uint64_t lsn, uint64_t next)
     return true;
 }
 
-/* The next position from `lsn` on, below `end`, where a whole frame of that position stands; `end` if there is none. */
-static uint64_t resync(const struct reader *r, uint64_t lsn, uint64_t end)
-{
-    uint32_t size;
-    for (; lsn < end; lsn += QR_FRAME_UNIT)
-        if (qr_frame_look(r->memory + (lsn - r->found->header.start), end - lsn, lsn, r->found->header.salt, &size) ==
-            QR_FRAME_GOOD)
-            return lsn;
-    return end;
-}
-
 /* Reads the frames of the segment in hand from `lsn` on, below `stop`. *ret_over: the log ends here. */
 static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret_over)
 {
@@ -310,7 +299,7 @@ static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret
         bool undecided = state == QR_FRAME_TENTATIVE && !(r->last && r->same_boot && !QR_BUG(log_tentative_ends));
         if (verdict != QR_FRAME_GOOD || undecided) {
             if (!r->last || lsn < r->replay->durable_end) return corrupt(r, lsn, "no frame where one was synced");
-            uint64_t next = verdict == QR_FRAME_HOLE ? resync(r, lsn, h->end) : h->end;
+            uint64_t next = verdict == QR_FRAME_HOLE ? qr_frame_next(r->memory, h->start, lsn, h->end, h->salt) : h->end;
             if (verdict == QR_FRAME_DAMAGE || !note_end(r, lsn, next)) {
                 if (!r->ended) r->end = lsn;
                 *ret_over = r->ended = true;

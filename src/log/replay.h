@@ -62,6 +62,30 @@ bool qr_log_name_is_ours(const char *name);
  * header then. 1, 0, or a failure. */
 int qr_log_file_is_ours(struct qr_dir *dir, const char *name, const uint8_t store_id[16]);
 
+/* ---- Looking at a log ------------------------------------------------------------------------------------------- */
+
+/* What stands at a position. */
+struct qr_log_sight {
+    const struct qr_log_found *found;
+    uint64_t lsn, size; /* size: of the frame, or of what holds none */
+    enum qr_frame_verdict verdict;
+    const uint8_t *at; /* GOOD: the frame; valid during the visit */
+    bool last;         /* of the last incarnation, whose end is not recorded */
+};
+
+/* Not 0 ends the walk, which answers it. */
+typedef int qr_log_visit(void *context, const struct qr_log_sight *sight);
+
+/*
+ * Visits what stands in the segments of these incarnations, in the order of LSNs; changes nothing. A place without a frame is
+ * a HOLE if it is below the recorded end of its incarnation or if a frame comes behind it. 0, IO, NO_MEMORY, what the visitor
+ * answered.
+ */
+int qr_log_walk(struct qr_dir *dir, const struct qr_log_list *list, const struct qr_incarnation *incarnations,
+                uint32_t incarnation_count, qr_log_visit *visit, void *context);
+
+/* ---- Replay ----------------------------------------------------------------------------------------------------- */
+
 /* A frame with a write. */
 struct qr_replay_record {
     uint64_t lsn;

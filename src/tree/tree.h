@@ -321,7 +321,7 @@ void qr_tree_flush_copy(const struct qr_flush *flush, uint8_t *to);
  */
 bool qr_tree_flush_end(struct qr_map *map, const struct qr_flush *flush, uint64_t address);
 
-/* For tests: the page in memory under an id, if it is of that level (UINT8_MAX: any) and has that low key. 0; QR_FETCH;
+/* For checks: the page in memory under an id, if it is of that level (UINT8_MAX: any) and has that low key. 0; QR_FETCH;
  * QR_RETRY: the word was settled, look again; QUIRE_NOT_FOUND: another page;
  * QUIRE_EXISTS: it was merged into another. */
 int qr_tree_page_at(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_slice low, struct qr_evict *ret_page);
