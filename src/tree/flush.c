@@ -34,6 +34,7 @@ bool qr_tree_first_lsn(struct qr_map *map, uint64_t pid, uint32_t *ret_tree_id, 
     qr_word word = qr_map_load(map, pid);
     enum qr_word_tag tag = qr_word_tag(word);
     if (tag != QR_WORD_HEAD && tag != QR_WORD_SEALED && tag != QR_WORD_PRIVATE) return false;
+    if (tag == QR_WORD_PRIVATE) QR_STOP("flush.private_seen");
     struct qr_leaf_view view = qr_view_of(word);
     *ret_tree_id = view.page->tree_id;
     *ret_first_lsn = view.page->kind == QR_PAGE_LEAF ? qr_view_first_lsn(&view) : 0;
@@ -87,7 +88,7 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flu
     spot.word = qr_map_load(qr_op_map(op), pid);
     if (qr_word_tag(spot.word) != QR_WORD_HEAD) return QUIRE_NOT_FOUND;
     spot.page = qr_word_block(spot.word);
-    QR_ASSERT(spot.page->tree_id == op->tree->id);
+    if (spot.page->tree_id != op->tree->id) return QUIRE_NOT_FOUND; /* the id has come to be another page's */
     op->use_reserve = true;
     int result = spot.page->kind == QR_PAGE_LEAF ? make_plain(op, &spot) : 0;
     if (result != 0) return result;
