@@ -135,11 +135,30 @@ int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_
     return 0;
 }
 
+/* The entry of a page that was merged into another, beside whose entry it is, unless that one has changed since. */
+static int finish_entry(struct qr_op *op, uint64_t pid, uint64_t into)
+{
+    struct qr_spot spot = {.word = qr_map_load(qr_op_map(op), into)};
+    struct qr_spot parent;
+    if (qr_word_tag(spot.word) != QR_WORD_HEAD) return 0;
+    spot.page = qr_word_block(spot.word);
+    if (spot.page->tree_id != op->tree->id) return 0;
+    struct quire_slice low = qr_page_low(spot.page);
+    struct qr_key key = qr_key_make(low.data, low.size);
+    int result = qr_descend(op, &key, (uint8_t)(spot.page->level + 1), false, &parent);
+    if (result == QUIRE_NOT_FOUND) return 0;
+    for (uint32_t i = 1; result == 0 && i < parent.page->count; i++)
+        if (qr_inner_child(parent.page, i) == pid)
+            return qr_remove_separator(op, spot.page->level, qr_inner_key(parent.page, i), pid);
+    return result;
+}
+
 int qr_tree_finish(struct qr_op *op, uint64_t pid)
 {
     qr_word word = qr_map_load(qr_op_map(op), pid);
-    if (qr_word_tag(word) != QR_WORD_SEALED) return 0;
-    int result = qr_merge_finish(op, pid, word);
+    int result = 0;
+    if (qr_word_tag(word) == QR_WORD_SEALED) result = qr_merge_finish(op, pid, word);
+    if (qr_word_tag(word) == QR_WORD_FORWARD) result = finish_entry(op, pid, qr_word_value(word));
     return result == QR_RETRY ? 0 : result;
 }
 
