@@ -222,7 +222,9 @@ static int capture_quiet(struct quire *db, struct capture *c)
     if (result == 0) result = qr_store_capture(db->checkpointer.store, &c->store);
     QR_STOP("checkpoint.captured");
     /* CHECK-1: who helped or began without the flag has its slot open, or has closed it and noted what it changed. */
-    if (result == 0 && (!qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map))) result = QR_RETRY;
+    if (result == 0 && (!qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map) ||
+                        !qr_structure_is_whole(&db->checkpointer.structure)))
+        result = QR_RETRY;
     if (result != 0) {
         if (c->store != NULL) qr_store_abandoned(db->checkpointer.store, c->store);
         c->store = NULL;
@@ -231,23 +233,31 @@ static int capture_quiet(struct quire *db, struct capture *c)
     return result;
 }
 
-/* Merges that were left half done: sealed pages of S. Walks to each, which finishes it. */
-static void finish_sealed(struct quire *db, struct qr_thread *thread, const struct pids *pids)
+/* The page that says which tree an id of S belongs to, if its merge may have been left half done. */
+static const struct qr_page *half_merged(struct quire *db, uint64_t pid)
+{
+    qr_word word = qr_map_load(db->map, pid);
+    if (qr_word_tag(word) == QR_WORD_SEALED) return qr_word_block(word);
+    if (qr_word_tag(word) != QR_WORD_FORWARD) return NULL;
+    word = qr_map_load(db->map, qr_word_value(word));
+    return qr_word_tag(word) == QR_WORD_HEAD ? qr_word_block(word) : NULL;
+}
+
+/* Merges that were left half done: sealed pages of S, and those whose entry was left. */
+static void finish_merges(struct quire *db, struct qr_thread *thread, const struct pids *pids)
 {
     for (uint64_t i = 0; i < pids->count; i++) {
         uint32_t count;
         struct quire_tree **handles = qr_db_handles(db, &count);
         if (qr_epoch_prepare(thread) != 0) return;
         qr_epoch_enter(thread);
-        qr_word word = qr_map_load(db->map, pids->ids[i]);
-        if (qr_word_tag(word) == QR_WORD_SEALED) {
-            const struct qr_page *page = qr_word_block(word);
-            if (page->tree_id < count) {
-                struct qr_op op;
-                qr_op_init(&op, &handles[page->tree_id]->tree, thread);
-                if (qr_tree_finish(&op, pids->ids[i]) == QR_FETCH) qr_db_fetch(db, &op);
-                qr_op_done(&op);
-            }
+        const struct qr_page *page = half_merged(db, pids->ids[i]);
+        if (page != NULL && page->tree_id < count) {
+            struct qr_op op;
+            qr_op_init(&op, &handles[page->tree_id]->tree, thread);
+            op.use_reserve = true;
+            if (qr_tree_finish(&op, pids->ids[i]) == QR_FETCH) qr_db_fetch(db, &op);
+            qr_op_done(&op);
         }
         qr_epoch_exit(thread);
     }
@@ -288,7 +298,7 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
         if (result == QR_RETRY) {
             /* relaxed: statistics */
             atomic_fetch_add_explicit(&cp->retries, 1, memory_order_relaxed);
-            finish_sealed(db, thread, &c->pids);
+            finish_merges(db, thread, &c->pids);
             qr_sleep_us(i < 10 ? 100 : 1000);
         }
     }

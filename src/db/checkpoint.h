@@ -11,7 +11,9 @@
  * CHECK-1  At the moment of the capture no structure change was half done: it is the moment between two loads of the slots that
  *          found all closed, with S emptied in between and found empty after them (STRUCTURE-2). So the words of S, and the
  *          images of all other pages, are the structure of that one moment: a page outside S has not changed its bounds, links
- *          or entries since its image.
+ *          or entries since its image. Who closes his slot for want of memory leaves a structure that holds all the same: a
+ *          right page without entry, a sealed page that was not absorbed; but not an entry to a page that is forwarded, whose
+ *          id CHECK-4 takes for free. These are counted (STRUCTURE-3), and removed before the capture.
  * CHECK-2  replay_from is computed before (R1): the open slots and the tail, then the first-unflushed LSN of every page. A page
  *          that is not in S at the capture has had no structure change since, so what it had to say it said itself; frames
  *          installed on it later are at or above the bound of the slots. A page in S is captured with everything up to its

@@ -190,6 +190,7 @@ static int fill_options(struct quire_options *o)
         return qr_fail(QUIRE_ERR_INVALID, 0, "options.stall_timeout_ms is above an hour");
     if (o->disable_statistics > 1) return qr_fail(QUIRE_ERR_INVALID, 0, "options.disable_statistics is not 0 or 1");
     if (o->reserved != 0) return qr_fail(QUIRE_ERR_INVALID, 0, "options.reserved is not 0");
+    if (o->reserved_files != 0) return qr_fail(QUIRE_ERR_INVALID, 0, "options.reserved_files is not 0");
     if (o->background_threads == 0) o->background_threads = 1;
     if (o->stall_timeout_ms == 0) o->stall_timeout_ms = DEFAULT_STALL_TIMEOUT_MS;
     return 0;

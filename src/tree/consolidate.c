@@ -77,6 +77,14 @@ void qr_retire_page(struct qr_op *op, const struct qr_page *page)
     qr_epoch_retire(op->thread, QR_RETIRE_BLOCK, (void *)(uintptr_t)page, page->block_size);
 }
 
+void qr_give_back_page(struct qr_op *op, struct qr_page *page)
+{
+    if (op->tree->env->structure != NULL)
+        qr_retire_page(op, page);
+    else
+        qr_discard_page(op, page);
+}
+
 /* A block for a leaf of `size` bytes with `count` records of record_bytes in all, and a delta area as qr_leaf_from_plan
  * says. NULL: no memory. */
 static void *leaf_block(struct qr_op *op, uint64_t size, uint64_t record_bytes, uint32_t count, uint64_t area,

@@ -34,6 +34,7 @@ bool qr_tree_first_lsn(struct qr_map *map, uint64_t pid, uint32_t *ret_tree_id, 
     qr_word word = qr_map_load(map, pid);
     enum qr_word_tag tag = qr_word_tag(word);
     if (tag != QR_WORD_HEAD && tag != QR_WORD_SEALED && tag != QR_WORD_PRIVATE) return false;
+    if (tag == QR_WORD_PRIVATE) QR_STOP("flush.private_seen");
     struct qr_leaf_view view = qr_view_of(word);
     *ret_tree_id = view.page->tree_id;
     *ret_first_lsn = view.page->kind == QR_PAGE_LEAF ? qr_view_first_lsn(&view) : 0;
@@ -87,7 +88,7 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flu
     spot.word = qr_map_load(qr_op_map(op), pid);
     if (qr_word_tag(spot.word) != QR_WORD_HEAD) return QUIRE_NOT_FOUND;
     spot.page = qr_word_block(spot.word);
-    QR_ASSERT(spot.page->tree_id == op->tree->id);
+    if (spot.page->tree_id != op->tree->id) return QUIRE_NOT_FOUND; /* the id has come to be another page's */
     op->use_reserve = true;
     int result = spot.page->kind == QR_PAGE_LEAF ? make_plain(op, &spot) : 0;
     if (result != 0) return result;
@@ -134,11 +135,30 @@ int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_
     return 0;
 }
 
+/* The entry of a page that was merged into another, beside whose entry it is, unless that one has changed since. */
+static int finish_entry(struct qr_op *op, uint64_t pid, uint64_t into)
+{
+    struct qr_spot spot = {.word = qr_map_load(qr_op_map(op), into)};
+    struct qr_spot parent;
+    if (qr_word_tag(spot.word) != QR_WORD_HEAD) return 0;
+    spot.page = qr_word_block(spot.word);
+    if (spot.page->tree_id != op->tree->id) return 0;
+    struct quire_slice low = qr_page_low(spot.page);
+    struct qr_key key = qr_key_make(low.data, low.size);
+    int result = qr_descend(op, &key, (uint8_t)(spot.page->level + 1), false, &parent);
+    if (result == QUIRE_NOT_FOUND) return 0;
+    for (uint32_t i = 1; result == 0 && i < parent.page->count; i++)
+        if (qr_inner_child(parent.page, i) == pid)
+            return qr_remove_separator(op, spot.page->level, qr_inner_key(parent.page, i), pid);
+    return result;
+}
+
 int qr_tree_finish(struct qr_op *op, uint64_t pid)
 {
     qr_word word = qr_map_load(qr_op_map(op), pid);
-    if (qr_word_tag(word) != QR_WORD_SEALED) return 0;
-    int result = qr_merge_finish(op, pid, word);
+    int result = 0;
+    if (qr_word_tag(word) == QR_WORD_SEALED) result = qr_merge_finish(op, pid, word);
+    if (qr_word_tag(word) == QR_WORD_FORWARD) result = finish_entry(op, pid, qr_word_value(word));
     return result == QR_RETRY ? 0 : result;
 }
 

@@ -188,6 +188,10 @@ int qr_consolidate(struct qr_op *op, struct qr_spot *spot);
 /* Gives back a block that was never installed. */
 void qr_discard_page(struct qr_op *op, struct qr_page *page);
 
+/* Gives back the block of a page that no operation can have met, but whose word was set: a checkpoint, if there are any,
+ * looks at the words of all ids. The word must be another by now. */
+void qr_give_back_page(struct qr_op *op, struct qr_page *page);
+
 /* Retires the block of a page that was replaced. */
 void qr_retire_page(struct qr_op *op, const struct qr_page *page);
 

@@ -153,6 +153,7 @@ int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low,
     do {
         result = remove_once(op, &key, level, pid, &parent);
     } while (result == QR_RETRY);
+    if (result == 0) qr_structure_entry_left(op, false);
     qr_structure_end(op);
     if (result == QUIRE_NOT_FOUND) return 0;
     if (result != 0) return result;

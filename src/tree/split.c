@@ -25,12 +25,13 @@ struct halves {
     uint64_t left_pid, right_pid; /* left_pid: a new id only at the root */
 };
 
-static void give_back(struct qr_op *op, struct halves *h, bool root)
+/* tagged: the words were PRIVATE already. */
+static void give_back(struct qr_op *op, struct halves *h, bool root, bool tagged)
 {
     if (h->right_pid != QR_PID_NONE) qr_map_free(qr_op_map(op), h->right_pid);
     if (root && h->left_pid != QR_PID_NONE) qr_map_free(qr_op_map(op), h->left_pid);
-    if (h->right != NULL) qr_discard_page(op, h->right);
-    if (h->left != NULL) qr_discard_page(op, h->left);
+    if (h->right != NULL) (tagged ? qr_give_back_page : qr_discard_page)(op, h->right);
+    if (h->left != NULL) (tagged && root ? qr_give_back_page : qr_discard_page)(op, h->left);
 }
 
 /* Ids first, with words that are completed when the pages are built: nobody knows them yet. */
@@ -168,14 +169,15 @@ static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end, const s
     if (result == 0)
         result = spot->page->kind == QR_PAGE_LEAF ? build_leaf_halves(op, spot, near_end, &h)
                                                   : build_inner_halves(op, spot, near_end, &h);
-    if (result == 0) {
+    const bool built = result == 0;
+    if (built) {
         set_private(op, h.right_pid, h.right);
         QR_STOP("split.right_private");
         result = root ? install_root(op, spot, &h) : install_left(op, spot, &h);
         if (result == QR_RETRY) qr_count(op, QR_COUNTER_SPLIT_CONFLICTS);
     }
     if (result != 0) {
-        give_back(op, &h, root);
+        give_back(op, &h, root, built);
         return result;
     }
     QR_STOP("split.left_installed");

@@ -9,6 +9,8 @@
  * STRUCTURE-2  Every CAS that changes bounds, links, entries or the existence of a page is made with the slot open, and its id is
  *              put into the map's set of changes before the slot is closed. So who finds all slots closed, and then no
  *              member in the set that was emptied, knows that there was no change since.
+ * STRUCTURE-3  An entry that leads to a forwarded page is counted from before the slot is closed in which the page was
+ *              forwarded, to its removal.
  *
  * Wait-free. A change that is postponed leaves a page too large or too small; the next write or walk has another try.
  */
@@ -47,12 +49,28 @@ static inline bool qr_structure_begin(struct qr_op *op)
     return false;
 }
 
+/* A merged page has left its entry behind, or the entry was removed: before the slot is closed. */
+static inline void qr_structure_entry_left(struct qr_op *op, bool left)
+{
+    struct qr_structure *structure = op->tree->env->structure;
+    if (structure == NULL) return;
+    /* relaxed: published with the slot */
+    atomic_fetch_add_explicit(&structure->left_entries, left ? 1 : UINT64_MAX, memory_order_relaxed);
+}
+
 /* ---- For the checkpoint ----------------------------------------------------------------------------------------- */
 
 static inline void qr_structure_postpone(struct qr_structure *structure, bool postponed)
 {
     /* order: tree.structure.postpone pairs with tree.structure.read: STRUCTURE-1 */
     atomic_store_explicit(&structure->postponed, postponed, memory_order_seq_cst);
+}
+
+/* Whether merges have come to their end, all slots being closed. */
+static inline bool qr_structure_is_whole(const struct qr_structure *structure)
+{
+    /* relaxed: the look at the slots has acquired it */
+    return atomic_load_explicit(&structure->left_entries, memory_order_relaxed) == 0;
 }
 
 /* Whether no thread is changing structure at present: each slot was closed at some moment of the call. */

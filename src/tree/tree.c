@@ -58,8 +58,10 @@ void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread)
 {
     struct qr_op op;
     qr_op_init(&op, tree, thread);
-    qr_discard_page(&op, qr_word_block(qr_map_load(tree->env->map, tree->root)));
+    struct qr_page *page = qr_word_block(qr_map_load(tree->env->map, tree->root));
     qr_map_free(tree->env->map, tree->root);
+    qr_map_note_change(tree->env->map, tree->root);
+    qr_give_back_page(&op, page);
 }
 
 void qr_tree_raise_safe_version(struct qr_tree *tree, uint64_t version)

@@ -57,6 +57,8 @@ struct qr_tree_ops {
 /* How a checkpoint keeps structure changes away while it captures the mapping (rule R9). */
 struct qr_structure {
     _Atomic uint32_t postponed; /* 1: none is begun */
+    /* Merged pages whose entry is still in the level above, since whoever merged them found no memory to remove it. */
+    _Atomic uint64_t left_entries;
 };
 
 /* What the trees of one database share. */
@@ -307,7 +309,8 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flu
 /* An image for a word that was captured, whatever the page has become since. `built` is always set. 0, NO_MEMORY, QR_FETCH. */
 int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_flush);
 
-/* A page that is being merged, or was: brings that to its end. 0, QR_FETCH, NO_MEMORY. */
+/* A page that is being merged, or was: brings that to its end, if the entry that is left is where it should be. 0, QR_FETCH,
+ * NO_MEMORY. */
 int qr_tree_finish(struct qr_op *op, uint64_t pid);
 
 void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush);
