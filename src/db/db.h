@@ -254,18 +254,21 @@ static inline void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns,
 struct qr_memory_wait {
     uint64_t deadline_ns;
     uint64_t reclaimed_bytes; /* since creation, when it last waited */
+    bool asked;          /* it has waited for a round */
     bool regrouped;
     bool use_reserve;    /* deletions: not refused as long as memory may be on its way back */
+    uint32_t hands;      /* how often it has waited for what other threads had in their hands */
     uint32_t looks;      /* one after the other that found nothing on its way */
     uint64_t seen_bytes; /* reclaimed since creation, at the last look */
     uint32_t seen_round; /* count of db->reclaimed then */
 };
 
 /*
- * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
- * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end. With use_reserve, and a
- * limit, NO_MEMORY comes only after a round that began after the failure has ended, several tries have gained nothing, and
- * no other thread has memory in its hands; or after stall_timeout_ms.
+ * A write found no memory: waits, outside sections, for retired memory to come back, and for what another thread's round or
+ * trim has in its hands. 0: try again; NO_MEMORY: nothing to wait for; STALLED: it did not come in time. One wait for all
+ * tries of a write: so they end. With use_reserve, and a limit, NO_MEMORY comes only after a round that began after the
+ * failure has ended, several tries have gained nothing, and no other thread has memory in its hands; or after
+ * stall_timeout_ms. Under a guard of the thread it waits for trims only.
  */
 int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
 
