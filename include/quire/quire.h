@@ -143,7 +143,9 @@ struct quire_options {
     size_t struct_size;            /* sizeof(struct quire_options) */
     uint64_t memory_limit_bytes;   /* 0 = no limit; else at least 4 MiB. Covers pages, deltas, the mapping table and
                                       memory that waits for reclamation. At the limit a write that needs new memory
-                                      answers QUIRE_ERR_NO_MEMORY; reads and deletes go on. */
+                                      answers QUIRE_ERR_NO_MEMORY; reads and deletes go on. With files: opening a
+                                      store that was full when it ended, or a checkpoint of a full one, may exceed it,
+                                      by a few percent mostly and by half at most, until memory becomes free. */
     uint32_t background_threads;   /* 0 = default (1): they reclaim memory, prepare it for a store that grows, and do
                                       what quire_maintain does when nothing has been written for 20 ms.
                                       QUIRE_NO_THREADS = none: the caller drives maintenance by quire_maintain, and

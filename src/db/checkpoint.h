@@ -19,6 +19,9 @@
  * CHECK-3  The log is synced up to the newest LSN in any image before the record is written, so no image is ahead of the log.
  * CHECK-4  Ids that are free, private, forwarded or in their grace period at the capture are free in the checkpoint (R2).
  * CHECK-5  What the record before named is released when the new one is known to be durable (R3).
+ * CHECK-6  At that moment no separator was missing or one too many: a thread without memory leaves a split or a merge half done,
+ *          and says so (qr_structure_left). In memory the links lead on; a page on disk is written blind within the bounds of its
+ *          entry above, which must be its own.
  *
  * Waits: for the disk; for structure slots, QUIET_NS at most, then structure changes go on and it tries again.
  */

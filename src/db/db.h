@@ -272,6 +272,23 @@ struct qr_memory_wait {
  */
 int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
 
+/* What of the limit is the arena's. It may exceed that by a reserve, for deletions and structure changes; both together are
+ * the user's limit. 0: none. */
+static inline uint64_t qr_db_arena_limit(const struct quire *db)
+{
+    uint64_t limit_bytes = db->options.memory_limit_bytes;
+    return limit_bytes == 0 ? 0 : limit_bytes - qr_max(limit_bytes / 16, (uint64_t)1 << 20);
+}
+
+/*
+ * For what must not fail at the limit: the replay of a log (the store that wrote it may have been full, with its blocks lying
+ * better), and the separators that a checkpoint posts. Raises the arena's limit by a step; false: by no more than half of
+ * it. One thread at a time, under the mutex of checkpoints or before there are others. Maintenance returns what was lent as
+ * soon as it is not in use any more.
+ */
+bool qr_db_lend_memory(struct quire *db);
+void qr_db_return_memory(struct quire *db);
+
 /* After a write, outside sections: slows the writer if guards retain much, reclaims if nobody else does. */
 void qr_db_after_write(struct quire *db, struct qr_thread *thread);
 

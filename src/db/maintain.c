@@ -15,6 +15,7 @@
 #define FLUSH_FROM_PERCENT 90u          /* of the limit: above it free memory is shared at once */
 #define ROUND_LATEST_NS 20000000u       /* what was retired waits no longer than this for a round */
 #define LOOKS 8u                        /* in vain, before a deletion is refused; trims and rounds that a put waits for */
+#define LEND_STEPS 64u
 #define TRIM_US 50u                     /* a trim takes about so long */
 
 /* ---- Reclamation ------------------------------------------------------------------------------------------------ */
@@ -195,6 +196,26 @@ void qr_db_after_write(struct quire *db, struct qr_thread *thread)
     if (!qr_epoch_inside(thread)) slow_writer(db, thread);
 }
 
+/* ---- The limit while the log is replayed ------------------------------------------------------------------------ */
+
+bool qr_db_lend_memory(struct quire *db)
+{
+    uint64_t own = qr_db_arena_limit(db);
+    uint64_t limit = qr_arena_limit_bytes(db->arena) + own / LEND_STEPS;
+    if (own == 0 || limit > own + own / 2) return false;
+    qr_arena_set_limit(db->arena, limit);
+    return true;
+}
+
+void qr_db_return_memory(struct quire *db)
+{
+    uint64_t own = qr_db_arena_limit(db);
+    uint64_t limit = qr_arena_limit_bytes(db->arena);
+    if (QR_LIKELY(limit <= own)) return;
+    limit = qr_min(limit, qr_arena_total_bytes(db->arena));
+    qr_arena_set_limit(db->arena, qr_max(limit, own)); /* of two that return at once the later may return less */
+}
+
 /* ---- quire_maintain --------------------------------------------------------------------------------------------- */
 
 void qr_db_maintain_init(struct quire *db)
@@ -302,6 +323,7 @@ int quire_maintain(struct quire *db)
     if (result == 0 || result == QUIRE_ERR_NO_MEMORY) {
         if (reclaimed) return QUIRE_MORE; /* once more, with what has come back */
         qr_arena_trim(db->arena);
+        qr_db_return_memory(db);
         result = 0; /* without memory: nothing that could be done now */
     }
     return result >= 0 ? result : qr_db_fail(thread, result, "%s", quire_strerror(result));
@@ -400,6 +422,7 @@ static void *background(void *argument)
             last_ns = qr_clock_ns();
         }
         if (prepare_memory(db, &last_bytes)) busy = true;
+        qr_db_return_memory(db);
         if (thread != NULL && maintain_at_rest(db, thread, &rest)) busy = true;
         /* Idle, it looks less and less often. */
         pause_us = busy ? BUSY_US : qr_min(pause_us + pause_us / 4, IDLE_US);

@@ -187,6 +187,8 @@ int qr_consolidate(struct qr_op *op, struct qr_spot *spot);
 
 /* Gives back a block that was never installed. */
 void qr_discard_page(struct qr_op *op, struct qr_page *page);
+/* A block for an image, not of the arena; see outside in struct qr_op. NULL: no memory. */
+void *qr_block_outside(size_t size, size_t *ret_block_size);
 
 /* Retires the block of a page that was replaced. */
 void qr_retire_page(struct qr_op *op, const struct qr_page *page);
