@@ -143,14 +143,17 @@ struct quire_options {
     size_t struct_size;            /* sizeof(struct quire_options) */
     uint64_t memory_limit_bytes;   /* 0 = no limit; else at least 4 MiB. Covers pages, deltas, the mapping table and
                                       memory that waits for reclamation. At the limit a write that needs new memory
-                                      answers QUIRE_ERR_NO_MEMORY; reads and deletes go on. */
+                                      answers QUIRE_ERR_NO_MEMORY; reads and deletes go on. With files: opening a
+                                      store that was full when it ended, or a checkpoint of a full one, may exceed it,
+                                      by a few percent mostly and by half at most, until memory becomes free. */
     uint32_t background_threads;   /* 0 = default (1): they reclaim memory, prepare it for a store that grows, and do
                                       what quire_maintain does when nothing has been written for 20 ms.
                                       QUIRE_NO_THREADS = none: the caller drives maintenance by quire_maintain, and
                                       writers reclaim memory themselves; at most 16 */
     uint32_t stall_timeout_ms;     /* 0 = default (10000). How long a write waits for memory that a guard holds back
-                                      before it answers QUIRE_ERR_STALLED, and a deletion at most for memory that is
-                                      on its way back before QUIRE_ERR_NO_MEMORY; at most 3600000 */
+                                      before it answers QUIRE_ERR_STALLED, and at most for memory that is on its way
+                                      back, or in the hands of another thread that reclaims or sorts free memory,
+                                      before QUIRE_ERR_NO_MEMORY; at most 3600000 */
     uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
     uint32_t reserved;             /* must be 0 */
 

@@ -351,8 +351,7 @@ static void *find_after_trim(struct qr_arena *arena, struct qr_arena_cache *cach
     qr_arena_cache_flush(arena, cache);
     if (trim_is_due(arena, every))
         (void)qr_arena_trim_once(arena, &unused);
-    /* order: arena.trim_seen sees what trims that have ended put back, pairs with arena.trim_end */
-    uint32_t trims = atomic_load_explicit(&arena->trims, memory_order_acquire);
+    uint32_t trims = qr_arena_trims(arena);
     void *block = find_block(arena, cache, class_index);
     if (block == NULL) /* relaxed: a trim that is missed here costs a retry */
         cache->overtaken = trims % 2 != 0 || atomic_load_explicit(&arena->trims, memory_order_relaxed) != trims;
@@ -399,12 +398,18 @@ static QR_NOINLINE void *alloc_slow(struct qr_arena *arena, struct qr_arena_cach
 
 bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache)
 {
-    bool overtaken = cache->overtaken;
-    uint64_t unused;
+    uint64_t returned_bytes = UINT64_MAX;
 
-    cache->overtaken = false;
     qr_arena_cache_flush(arena, cache);
-    return qr_arena_trim_once(arena, &unused) || overtaken;
+    bool gained = qr_arena_trim_once(arena, &returned_bytes);
+    cache->overtaken = returned_bytes == UINT64_MAX;
+    return gained;
+}
+
+uint32_t qr_arena_trims(const struct qr_arena *arena)
+{
+    /* order: arena.trim_seen sees what trims that have ended put back, pairs with arena.trim_end */
+    return atomic_load_explicit(&arena->trims, memory_order_acquire);
 }
 
 bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache)
@@ -412,8 +417,7 @@ bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache)
     bool overtaken = cache->overtaken;
 
     cache->overtaken = false;
-    /* relaxed: one that is missed here has begun since, and the caller's next failure tells of it */
-    return overtaken || atomic_load_explicit(&arena->trims, memory_order_relaxed) % 2 != 0;
+    return overtaken || qr_arena_trims(arena) % 2 != 0;
 }
 
 void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,

@@ -15,8 +15,10 @@
  * joins neighbouring free blocks in the depot to larger ones, and returns chunks that are free as a whole.
  *
  * Concurrency: a cache is used by one thread at a time; everything else by any number of threads. No locks: every
- * operation is lock-free, and a thread stopped anywhere keeps at most its own magazines and chunk. The arena knows
- * nothing of readers: who frees a block guarantees that nobody can read it any more (epoch/epoch.h does so).
+ * operation is lock-free. A thread stopped anywhere keeps its own magazines and chunk; one stopped in a trim also all
+ * that was in the depot when it began, which at the limit is what others live on. Nobody waits for it here: a caller who
+ * rather waits than fails asks qr_arena_overtaken. The arena knows nothing of readers: who frees a block guarantees that
+ * nobody can read it any more (epoch/epoch.h does so).
  *
  * Read next: arena_internal.h (the parts), arena.c (alloc and free), arena_depot.c (magazines), arena_chunk.c (the
  * reserved range and the limit), arena_trim.c.
@@ -128,15 +130,18 @@ uint64_t qr_arena_prepared_bytes(const struct qr_arena *arena);
 uint64_t qr_arena_trim(struct qr_arena *arena);
 
 /*
- * After qr_arena_alloc has answered NULL: flushes the cache and trims. True if it may be worth to try again: chunks
- * were returned, larger blocks formed, or another thread's trim had free blocks in its hands when the allocation
- * failed. qr_arena_alloc has tried a trim itself, unless little had changed since the last; so what is missing after a
- * second failure is elsewhere, and callers that try several allocations together should not regroup for them without
- * end.
+ * After qr_arena_alloc has answered NULL: flushes the cache and trims. True if it may be worth to try again: chunks were
+ * returned or larger blocks formed. While another thread trims it does nothing: see qr_arena_overtaken. qr_arena_alloc has
+ * tried a trim itself, unless little had changed since the last; so what is missing after a second failure is elsewhere,
+ * and callers that try several allocations together should not regroup for them without end.
  */
 bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache);
 
-/* Whether another thread's trim has free blocks in its hands, or had some when the last allocation failed. */
+/* Whether another thread's trim has free blocks in its hands, or had some when the last allocation failed, or when the last
+ * call to regroup found it. */
 bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache);
+
+/* Odd while a thread trims; each trim adds two. What a trim has put back is seen by whoever sees that it has ended. */
+uint32_t qr_arena_trims(const struct qr_arena *arena);
 
 #endif

@@ -166,7 +166,7 @@ uint32_t qr_arena_depot_changes(struct qr_arena *arena);
 
 /* ---- arena_trim.c ----------------------------------------------------------------------------------------------- */
 
-/* As qr_arena_trim; true: chunks were returned or larger blocks formed. */
+/* true: chunks were returned or larger blocks formed. *ret_returned_bytes is not set if another thread trims. */
 bool qr_arena_trim_once(struct qr_arena *arena, uint64_t *ret_returned_bytes);
 
 /* ---- arena_chunk.c ---------------------------------------------------------------------------------------------- */

@@ -222,9 +222,8 @@ static int capture_quiet(struct quire *db, struct capture *c)
     if (result == 0) result = qr_store_capture(db->checkpointer.store, &c->store);
     QR_STOP("checkpoint.captured");
     /* CHECK-1: who helped or began without the flag has its slot open, or has closed it and noted what it changed. */
-    if (result == 0 && (!qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map) ||
-                        !qr_structure_is_whole(&db->checkpointer.structure)))
-        result = QR_RETRY;
+    if (result == 0 && (!qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map))) result = QR_RETRY;
+    if (result == 0 && qr_structure_has_left(&db->checkpointer.structure)) result = QR_RETRY;
     if (result != 0) {
         if (c->store != NULL) qr_store_abandoned(db->checkpointer.store, c->store);
         c->store = NULL;
@@ -233,34 +232,55 @@ static int capture_quiet(struct quire *db, struct capture *c)
     return result;
 }
 
-/* The page that says which tree an id of S belongs to, if its merge may have been left half done. */
-static const struct qr_page *half_merged(struct quire *db, uint64_t pid)
+/* One try at a page: what others have left half done there. */
+static int finish_once(struct quire *db, struct qr_thread *thread, uint64_t pid)
 {
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
+    int result = qr_epoch_prepare(thread);
+    if (result != 0) return result;
+    qr_epoch_enter(thread);
     qr_word word = qr_map_load(db->map, pid);
-    if (qr_word_tag(word) == QR_WORD_SEALED) return qr_word_block(word);
-    if (qr_word_tag(word) != QR_WORD_FORWARD) return NULL;
-    word = qr_map_load(db->map, qr_word_value(word));
-    return qr_word_tag(word) == QR_WORD_HEAD ? qr_word_block(word) : NULL;
+    enum qr_word_tag tag = qr_word_tag(word);
+    uint32_t tree_id = tag == QR_WORD_SEALED || tag == QR_WORD_HEAD
+                           ? ((const struct qr_page *)qr_word_block(word))->tree_id
+                           : count;
+    if (tree_id < count) {
+        struct qr_op op;
+        qr_op_init(&op, &handles[tree_id]->tree, thread);
+        while ((result = qr_tree_finish(&op, pid)) == QR_FETCH && (result = qr_db_fetch(db, &op)) == 0)
+            ;
+        qr_op_done(&op);
+    }
+    qr_epoch_exit(thread);
+    return result;
 }
 
-/* Merges that were left half done: sealed pages of S, and those whose entry was left. */
-static void finish_merges(struct quire *db, struct qr_thread *thread, const struct pids *pids)
+/* Merges that were left half done: sealed pages of S. */
+static void finish_sealed(struct quire *db, struct qr_thread *thread, const struct pids *pids)
 {
     for (uint64_t i = 0; i < pids->count; i++) {
-        uint32_t count;
-        struct quire_tree **handles = qr_db_handles(db, &count);
-        if (qr_epoch_prepare(thread) != 0) return;
-        qr_epoch_enter(thread);
-        const struct qr_page *page = half_merged(db, pids->ids[i]);
-        if (page != NULL && page->tree_id < count) {
-            struct qr_op op;
-            qr_op_init(&op, &handles[page->tree_id]->tree, thread);
-            op.use_reserve = true;
-            if (qr_tree_finish(&op, pids->ids[i]) == QR_FETCH) qr_db_fetch(db, &op);
-            qr_op_done(&op);
-        }
-        qr_epoch_exit(thread);
+        if (qr_word_tag(qr_map_load(db->map, pids->ids[i])) == QR_WORD_SEALED) (void)finish_once(db, thread, pids->ids[i]);
     }
+}
+
+/* CHECK-6. All pages in memory, if something was left: what is not in memory was in order when it left, or when it was captured. */
+static int finish_left(struct quire *db, struct qr_thread *thread)
+{
+    struct qr_structure *structure = &db->checkpointer.structure;
+    int result = 0;
+    if (!qr_structure_take_left(structure)) return 0;
+    for (uint64_t pid = QR_PID_NONE + 1; pid < qr_map_end(db->map) && result == 0; pid++) {
+        struct qr_memory_wait wait = {.use_reserve = true};
+        do {
+            result = finish_once(db, thread, pid);
+        } while (result == QUIRE_ERR_NO_MEMORY &&
+                 (qr_db_wait_memory(db, thread, &wait) == 0 || qr_db_lend_memory(db)));
+    }
+    qr_db_return_memory(db);
+    if (result == 0) return 0;
+    qr_structure_note_left(structure);
+    return result == QUIRE_ERR_NO_MEMORY ? qr_fail(result, 0, "the memory limit leaves no room for a checkpoint") : result;
 }
 
 static void note_postponed(struct qr_checkpointer *cp, uint64_t ns)
@@ -277,6 +297,8 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
 {
     struct qr_checkpointer *cp = &db->checkpointer;
     int result = QR_RETRY;
+    int finished = finish_left(db, thread);
+    if (finished != 0) return finished;
     for (unsigned i = 0; i < TRIES && result == QR_RETRY; i++) {
         capture_done(c);
         qr_epoch_enter(thread);
@@ -298,7 +320,9 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
         if (result == QR_RETRY) {
             /* relaxed: statistics */
             atomic_fetch_add_explicit(&cp->retries, 1, memory_order_relaxed);
-            finish_merges(db, thread, &c->pids);
+            finish_sealed(db, thread, &c->pids);
+            finished = finish_left(db, thread);
+            if (finished != 0) return finished;
             qr_sleep_us(i < 10 ? 100 : 1000);
         }
     }

@@ -11,9 +11,7 @@
  * CHECK-1  At the moment of the capture no structure change was half done: it is the moment between two loads of the slots that
  *          found all closed, with S emptied in between and found empty after them (STRUCTURE-2). So the words of S, and the
  *          images of all other pages, are the structure of that one moment: a page outside S has not changed its bounds, links
- *          or entries since its image. Who closes his slot for want of memory leaves a structure that holds all the same: a
- *          right page without entry, a sealed page that was not absorbed; but not an entry to a page that is forwarded, whose
- *          id CHECK-4 takes for free. These are counted (STRUCTURE-3), and removed before the capture.
+ *          or entries since its image.
  * CHECK-2  replay_from is computed before (R1): the open slots and the tail, then the first-unflushed LSN of every page. A page
  *          that is not in S at the capture has had no structure change since, so what it had to say it said itself; frames
  *          installed on it later are at or above the bound of the slots. A page in S is captured with everything up to its
@@ -21,6 +19,9 @@
  * CHECK-3  The log is synced up to the newest LSN in any image before the record is written, so no image is ahead of the log.
  * CHECK-4  Ids that are free, private, forwarded or in their grace period at the capture are free in the checkpoint (R2).
  * CHECK-5  What the record before named is released when the new one is known to be durable (R3).
+ * CHECK-6  At that moment no separator was missing or one too many: a thread without memory leaves a split or a merge half done,
+ *          and says so (qr_structure_left). In memory the links lead on; a page on disk is written blind within the bounds of its
+ *          entry above, which must be its own; and an entry to a forwarded page leads to an id that CHECK-4 takes for free.
  *
  * Waits: for the disk; for structure slots, QUIET_NS at most, then structure changes go on and it tries again.
  */

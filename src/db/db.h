@@ -269,20 +269,40 @@ static inline void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns,
 struct qr_memory_wait {
     uint64_t deadline_ns;
     uint64_t reclaimed_bytes; /* since creation, when it last waited */
+    bool asked;          /* it has waited for a round */
     bool regrouped;
     bool use_reserve;    /* deletions: not refused as long as memory may be on its way back */
+    uint32_t hands;      /* how often it has waited for what other threads had in their hands */
     uint32_t looks;      /* one after the other that found nothing on its way */
     uint64_t seen_bytes; /* reclaimed since creation, at the last look */
     uint32_t seen_round; /* count of db->reclaimed then */
 };
 
 /*
- * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
- * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end. With use_reserve, and a
- * limit, NO_MEMORY comes only after a round that began after the failure has ended, several tries have gained nothing, and
- * no other thread has memory in its hands; or after stall_timeout_ms.
+ * A write found no memory: waits, outside sections, for retired memory to come back, and for what another thread's round or
+ * trim has in its hands. 0: try again; NO_MEMORY: nothing to wait for; STALLED: it did not come in time. One wait for all
+ * tries of a write: so they end. With use_reserve, and a limit, NO_MEMORY comes only after a round that began after the
+ * failure has ended, several tries have gained nothing, and no other thread has memory in its hands; or after
+ * stall_timeout_ms. Under a guard of the thread it waits for trims only.
  */
 int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
+
+/* What of the limit is the arena's. It may exceed that by a reserve, for deletions and structure changes; both together are
+ * the user's limit. 0: none. */
+static inline uint64_t qr_db_arena_limit(const struct quire *db)
+{
+    uint64_t limit_bytes = db->options.memory_limit_bytes;
+    return limit_bytes == 0 ? 0 : limit_bytes - qr_max(limit_bytes / 16, (uint64_t)1 << 20);
+}
+
+/*
+ * For what must not fail at the limit: the replay of a log (the store that wrote it may have been full, with its blocks lying
+ * better), and the separators that a checkpoint posts. Raises the arena's limit by a step; false: by no more than half of
+ * it. One thread at a time, under the mutex of checkpoints or before there are others. Maintenance returns what was lent as
+ * soon as it is not in use any more.
+ */
+bool qr_db_lend_memory(struct quire *db);
+void qr_db_return_memory(struct quire *db);
 
 /* After a write, outside sections: slows the writer if guards retain much, reclaims if nobody else does. */
 void qr_db_after_write(struct quire *db, struct qr_thread *thread);

@@ -83,7 +83,7 @@ static int take_page(struct group *group, uint64_t pid)
     struct qr_op op;
     uint32_t tree_id;
     uint64_t first;
-    bool begun = false;
+    bool begun = false, again;
     int result = qr_epoch_prepare(group->thread);
     if (result != 0) return result;
     qr_epoch_enter(group->thread);
@@ -93,18 +93,35 @@ static int take_page(struct group *group, uint64_t pid)
         begun = true;
         do {
             result = qr_tree_flush_begin(&op, pid, &flush);
-            if (result == QR_FETCH) result = qr_db_fetch(db, &op) == 0 ? QR_FETCH : QUIRE_ERR_IO;
-        } while (result == QR_FETCH);
+            again = result == QR_FETCH;
+            if (again) result = qr_db_fetch(db, &op);
+        } while (again && result == 0);
     } else {
         result = QUIRE_NOT_FOUND; /* a tree that is just being created is in the next round */
     }
     if (result == 0) {
         result = add(group, &flush);
-        qr_tree_flush_done(&op, &flush);
+        qr_tree_flush_done(&flush);
     }
     qr_epoch_exit(group->thread);
     if (begun) qr_op_done(&op);
     return result;
+}
+
+/*
+ * The same. At the memory limit it waits as a deletion does: the blocks that the flush has replaced come back. When that does not
+ * help, the page is left out, and those after it that find no memory either: the capture makes its image, which needs none.
+ */
+static int take_page_at_limit(struct group *group, uint64_t pid, bool *patient)
+{
+    struct qr_memory_wait wait = {.use_reserve = true};
+    int result;
+    do {
+        result = take_page(group, pid);
+        if (result != QUIRE_ERR_NO_MEMORY) return result;
+        *patient = *patient && qr_db_wait_memory(group->db, group->thread, &wait) == 0;
+    } while (*patient);
+    return QUIRE_NOT_FOUND;
 }
 
 /* Writes the group and enters what still holds. */
@@ -135,9 +152,10 @@ int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids
 {
     struct group *group = NULL;
     int result = group_make(db, thread, &group);
+    bool patient = true;
     if (result != 0) return result;
     for (uint64_t i = 0; i < count && result == 0; i++) {
-        result = take_page(group, pids[i]);
+        result = take_page_at_limit(group, pids[i], &patient);
         if (result == QUIRE_NOT_FOUND || result == QR_RETRY) result = 0;
         if (result == 0 && is_full(group)) result = write_group(group);
         if (!qr_epoch_process_guarded() && db->thread_count == 0) qr_db_after_write(db, thread);
@@ -166,7 +184,7 @@ static int take_captured(struct group *group, uint64_t pid, qr_word word)
     int result = qr_tree_flush_captured(&op, word, &flush);
     if (result == 0) {
         result = add(group, &flush);
-        qr_tree_flush_done(&op, &flush);
+        qr_tree_flush_done(&flush);
     }
     qr_op_done(&op);
     return result == QR_FETCH ? QUIRE_ERR_IO : result;

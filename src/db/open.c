@@ -284,12 +284,6 @@ static void stop_threads(struct quire *db)
     qr_db_checkpoint_thread_stop(db);
 }
 
-/* The arena may exceed its own limit by a reserve, for deletions and structure changes; both together are the user's. */
-static uint64_t arena_limit(uint64_t limit_bytes)
-{
-    return limit_bytes == 0 ? 0 : limit_bytes - qr_max(limit_bytes / 16, (uint64_t)1 << 20);
-}
-
 static int no_memory(int result)
 {
     return qr_fail(result, 0, result == QUIRE_ERR_FORKED ? "a child made by fork opens a database after exec only"
@@ -299,7 +293,7 @@ static int no_memory(int result)
 static int build(struct quire *db, const char *path, struct qr_disk *disk)
 {
     struct qr_thread *thread = NULL;
-    int result = qr_arena_create(arena_limit(db->options.memory_limit_bytes), &db->arena);
+    int result = qr_arena_create(qr_db_arena_limit(db), &db->arena);
     if (result == 0) result = qr_epoch_create(db->arena, &epoch_ops, db, &db->epoch);
     if (result == 0) result = qr_map_create(db->arena, 0, &db->map);
     if (result != 0) return no_memory(result);

@@ -4,6 +4,8 @@
  * Layer 6. One thread, in the order of LSNs, each record with the LSN that it had. So every page ends with the max_lsn that
  * it had, and a record that a page has already is not applied twice (R4).
  *
+ * At the memory limit it borrows (qr_db_lend_memory).
+ *
  * A tree is created again where its catalogue record stands: root ids are those of this life of the mapping table.
  */
 #include "db/files.h"
@@ -51,7 +53,12 @@ static int visit(void *context, const struct qr_replay_record *record)
 {
     struct replayer *r = context;
     struct qr_recovery *recovery = &r->db->files->recovery;
-    int result = apply(r, record);
+    int result;
+    do {
+        result = apply(r, record);
+    } while (QR_UNLIKELY(result == QUIRE_ERR_NO_MEMORY || result == QUIRE_ERR_STALLED) && qr_db_lend_memory(r->db));
+    if (result == QUIRE_ERR_NO_MEMORY)
+        return qr_fail(result, 0, "memory_limit_bytes leaves no room for what the log holds; open with a larger one");
     if (result < 0) return result;
     if (result == QUIRE_CONFLICT) {
         recovery->refused++;
@@ -97,6 +104,11 @@ int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log
         .context = &replayer,
     };
     int result = qr_log_replay(&replay, &files->recovery.log);
-    if (result == 0) qr_db_catalogue_replayed(db);
+    if (result == 0) {
+        qr_db_catalogue_replayed(db);
+        qr_arena_cache_flush(db->arena, &thread->cache);
+        qr_arena_trim(db->arena);
+        qr_db_return_memory(db);
+    }
     return result;
 }

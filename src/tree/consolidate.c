@@ -19,6 +19,7 @@
  *
  * Caller versions: the bound is the tree's safe version, which the page then carries (rule R15).
  */
+#include "base/alloc.h"
 #include "page/replace.h"
 #include "tree/internal.h"
 #include "tree/policy.h"
@@ -67,6 +68,13 @@ bool qr_bounds_hold(const struct qr_tree *tree, const struct qr_bounds *bounds)
     return atomic_load_explicit(tree->env->snapshot_generation, memory_order_seq_cst) == bounds->generation;
 }
 
+void *qr_block_outside(size_t size, size_t *ret_block_size)
+{
+    size_t block_size = (size + QR_CACHE_LINE_BYTES - 1) / QR_CACHE_LINE_BYTES * QR_CACHE_LINE_BYTES;
+    *ret_block_size = block_size;
+    return qr_malloc_aligned(QR_CACHE_LINE_BYTES, block_size);
+}
+
 void qr_discard_page(struct qr_op *op, struct qr_page *page)
 {
     qr_arena_free(op->tree->env->arena, &op->thread->cache, page, page->block_size);
@@ -91,6 +99,7 @@ static void *leaf_block(struct qr_op *op, uint64_t size, uint64_t record_bytes, 
                         size_t *ret_block_size)
 {
     struct qr_arena *arena = op->tree->env->arena;
+    if (op->outside) return qr_block_outside(size, ret_block_size);
     uint64_t full = qr_policy_area(op->tree, record_bytes, count);
     if (op->use_reserve && qr_arena_over(arena, 100)) full = qr_policy_area_at_limit(full);
     uint64_t wanted = area == QR_AREA_NONE ? size : size + full;

@@ -16,6 +16,9 @@
  */
 #include "base/alloc.h"
 #include "tree/internal.h"
+#include "tree/structure.h"
+
+#define WALKS 4u /* others may have split a page in between */
 
 static _Atomic uint64_t *image_of_block(const struct qr_page *page)
 {
@@ -41,6 +44,8 @@ bool qr_tree_first_lsn(struct qr_map *map, uint64_t pid, uint32_t *ret_tree_id, 
     return true;
 }
 
+/* What is built here and not installed needs no room within the memory limit: a checkpoint can be made at the limit too. */
+
 /* A copy of an inner page without what is known of where its children are: that changes while it is installed. */
 static int copy_inner(struct qr_op *op, const struct qr_page *page, struct qr_page **ret_copy)
 {
@@ -49,7 +54,9 @@ static int copy_inner(struct qr_op *op, const struct qr_page *page, struct qr_pa
     if (entries == NULL) return QUIRE_ERR_NO_MEMORY;
     qr_inner_entries(page, entries);
     for (uint32_t i = 0; i < page->count; i++) entries[i].whereabouts = 0;
+    op->outside = true;
     int result = qr_inner_new(op, entries, page->count, &identity, ret_copy);
+    op->outside = false;
     qr_free(entries);
     return result;
 }
@@ -67,7 +74,9 @@ static int build_leaf(struct qr_op *op, const struct qr_leaf_view *view, struct 
     identity.max_lsn = qr_view_max_lsn(view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     int result = qr_plan_whole_leaf(op, &plan, view, &bounds.retention, &identity.right_pid);
+    op->outside = true;
     if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, QR_AREA_NONE, &fresh);
+    op->outside = false;
     qr_plan_done(&plan);
     if (result == 0) *ret_page = fresh.page;
     return result;
@@ -135,36 +144,42 @@ int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_
     return 0;
 }
 
-/* The entry of a page that was merged into another, beside whose entry it is, unless that one has changed since. */
-static int finish_entry(struct qr_op *op, uint64_t pid, uint64_t into)
+/* Goes to a key from the root; walkers do what is left to do on their way. NO_MEMORY: a link had to be followed all the same. */
+static int walk_to(struct qr_op *op, struct quire_slice low, uint8_t level)
 {
-    struct qr_spot spot = {.word = qr_map_load(qr_op_map(op), into)};
-    struct qr_spot parent;
-    if (qr_word_tag(spot.word) != QR_WORD_HEAD) return 0;
-    spot.page = qr_word_block(spot.word);
-    if (spot.page->tree_id != op->tree->id) return 0;
-    struct quire_slice low = qr_page_low(spot.page);
     struct qr_key key = qr_key_make(low.data, low.size);
-    int result = qr_descend(op, &key, (uint8_t)(spot.page->level + 1), false, &parent);
-    if (result == QUIRE_NOT_FOUND) return 0;
-    for (uint32_t i = 1; result == 0 && i < parent.page->count; i++)
-        if (qr_inner_child(parent.page, i) == pid)
-            return qr_remove_separator(op, spot.page->level, qr_inner_key(parent.page, i), pid);
-    return result;
+    for (unsigned i = 0; i < WALKS; i++) {
+        struct qr_spot spot = {.by_link = false}; /* not set where no link is in the way */
+        int result = qr_descend(op, &key, level, false, &spot);
+        if (result != 0) return result == QUIRE_NOT_FOUND ? 0 : result;
+        if (!spot.by_link) return 0;
+    }
+    return QUIRE_ERR_NO_MEMORY;
 }
 
 int qr_tree_finish(struct qr_op *op, uint64_t pid)
 {
     qr_word word = qr_map_load(qr_op_map(op), pid);
-    int result = 0;
-    if (qr_word_tag(word) == QR_WORD_SEALED) result = qr_merge_finish(op, pid, word);
-    if (qr_word_tag(word) == QR_WORD_FORWARD) result = finish_entry(op, pid, qr_word_value(word));
-    return result == QR_RETRY ? 0 : result;
+    op->use_reserve = true;
+    if (qr_word_tag(word) == QR_WORD_SEALED) {
+        int result = qr_merge_finish(op, pid, word);
+        return result == QR_RETRY ? 0 : result;
+    }
+    if (qr_word_tag(word) != QR_WORD_HEAD) return 0;
+    const struct qr_page *page = qr_word_block(word);
+    int result = walk_to(op, qr_page_low(page), page->level);
+    if (page->kind == QR_PAGE_LEAF) return result;
+    for (uint32_t i = 1; i < page->count && result == 0; i++) {
+        qr_word child = qr_map_load(qr_op_map(op), qr_inner_child(page, i));
+        if (qr_word_tag(child) == QR_WORD_FORWARD)
+            result = walk_to(op, qr_inner_key(page, i), (uint8_t)(page->level - 1));
+    }
+    return result;
 }
 
-void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush)
+void qr_tree_flush_done(struct qr_flush *flush)
 {
-    if (flush->built != NULL) qr_discard_page(op, flush->built);
+    qr_free_aligned(flush->built);
     flush->built = NULL;
 }
 

@@ -187,6 +187,8 @@ int qr_consolidate(struct qr_op *op, struct qr_spot *spot);
 
 /* Gives back a block that was never installed. */
 void qr_discard_page(struct qr_op *op, struct qr_page *page);
+/* A block for an image, not of the arena; see outside in struct qr_op. NULL: no memory. */
+void *qr_block_outside(size_t size, size_t *ret_block_size);
 
 /* Gives back the block of a page that no operation can have met, but whose word was set: a checkpoint, if there are any,
  * looks at the words of all ids. The word must be another by now. */

@@ -254,7 +254,7 @@ static int finish(struct qr_op *op, uint64_t pid, qr_word sealed)
         if (result != 0 && result != QR_RETRY) return result;
     } while (result == QR_RETRY);
     QR_STOP("merge.absorbed");
-    if (forward(op, pid, sealed, to)) qr_structure_entry_left(op, true);
+    forward(op, pid, sealed, to);
     QR_STOP("merge.forwarded");
     return qr_remove_separator(op, right->level, low, pid);
 }

@@ -18,7 +18,9 @@ int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_
 {
     size_t block_size;
     size_t size = qr_inner_size(entries, count, identity);
-    void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, op->use_reserve, &block_size);
+    void *block = op->outside ? qr_block_outside(size, &block_size)
+                              : qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, op->use_reserve,
+                                               &block_size);
     if (block == NULL) return QUIRE_ERR_NO_MEMORY;
     qr_inner_build(block, block_size, entries, count, identity);
     *ret_page = block;
@@ -117,7 +119,7 @@ static int post(struct qr_op *op, const struct qr_page *right)
 int qr_post_separator(struct qr_op *op, const struct qr_page *right)
 {
     qr_structure_help(op);
-    int result = post(op, right);
+    int result = qr_structure_left(op, post(op, right));
     qr_structure_end(op);
     return result;
 }
@@ -147,13 +149,14 @@ int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low,
 {
     struct qr_key key = qr_key_make(low.data, low.size);
     struct qr_spot parent;
-    int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
-    if (result != 0) return result;
     qr_structure_help(op);
-    do {
-        result = remove_once(op, &key, level, pid, &parent);
-    } while (result == QR_RETRY);
-    if (result == 0) qr_structure_entry_left(op, false);
+    int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
+    if (result == 0) {
+        do {
+            result = remove_once(op, &key, level, pid, &parent);
+        } while (result == QR_RETRY);
+    }
+    qr_structure_left(op, result == QUIRE_NOT_FOUND ? 0 : result);
     qr_structure_end(op);
     if (result == QUIRE_NOT_FOUND) return 0;
     if (result != 0) return result;

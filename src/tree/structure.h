@@ -9,8 +9,6 @@
  * STRUCTURE-2  Every CAS that changes bounds, links, entries or the existence of a page is made with the slot open, and its id is
  *              put into the map's set of changes before the slot is closed. So who finds all slots closed, and then no
  *              member in the set that was emptied, knows that there was no change since.
- * STRUCTURE-3  An entry that leads to a forwarded page is counted from before the slot is closed in which the page was
- *              forwarded, to its removal.
  *
  * Wait-free. A change that is postponed leaves a page too large or too small; the next write or walk has another try.
  */
@@ -49,13 +47,13 @@ static inline bool qr_structure_begin(struct qr_op *op)
     return false;
 }
 
-/* A merged page has left its entry behind, or the entry was removed: before the slot is closed. */
-static inline void qr_structure_entry_left(struct qr_op *op, bool left)
+/* With the slot open: the result of a step that may have left a change half done, for want of memory or of a page. */
+static inline int qr_structure_left(struct qr_op *op, int result)
 {
     struct qr_structure *structure = op->tree->env->structure;
-    if (structure == NULL) return;
-    /* relaxed: published with the slot */
-    atomic_fetch_add_explicit(&structure->left_entries, left ? 1 : UINT64_MAX, memory_order_relaxed);
+    /* relaxed: the slot's closing publishes it */
+    if (QR_UNLIKELY(result != 0) && structure != NULL) atomic_store_explicit(&structure->left, 1, memory_order_relaxed);
+    return result;
 }
 
 /* ---- For the checkpoint ----------------------------------------------------------------------------------------- */
@@ -66,11 +64,23 @@ static inline void qr_structure_postpone(struct qr_structure *structure, bool po
     atomic_store_explicit(&structure->postponed, postponed, memory_order_seq_cst);
 }
 
-/* Whether merges have come to their end, all slots being closed. */
-static inline bool qr_structure_is_whole(const struct qr_structure *structure)
+/* Whether a change was left half done since the last call that took the note. With all slots seen closed: up to that moment. */
+static inline bool qr_structure_take_left(struct qr_structure *structure)
 {
-    /* relaxed: the look at the slots has acquired it */
-    return atomic_load_explicit(&structure->left_entries, memory_order_relaxed) == 0;
+    /* relaxed: what was left before the slots were seen closed is seen with them */
+    return atomic_exchange_explicit(&structure->left, 0, memory_order_relaxed) != 0;
+}
+
+static inline bool qr_structure_has_left(const struct qr_structure *structure)
+{
+    /* relaxed: as above */
+    return atomic_load_explicit(&structure->left, memory_order_relaxed) != 0;
+}
+
+static inline void qr_structure_note_left(struct qr_structure *structure)
+{
+    /* relaxed: for the thread that took the note */
+    atomic_store_explicit(&structure->left, 1, memory_order_relaxed);
 }
 
 /* Whether no thread is changing structure at present: each slot was closed at some moment of the call. */

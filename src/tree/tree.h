@@ -57,8 +57,7 @@ struct qr_tree_ops {
 /* How a checkpoint keeps structure changes away while it captures the mapping (rule R9). */
 struct qr_structure {
     _Atomic uint32_t postponed; /* 1: none is begun */
-    /* Merged pages whose entry is still in the level above, since whoever merged them found no memory to remove it. */
-    _Atomic uint64_t left_entries;
+    _Atomic uint32_t left;      /* 1: one was left half done since it was last set to 0: a separator is missing, or too many */
 };
 
 /* What the trees of one database share. */
@@ -125,6 +124,7 @@ struct qr_op {
     uint64_t need_pid, need_address; /* after QR_FETCH; address 0: nothing is known of the page but its id */
     uint32_t image_count;
     bool use_reserve;     /* may dip into the memory reserve: deletions, structure changes */
+    bool outside;         /* pages that are built are images only: in memory outside the arena, for qr_free_aligned */
     uint32_t delta_bytes; /* of the delta that is going to be written; 0: none. For a prefetch */
     struct qr_op_image images[QR_OP_IMAGES];
 };
@@ -135,6 +135,7 @@ static inline void qr_op_init(struct qr_op *op, struct qr_tree *tree, struct qr_
     op->thread = thread;
     op->image_count = 0;
     op->use_reserve = false;
+    op->outside = false;
     op->delta_bytes = 0;
 }
 
@@ -309,11 +310,11 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flu
 /* An image for a word that was captured, whatever the page has become since. `built` is always set. 0, NO_MEMORY, QR_FETCH. */
 int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_flush);
 
-/* A page that is being merged, or was: brings that to its end, if the entry that is left is where it should be. 0, QR_FETCH,
- * NO_MEMORY. */
+/* What others have left half done at a page: a merge of it, its separator that is missing above, in an inner page separators of
+ * pages that are no more: brings that to its end. 0, QR_FETCH, NO_MEMORY. */
 int qr_tree_finish(struct qr_op *op, uint64_t pid);
 
-void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush);
+void qr_tree_flush_done(struct qr_flush *flush);
 
 /* Copies the image to `to` (page->content_bytes), without what has a meaning in memory only. */
 void qr_tree_flush_copy(const struct qr_flush *flush, uint8_t *to);

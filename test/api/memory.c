@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <time.h>
 
 TestSuite(memory, .timeout = 240);
 
@@ -335,5 +336,67 @@ Test(memory, deletions_of_several_writers_are_not_refused)
             run_crowd(writers, page_sizes[i], QUIRE_NO_THREADS);
             run_crowd(writers, page_sizes[i], 1);
         }
+    }
+}
+
+/* ---- Iterators at rest ------------------------------------------------------------------------------------------ */
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/*
+ * Fills a small store of large pages, with iterators at rest on its first leaves, and writes every value again, so that
+ * the iterators keep leaves that are no more. How long the put took that was refused, and what it answered.
+ */
+static int fill_beside_iterators(unsigned iterators, uint32_t threads, uint64_t *ret_took_ms)
+{
+    struct quire_options options;
+    struct quire_tree_options tree_options;
+    struct quire_pages *pages[32];
+    struct quire_page page;
+    struct quire *db = NULL;
+    struct quire_tree *tree = NULL;
+    char key[16];
+    int result = 0;
+    quire_options_init(&options);
+    options.memory_limit_bytes = 4u << 20;
+    options.background_threads = threads;
+    options.stall_timeout_ms = 1000;
+    OK(quire_open(NULL, &options, &db));
+    quire_tree_options_init(&tree_options);
+    tree_options.leaf_page_size_bytes = 65536;
+    OK(quire_tree_open(db, "large", &tree_options, &tree));
+    for (uint64_t i = 0; i < 1500; i++)
+        OK(quire_put(tree, key, numbered(i, key), value, 1000, 0, NULL));
+    for (unsigned i = 0; i < iterators; i++) {
+        OK(quire_pages_open(tree, NULL, &pages[i]));
+        for (unsigned k = 0; k <= i; k++)
+            OK(quire_pages_next(pages[i], &page));
+    }
+    uint64_t start_ms = 0;
+    for (uint64_t i = 0; result == 0; i++) {
+        start_ms = now_ms();
+        result = quire_put(tree, key, numbered(i, key), value, 1000, 0, NULL);
+    }
+    *ret_took_ms = now_ms() - start_ms;
+    for (unsigned i = 0; i < iterators; i++)
+        OK(quire_pages_close(pages[i]));
+    OK(quire_close(db));
+    return result;
+}
+
+/* H09, K02: a few leaves that iterators keep are not the reason that a store is full; many may be */
+Test(memory, iterators_at_rest_stall_a_full_store_only_if_they_keep_much)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        uint64_t took_ms = 0;
+        EXPECT(fill_beside_iterators(3, i == 0 ? QUIRE_NO_THREADS : 1, &took_ms), QUIRE_ERR_NO_MEMORY);
+        cr_assert_lt(took_ms, 900, "%" PRIu64 " ms", took_ms);
+        EXPECT(fill_beside_iterators(20, i == 0 ? QUIRE_NO_THREADS : 1, &took_ms), QUIRE_ERR_STALLED);
+        cr_assert_geq(took_ms, 1000, "%" PRIu64 " ms", took_ms);
     }
 }
