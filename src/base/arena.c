@@ -5,10 +5,10 @@
  * Allocation looks, in this order, at: the loaded magazine; the other one; the depot; what the cache carves; chunks
  * that others left half carved; larger free blocks; a new chunk. When the limit forbids that: a trim, which forms
  * larger blocks from small ones, if enough has changed since the last; the reserve, for those who may use it, while
- * others get no more (reserve_is_used). Of larger blocks the smallest is taken. It is carved like a chunk, for this allocation and those that follow, so that a cut
- * leaves no crumb before the block is used up. (That free memory goes before new chunks is what keeps a store from
- * growing while it is emptied: quire-bench --workload fillrandom,delete --num 1000000 peaked at 349 MiB without, at 211
- * MiB with it.)
+ * others get no more (reserve_is_used). Of larger blocks the smallest is taken. It is carved like a chunk, for this
+ * allocation and those that follow, so that a cut leaves no crumb before the block is used up. (That free memory goes
+ * before new chunks is what keeps a store from growing while it is emptied: quire-bench --workload fillrandom,delete
+ * --num 1000000 peaked at 349 MiB without, at 211 MiB with it.)
  *
  * Freeing fills the loaded magazine, then the other one, then hands full ones to the depot. The first step of each
  * touches nothing but the thread's own lines.

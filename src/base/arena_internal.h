@@ -9,9 +9,9 @@
  *   Progress: lock-free; a failed compare-and-swap means that somebody else's succeeded.
  *   ABA: a pop reads `next` of an element that it does not own yet. If somebody pops that element and pushes it again
  *   meanwhile, `next` may be wrong, but every change of the head adds one to the tag, so the compare-and-swap fails. It
- * could succeed wrongly only after exactly a multiple of 2^32 changes of one head between two neighbouring
- * instructions. Reclamation: none is needed, the tables are type-stable; `next` is atomic, so a late reader of it races
- * with nobody.
+ *   could succeed wrongly only after exactly a multiple of 2^32 changes of one head between two neighbouring
+ *   instructions. Reclamation: none is needed, the tables are type-stable; `next` is atomic, so a late reader of it
+ *   races with nobody.
  */
 #ifndef QR_BASE_ARENA_INTERNAL_H
 #define QR_BASE_ARENA_INTERNAL_H

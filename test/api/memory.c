@@ -235,6 +235,7 @@ Test(memory, deletions_are_not_refused_however_often_the_limit_is_met)
 /* ---- Several writers at the limit ------------------------------------------------------------------------------- */
 
 #define CROWD_MOST 4u
+#define CROWD_LIMIT_BYTES (INSTRUMENTED ? 5u << 20 : MIXED_LIMIT_BYTES)
 #define CROWD_ROUNDS 6u
 #define CROWD_VALUE_SIZE 2500u
 
@@ -304,7 +305,7 @@ static void run_crowd(unsigned writers, uint32_t page_size, uint32_t threads)
     struct quire_tree *tree = NULL;
     int result;
     quire_options_init(&options);
-    options.memory_limit_bytes = MIXED_LIMIT_BYTES;
+    options.memory_limit_bytes = CROWD_LIMIT_BYTES;
     options.background_threads = threads;
     OK(quire_open(NULL, &options, &db));
     quire_tree_options_init(&tree_options);
