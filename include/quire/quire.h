@@ -12,7 +12,9 @@
  * RESULTS. Every function that can fail returns an int: 0 done; positive, an expected outcome that is no failure
  * (QUIRE_NOT_FOUND ...); negative, a failure (QUIRE_ERR_...). A call that fails has changed nothing, and leaves its
  * output arguments (`ret_...`) untouched unless its comment says otherwise. Quire never aborts, prints, exits or
- * installs signal handlers.
+ * installs signal handlers. What any call may answer is not said again at each: INVALID for an argument that it cannot take,
+ * FORKED, NO_MEMORY at a thread's first call (see below), TOO_LARGE for a key, a bound or a name; and with files, where a page
+ * must be read, NO_MEMORY, IO and CORRUPT.
  *
  * KEYS AND VALUES are byte strings with a length. The empty key and the empty value are data; no byte pattern is
  * reserved. Keys are ordered by unsigned bytes, a prefix before its extensions. A NULL pointer is accepted for an empty
@@ -286,12 +288,12 @@ QUIRE_API void quire_tree_options_init(struct quire_tree_options *ret_options);
 /*
  * Opens the tree `name` (a C string; NULL or "" = the default tree), creating it if it is not there. options: NULL =
  * defaults. For an existing tree the options that are not 0 must equal those that it was created with (INVALID), but for the
- * sizes of pages: others take the place of the tree's, for all its users, from now on and after reopening (which is a write,
- * at the level of the database; in one that was opened read-only they are ignored). Pages that are there stay as they are
- * until they are written to; 0 leaves the sizes as they are.
- * The handle belongs to the database; quire_close frees it. Opening a tree twice gives the same handle. Any thread.
- * Errors: INVALID, NO_MEMORY, TOO_LARGE (name), NOT_FOUND, EXISTS; with files the common ones of writes, if there is something
- * to write.
+ * sizes of pages: others take the place of the tree's, for all its users, from now on and after reopening (in a database that was
+ * opened read-only they are ignored). Pages that are there stay as they are until they are written to; 0 leaves the sizes.
+ * The handle belongs to the database; quire_close frees it. Opening a tree twice gives the same handle. Any thread; one at a
+ * time, so a call may wait for another that waits for memory or the disk. Results: NOT_FOUND (must_exist), EXISTS
+ * (must_create); errors: INVALID, NO_MEMORY, TOO_LARGE (name). Creating a tree, and giving one other sizes, is a write, without
+ * flags: the common errors of writes.
  */
 QUIRE_API int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,
                               struct quire_tree **ret_tree);
@@ -385,8 +387,8 @@ struct quire_snapshot;
 
 /*
  * Reads answer the newest value, or with a snapshot the newest at the snapshot. snapshot: NULL = newest; it must be of
- * the tree's database (INVALID). Results: 0, QUIRE_NOT_FOUND; errors: INVALID, FORKED, and UNSUPPORTED for a tree with
- * caller versions. A read needs no memory but what its comment names.
+ * the tree's database (INVALID). Results: 0, QUIRE_NOT_FOUND; errors: INVALID, TOO_LARGE, FORKED, and UNSUPPORTED for a tree
+ * with caller versions. A read of pages in memory needs no more of it but what its comment names.
  */
 
 /*
@@ -405,7 +407,7 @@ QUIRE_API int quire_exists(struct quire_tree *tree, struct quire_snapshot *snaps
 
 /*
  * Counts the keys with a value in [start, end) by reading the range: exact at the snapshot; without one, exact if
- * nobody writes meanwhile. Bounds as in struct quire_pages_options.
+ * nobody writes meanwhile. Bounds and errors as those of pages.
  */
 QUIRE_API int quire_count(struct quire_tree *tree, struct quire_snapshot *snapshot, struct quire_slice start,
                           struct quire_slice end, uint64_t *ret_count);
@@ -448,7 +450,8 @@ struct quire_value {
     uint64_t version;
 };
 
-/* Finds the value; the pointer in *ret_value is valid until the guard ends. Trees with engine versions. */
+/* Finds the value; the pointer in *ret_value is valid until the guard ends. Trees with engine versions.
+ * Errors as those of reads by copy; INVALID (a guard of another database, not pinned, or ended), WRONG_THREAD. */
 QUIRE_API int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
                               const void *key, size_t key_size, struct quire_value *ret_value);
 
@@ -547,16 +550,16 @@ struct quire_pages; /* an iterator: one thread at a time; may move between threa
 
 /*
  * options: NULL = defaults; the bounds are copied. The snapshot must stay open as long as the iterator.
- * Errors: INVALID (start above end, a bound with NULL and a size, another database's snapshot), NO_MEMORY, FORKED,
- * LSN_TOO_OLD, UNSUPPORTED (snapshot with caller versions).
+ * Errors: INVALID (start above end, a bound with NULL and a size, another database's snapshot), TOO_LARGE (a bound above the
+ * limit of keys), NO_MEMORY, FORKED, LSN_TOO_OLD, UNSUPPORTED (snapshot with caller versions).
  */
 QUIRE_API int quire_pages_open(struct quire_tree *tree, const struct quire_pages_options *options,
                                struct quire_pages **ret_pages);
 
 /*
  * The next page. Its entries stay valid until the next call on this iterator: it keeps one page alive and needs no
- * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED, CORRUPT (a page could not be read); the
- * same step can be tried again.
+ * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED, CORRUPT and IO (a page could not be read);
+ * the same step can be tried again.
  * LSN_TOO_OLD if the safe version has been raised above the version of the iterator.
  */
 QUIRE_API int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page);
