@@ -38,6 +38,7 @@ struct bench_engine_config {
     unsigned threads;
     const struct bench_data *data;
     unsigned lmdb_batch; /* puts and deletes in a write transaction; 0 = by the level */
+    bool no_checkpoint;  /* Quire makes no checkpoint by itself */
     bool no_statistics;  /* Quire keeps no counters and latencies */
 };
 

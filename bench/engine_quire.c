@@ -1,5 +1,5 @@
 /*
- * The benchmark's adapter for Quire: default options, but for --no-statistics and --log-segment; in memory at level
+ * The benchmark's adapter for Quire: default options, but for --no-statistics, --no-checkpoint and --log-segment; in memory at level
  * off, else in a directory, with the level as that of the database.
  *
  * Layer: bench; uses nothing but quire.h. Every put and delete is an operation of its own, visible when it returns.
@@ -51,6 +51,10 @@ static int store_open(const struct bench_engine_config *config, struct bench_sto
         options.open_mode = config->existing ? QUIRE_OPEN_EXISTING : QUIRE_CREATE_NEW;
         options.level = config->level == BENCH_LEVEL_DURABLE ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS;
         options.log_segment_bytes = config->log_segment_bytes;
+        if (config->no_checkpoint) {
+            options.log_cap_bytes = UINT64_C(1) << 60;
+            options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+        }
         options.no_sync_at_close = 1; /* the files are removed then */
     }
     store->key_size = config->data->key_size;

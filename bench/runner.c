@@ -51,6 +51,7 @@ int bench_runner_open_here(struct bench_runner *runner, enum bench_level level, 
                                          .threads = options->threads,
                                          .data = &runner->data,
                                          .lmdb_batch = options->lmdb_batch,
+                                         .no_checkpoint = options->no_checkpoint,
                                          .no_statistics = options->no_statistics};
 
     if (options->engine->open(&config, &runner->store) != 0) {

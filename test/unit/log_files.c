@@ -133,6 +133,8 @@ struct seen {
 };
 static struct seen seen;
 
+static _Alignas(QR_FRAME_UNIT) uint8_t window[QR_REPLAY_WINDOW_LEAST];
+
 static int see(void *context, const struct qr_replay_record *record)
 {
     (void)context;
@@ -162,6 +164,8 @@ static int replay(struct world *w, uint64_t durable_end, struct qr_replay_result
                           .incarnations = w->incarnations,
                           .incarnation_count = w->incarnation_count,
                           .durable_end = durable_end,
+                          .window = window,
+                          .window_bytes = sizeof(window),
                           .visit = see};
     int result = qr_log_replay(&r, ret_result);
     qr_log_list_done(&found);
@@ -409,6 +413,8 @@ Test(log_files, released_segments_are_used_again_and_nothing_in_them_comes_back)
                           .from = lsn,
                           .incarnations = w.incarnations,
                           .incarnation_count = 1,
+                          .window = window,
+                          .window_bytes = sizeof(window),
                           .visit = see};
     memset(&seen, 0, sizeof(seen));
     cr_assert_eq(qr_log_replay(&r, &result), 0);
