@@ -214,7 +214,7 @@ int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log
     const uint64_t bytes = window_bytes(db, list);
     const uint32_t entries = (uint32_t)(bytes / WINDOW_BYTES_PER_ENTRY);
     const int64_t charge = (int64_t)(bytes + 2 * (uint64_t)entries * sizeof(struct qr_batch_entry));
-    uint8_t *window = qr_malloc_aligned(QR_CACHE_LINE_BYTES, bytes);
+    uint8_t *window = qr_map_buffer(bytes);
     if (window == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to read the log");
     struct qr_replay replay = {
         .dir = files->dir,
@@ -236,7 +236,7 @@ int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log
     if (result == 0) result = qr_log_replay(&replay, &files->recovery.log);
     qr_arena_charge(db->arena, -charge);
     qr_batch_done(&replayer.batch);
-    qr_free_aligned(window);
+    qr_unmap_buffer(window, bytes);
     if (result == 0) qr_db_catalogue_replayed(db);
     return result;
 }

@@ -22,8 +22,8 @@ static struct qr_batch_group *group_of(struct qr_batch *batch, uint32_t tree)
 int qr_batch_init(struct qr_batch *batch, const uint8_t *window, uint32_t capacity)
 {
     *batch = (struct qr_batch){.window = window, .capacity = capacity};
-    batch->entries = qr_malloc(capacity * sizeof(*batch->entries));
-    batch->other = qr_malloc(capacity * sizeof(*batch->other));
+    batch->entries = qr_map_buffer(capacity * sizeof(*batch->entries));
+    batch->other = qr_map_buffer(capacity * sizeof(*batch->other));
     if (batch->entries != NULL && batch->other != NULL) return 0;
     qr_batch_done(batch);
     return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to sort the log's records");
@@ -31,8 +31,8 @@ int qr_batch_init(struct qr_batch *batch, const uint8_t *window, uint32_t capaci
 
 void qr_batch_done(struct qr_batch *batch)
 {
-    qr_free(batch->entries);
-    qr_free(batch->other);
+    qr_unmap_buffer(batch->entries, batch->capacity * sizeof(*batch->entries));
+    qr_unmap_buffer(batch->other, batch->capacity * sizeof(*batch->other));
     qr_free(batch->large);
     *batch = (struct qr_batch){0};
 }
@@ -131,9 +131,11 @@ static unsigned byte_of(const struct qr_batch_entry *entry, unsigned byte)
 }
 
 /* One stable pass from `entries` to `other`, which then change places. */
-static void pass(struct qr_batch *batch, unsigned byte, uint32_t counts[256])
+static void pass(struct qr_batch *batch, unsigned byte)
 {
+    uint32_t counts[256] = {0};
     uint32_t at = 0;
+    for (uint32_t i = 0; i < batch->count; i++) counts[byte_of(&batch->entries[i], byte)]++;
     for (unsigned value = 0; value < 256; value++) {
         uint32_t count = counts[value];
         counts[value] = at;
@@ -177,13 +179,14 @@ static void sort_tied(struct qr_batch *batch, uint32_t from, uint32_t to)
 
 void qr_batch_sort(struct qr_batch *batch)
 {
-    uint32_t counts[BYTES][256];
-    memset(counts, 0, sizeof(counts));
+    struct qr_batch_entry differs = {0}; /* the bits in which entries differ from the first */
     if (batch->stale) take_heads(batch);
-    for (uint32_t i = 0; i < batch->count; i++)
-        for (unsigned byte = 0; byte < BYTES; byte++) counts[byte][byte_of(&batch->entries[i], byte)]++;
-    for (unsigned byte = 0; byte < BYTES && batch->count > 1; byte++)
-        if (counts[byte][byte_of(batch->entries, byte)] != batch->count) pass(batch, byte, counts[byte]);
+    for (uint32_t i = 1; i < batch->count; i++) {
+        differs.head |= batch->entries[i].head ^ batch->entries[0].head;
+        differs.tree |= batch->entries[i].tree ^ batch->entries[0].tree;
+    }
+    for (unsigned byte = 0; byte < BYTES; byte++)
+        if (byte_of(&differs, byte) != 0) pass(batch, byte);
     for (uint32_t from = 0, to; from < batch->count && !QR_BUG(replay_keys_unsorted); from = to) {
         const struct qr_batch_entry *first = &batch->entries[from];
         for (to = from + 1; to < batch->count; to++)

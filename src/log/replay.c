@@ -131,10 +131,10 @@ static int release(struct reader *r)
     return result;
 }
 
-static int report(struct reader *r)
+/* `here`: bytes of the segment in hand that were read. */
+static int report(struct reader *r, uint64_t here)
 {
     if (r->replay->progress == NULL) return 0;
-    uint64_t here = r->piece_end - r->found->header.start;
     return r->replay->progress(r->replay->context, r->done_bytes + here, r->all_bytes);
 }
 
@@ -154,7 +154,7 @@ static int read_piece(struct reader *r, uint64_t lsn)
     r->piece = to;
     r->piece_start = lsn;
     r->piece_end = lsn + size;
-    return report(r);
+    return report(r, r->piece_end - h->start);
 }
 
 static const uint8_t *at_lsn(const struct reader *r, uint64_t lsn)
@@ -444,6 +444,7 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
         result = leave_segment(r, result);
         lsn = found->header.end;
         r->done_bytes += found->header.end - found->header.start;
+        if (result == 0) result = report(r, 0);
     }
     if (result != 0) return result;
     /* An end in or right behind the header of a segment: that segment holds nothing, and may have been removed. */
