@@ -107,6 +107,9 @@ struct bench_engine {
     /* Makes everything written visible and ends the session; the only way to end it. */
     int (*session_end)(struct bench_session *session);
 
+    /* Brings what was written to the disk in the engine's own form, and waits for it. NULL = the engine has no such call. */
+    int (*save)(struct bench_session *session);
+
     int (*put)(struct bench_session *session, const void *key, const void *value);
     /* Deletes a key that is there. */
     int (*del)(struct bench_session *session, const void *key);

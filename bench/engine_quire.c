@@ -115,6 +115,13 @@ static uint64_t log_bytes(struct bench_store *store)
     return quire_stats(store->db, &stats) == 0 ? stats.log_bytes : 0;
 }
 
+static int save(struct bench_session *session)
+{
+    int result = quire_checkpoint(session->db);
+
+    return result == 0 ? 0 : fail("checkpoint", result);
+}
+
 static int session_begin(struct bench_store *store, bool append, struct bench_session **ret_session)
 {
     struct bench_session *session = calloc(1, sizeof(*session));
@@ -239,6 +246,7 @@ const struct bench_engine bench_engine_quire = {
     .log_bytes = log_bytes,
     .session_begin = session_begin,
     .session_end = session_end,
+    .save = save,
     .put = put,
     .del = del,
     .get = get,

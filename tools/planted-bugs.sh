@@ -42,6 +42,8 @@ rule_of() {
     recompute_max_lsn) echo "R15" ;;
     drop_tombstone_over_base) echo "PLAN-3" ;;
     post_separator_late) echo "SPLIT, step 4" ;;
+    replay_keys_unsorted) echo "BATCH-1" ;;
+    replay_judged_late) echo "BULK-1" ;;
     unseal) echo "MERGE, step 2" ;;
     reuse_id_early | free_list_untagged) echo "MAP-2" ;;
     skip_floor) echo "EVICT-2" ;;
@@ -80,9 +82,9 @@ fi
 interleave=$build/test/interleave/interleave
 model=$build/test/model/model
 stress=$build/test/stress/stress
-names=(cases manifest store)
+names=(cases manifest store replay)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
-    "$build/test/store/store_power --seed 1 --first")
+    "$build/test/store/store_power --seed 1 --first" "$build/test/api/api_replay --jobs 1")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(
@@ -109,6 +111,8 @@ concerns() {
     manifest_*:* | *:manifest) false ;;
     store_*:store) true ;;
     store_*:* | *:store) false ;;
+    replay_*:replay) true ;;
+    replay_*:* | *:replay) false ;;
     *) true ;;
     esac
 }

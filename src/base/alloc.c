@@ -213,6 +213,17 @@ void *qr_map_buffer(size_t size)
     return counted(memory);
 }
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+void qr_touch_buffer(void *memory, size_t size)
+{
+    const uintptr_t page = 4096;
+    uintptr_t from = (uintptr_t)memory & ~(page - 1);
+    (void)madvise((void *)from, ((uintptr_t)memory + size - from + page - 1) & ~(page - 1), MADV_POPULATE_WRITE); /* older kernels refuse: fine */
+}
+
 void qr_unmap_buffer(void *memory, size_t size)
 {
     if (memory == NULL) return;

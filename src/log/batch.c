@@ -181,6 +181,7 @@ void qr_batch_sort(struct qr_batch *batch)
 {
     struct qr_batch_entry differs = {0}; /* the bits in which entries differ from the first */
     if (batch->stale) take_heads(batch);
+    qr_touch_buffer(batch->other, batch->count * sizeof(*batch->other));
     for (uint32_t i = 1; i < batch->count; i++) {
         differs.head |= batch->entries[i].head ^ batch->entries[0].head;
         differs.tree |= batch->entries[i].tree ^ batch->entries[0].tree;

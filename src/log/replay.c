@@ -148,6 +148,7 @@ static int read_piece(struct reader *r, uint64_t lsn)
         if (result != 0) return result;
     }
     uint8_t *to = r->window + r->kept;
+    qr_touch_buffer(to, size);
     int64_t got = qr_file_read(r->file, to, size, lsn - h->start);
     if (got < 0) return qr_log_disk_failure((int)got, "reading", r->found->number);
     memset(to + got, 0, size - (uint64_t)got);
