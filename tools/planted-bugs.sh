@@ -42,6 +42,8 @@ rule_of() {
     recompute_max_lsn) echo "R15" ;;
     drop_tombstone_over_base) echo "PLAN-3" ;;
     post_separator_late) echo "SPLIT, step 4" ;;
+    replay_keys_unsorted) echo "BATCH-1" ;;
+    replay_judged_late) echo "BULK-1" ;;
     unseal) echo "MERGE, step 2" ;;
     reuse_id_early | free_list_untagged) echo "MAP-2" ;;
     skip_floor) echo "EVICT-2" ;;
@@ -97,9 +99,10 @@ model=$build/test/model/model
 stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
-names=(cases manifest store power_twice power_cuts power_io)
+names=(cases manifest store replay power_twice power_cuts power_io)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
-    "$build/test/store/store_power --seed 1 --every 3 --first" "$power --seed 1 --effort 10 --scenario made_twice_buffered --first"
+    "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_replay --jobs 1"
+    "$power --seed 1 --effort 10 --scenario made_twice_buffered --first"
     "$power --seed 1 --effort 10 --no-faults --first" "$power --seed 1 --effort 10 --scenario io_once --first")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
@@ -125,11 +128,11 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    manifest_*:manifest | store_*:store) true ;;
+    manifest_*:manifest | store_*:store | replay_*:replay) true ;;
     log_sync_*:power_cuts | log_mark_*:power_cuts | log_not_rewritten:power_cuts) false ;; # they need a fault
     log_*:power_* | log_*:kill | lsn_*:power_* | lsn_*:kill | incarnation_*:power_* | incarnation_*:kill) true ;;
-    manifest_*:* | store_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
-    *:manifest | *:store | *:power_* | *:kill) false ;;
+    manifest_*:* | store_*:* | replay_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
+    *:manifest | *:store | *:replay | *:power_* | *:kill) false ;;
     *) true ;;
     esac
 }

@@ -66,6 +66,8 @@
     X(store_released_early)     /* segments are released before the checkpoint's record is durable */                  \
     X(store_release_pending)    /* what only the current mapping names does not keep a segment */                      \
     X(store_abandon_loses)      /* the changes of an abandoned checkpoint are lost */                                  \
+    X(replay_keys_unsorted)     /* records of the log whose keys begin alike are applied in the order of the log */    \
+    X(replay_judged_late)       /* records are judged by the max LSN that their page has by then */                    \
     X(store_resume_over)        /* after an opening batches go over those that are there */
 
 #ifdef QR_TESTING

@@ -210,10 +210,10 @@ int qr_log_work(struct qr_log *log)
 int qr_log_release(struct qr_log *log, uint64_t lsn)
 {
     struct qr_log_files *files = log->files;
-    const struct qr_disk_ops *ops = files->dir->disk->ops;
     int error = 0;
     lsn = qr_min(lsn, qr_log_durable_end(log));
     pthread_mutex_lock(&files->make_mutex);
+    uint64_t in_use = UINT64_MAX; /* bytes of the ring's segments when this began: as much is kept spare, no more */
     while (error == 0) {
         pthread_mutex_lock(&files->mutex);
         /* relaxed: under the mutex */
@@ -223,27 +223,20 @@ int qr_log_release(struct qr_log *log, uint64_t lsn)
         struct qr_log_segment *last = qr_log_segment_last(files);
         bool over = segment->end <= lsn && segment != last;
         bool large = (segment->end - segment->start) * 2 >= last->end - last->start;
+        if (in_use == UINT64_MAX) in_use = last->end - segment->start;
         /* relaxed: under the mutex */
         if (over) atomic_store_explicit(&files->first, first + 1, memory_order_relaxed);
         pthread_mutex_unlock(&files->mutex);
         if (!over) break;
-        if (files->spare == NULL && large) {
-            files->spare = segment;
+        if (!large) {
+            error = qr_log_segment_remove(files, segment);
             continue;
         }
-        char name[QR_LOG_NAME_BYTES];
-        uint32_t number = segment->number;
-        uint64_t size = segment->end - segment->start;
-        qr_log_file_name(number, name);
-        qr_log_segment_free(segment);
-        error = ops->dir_unlink(files->dir, name);
-        if (error != 0) {
-            qr_log_disk_failure(error, "removal", number);
-            break;
-        }
-        /* relaxed: statistics */
-        atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
+        segment->next = files->spares;
+        files->spares = segment;
+        files->spare_bytes += segment->end - segment->start;
     }
+    while (error == 0 && files->spare_bytes > in_use) error = qr_log_segment_remove(files, qr_log_spare_pop(files));
     pthread_mutex_unlock(&files->make_mutex);
     return error == 0 ? 0 : QUIRE_ERR_IO;
 }
@@ -333,7 +326,7 @@ void qr_log_close(struct qr_log *log)
         /* relaxed: as above */
         qr_log_segment_free(atomic_load_explicit(&files->ring[i % QR_LOG_RING], memory_order_relaxed));
     }
-    qr_log_segment_free(files->spare);
+    while (files->spares != NULL) qr_log_segment_remove(files, qr_log_spare_pop(files));
     pthread_mutex_destroy(&files->make_mutex);
     pthread_mutex_destroy(&files->mutex);
     qr_free_aligned(files);

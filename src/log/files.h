@@ -12,6 +12,10 @@
  *          nothing is synced again and called durable. The segments are marked, so that recovery in the same boot does not take
  *          what the page cache shows for what the disk has.
  * FILES-4  What stands in old incarnations is read by recovery only.
+ * FILES-5  A file system may keep what one call wrote as one unit of its cache, and write the whole unit for a byte that is stored
+ *          into it. So where syncs come often the zeros of a segment are written page by page: a lone commit writes one page
+ *          instead of 64 KiB. Elsewhere, where each unit is filled before it is synced, they are written by 64 KiB, since each
+ *          unit costs the kernel some microseconds. A segment is used again for work of its kind only.
  *
  * Two implementations. Mapped: the segment's memory is a shared mapping, so a frame survives the process with its last store.
  * Buffered, where mappings are not safe: the memory is the process's own, and whoever needs the frames to survive writes the
@@ -71,6 +75,8 @@ struct qr_log_segment {
     struct qr_file *file;
     uint32_t number, salt;
     bool mapped;
+    bool fine;                   /* its zeros were written page by page (FILES-5) */
+    struct qr_log_segment *next; /* of the spare ones */
 };
 
 struct qr_log_files {
@@ -86,7 +92,10 @@ struct qr_log_files {
     /* Held while a segment is made, which may take long; taken before `mutex`. */
     pthread_mutex_t make_mutex;
     uint32_t next_number, attempts;
-    struct qr_log_segment *spare; /* a released segment that the next one is made of; NULL: none */
+    struct qr_log_segment *spares; /* released segments that the next ones are made of; the last released first */
+    uint64_t spare_bytes;
+    bool fine;                     /* what the last segment was chosen to be, and where the log was then */
+    uint64_t chosen_lsn, chosen_syncs;
 
     /* Segments by order of their LSNs: ring[i % QR_LOG_RING] for first <= i < next. Changed under the mutex. */
     pthread_mutex_t mutex;
@@ -186,11 +195,15 @@ void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts);
 
 /* ---- Inside ----------------------------------------------------------------------------------------------------- */
 
-/* Under make_mutex: makes a segment of `size_bytes` at `start`, or of the spare one, in the size that it has. 0 or a negative
+/* Under make_mutex: makes a segment of `size_bytes` at `start`, or of a spare one, in the size that it has. 0 or a negative
  * result with the detail. */
 int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
                         struct qr_log_segment **ret_segment);
 void qr_log_segment_free(struct qr_log_segment *segment);
+/* Under make_mutex: frees a segment that is in no ring any more, and removes its file. 0 or a negated errno, with the detail. */
+int qr_log_segment_remove(struct qr_log_files *files, struct qr_log_segment *segment);
+/* Under make_mutex: takes a spare segment out; there is one. */
+struct qr_log_segment *qr_log_spare_pop(struct qr_log_files *files);
 /* Under the mutex: puts it behind the last one. False: the ring is full. */
 bool qr_log_segment_add(struct qr_log_files *files, struct qr_log_segment *segment);
 struct qr_log_segment *qr_log_segment_last(const struct qr_log_files *files);

@@ -15,6 +15,8 @@
  *           an older incarnation, which had been repaired to its recorded end (R7, R8).
  * REPLAY-4  After a replay for writing that answered 0, what was visited is decided on disk: TENTATIVE frames are DONE or VOID as
  *           the visitor said, holes are fillers, and all of it is synced (R8).
+ * REPLAY-5  The log is read in pieces into one window of memory. What was visited stays there until `release` is called, so that
+ *           a visitor may gather records and apply them together; without `release` it is gone after the visit.
  */
 #ifndef QR_LOG_REPLAY_H
 #define QR_LOG_REPLAY_H
@@ -90,15 +92,21 @@ int qr_log_walk(struct qr_dir *dir, const struct qr_log_list *list, const struct
 struct qr_replay_record {
     uint64_t lsn;
     bool tentative;
-    struct qr_frame frame; /* key and value are valid during the visit; large ones were put together */
+    const uint8_t *at;     /* where the frame is in the window, at a multiple of QR_FRAME_UNIT */
+    uint32_t size;
+    struct qr_frame frame; /* key and value are valid as long as the frame (REPLAY-5); large ones were put together */
 };
 
 enum { QR_REPLAY_VOID = 1 }; /* of a tentative record: it was not applied */
 
 /* 0: applied; QR_REPLAY_VOID; negative: replay ends with that. */
 typedef int qr_replay_visit(void *context, const struct qr_replay_record *record);
+/* What was visited leaves memory: whoever has kept records applies them now. 0; negative: replay ends with that. */
+typedef int qr_replay_release(void *context);
 /* done of all bytes were read. Not 0: replay ends with that. */
 typedef int qr_replay_progress(void *context, uint64_t done_bytes, uint64_t all_bytes);
+
+#define QR_REPLAY_WINDOW_LEAST ((uint64_t)256 << 10)
 
 struct qr_replay {
     struct qr_dir *dir;
@@ -108,7 +116,10 @@ struct qr_replay {
     uint32_t incarnation_count;
     uint64_t durable_end; /* synced according to the manifest; 0: not known */
     bool read_only;       /* nothing is repaired or synced */
+    uint8_t *window;      /* aligned to QR_FRAME_UNIT, at least QR_REPLAY_WINDOW_LEAST; what it holds is the replay's */
+    uint64_t window_bytes;
     qr_replay_visit *visit;
+    qr_replay_release *release; /* NULL: nothing is kept */
     qr_replay_progress *progress; /* may be NULL */
     void *context;
 };
@@ -118,6 +129,9 @@ struct qr_replay_result {
     bool same_boot;
     uint64_t frames, records, voids, tentative, holes, hole_bytes, bytes;
 };
+
+/* Bytes of the segments that a replay from this LSN reads. */
+uint64_t qr_log_replay_bytes(const struct qr_log_list *list, uint64_t from);
 
 /* 0, CORRUPT, IO, NO_MEMORY, what the visitor or the progress function answered. No incarnations: nothing happens. */
 int qr_log_replay(const struct qr_replay *replay, struct qr_replay_result *ret_result);

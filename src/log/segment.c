@@ -4,7 +4,7 @@
  * Layer 3. A new file is written full of zeros once, so that later syncs of it commit no allocation, and synced; then its
  * header is written, and it and its name are synced; then it may be written to (FILES-1). A released segment is used again: a new header, synced. What
  * stands behind the header then has LSNs of other positions and another salt, so that no frame of it can be taken for one of
- * the new life.
+ * the new life. How the zeros are written is chosen by how often the log was synced lately (FILES-5).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,6 +14,9 @@
 #include "base/crc32c.h"
 #include "base/status.h"
 #include "log/files.h"
+
+#define COARSE_UNIT_BYTES ((uint32_t)64 << 10)
+#define FINE_UNIT_BYTES 4096u
 
 QR_STATIC_ASSERT(sizeof(struct qr_log_header) == 112, "the layout is that of the file");
 
@@ -85,6 +88,63 @@ static int give_memory(struct qr_log_files *files, struct qr_log_segment *segmen
     return error;
 }
 
+int qr_log_segment_remove(struct qr_log_files *files, struct qr_log_segment *segment)
+{
+    char name[QR_LOG_NAME_BYTES];
+    uint32_t number = segment->number;
+    uint64_t size = segment->end - segment->start;
+    qr_log_file_name(number, name);
+    qr_log_segment_free(segment);
+    int error = files->dir->disk->ops->dir_unlink(files->dir, name);
+    if (error != 0) {
+        qr_log_disk_failure(error, "removal", number);
+        return error;
+    }
+    /* relaxed: statistics */
+    atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
+    return 0;
+}
+
+/* ---- Spare ones ------------------------------------------------------------------------------------------------- */
+
+struct qr_log_segment *qr_log_spare_pop(struct qr_log_files *files)
+{
+    struct qr_log_segment *segment = files->spares;
+    files->spares = segment->next;
+    files->spare_bytes -= segment->end - segment->start;
+    return segment;
+}
+
+/* How the segment at `start` is to be: page by page if a coarse unit would have been written more than once; coarse again only
+ * when units were filled several times between syncs. */
+static bool choose_fine(struct qr_log_files *files, uint64_t start)
+{
+    /* relaxed: statistics */
+    uint64_t syncs = atomic_load_explicit(&files->syncs, memory_order_relaxed);
+    uint64_t units = (start - qr_min(files->chosen_lsn, start)) / COARSE_UNIT_BYTES;
+    uint64_t since = syncs - files->chosen_syncs;
+    if (files->chosen_lsn == 0 || since > units)
+        files->fine = true;
+    else if (since * 8 < units)
+        files->fine = false;
+    files->chosen_lsn = start;
+    files->chosen_syncs = syncs;
+    return files->fine;
+}
+
+/* A spare segment of the right kind; NULL: none. Others are removed: their kind of work is over. */
+static struct qr_log_segment *take_spare(struct qr_log_files *files, bool fine)
+{
+    while (files->spares != NULL) {
+        struct qr_log_segment *segment = qr_log_spare_pop(files);
+        if (segment->fine == fine) return segment;
+        qr_log_segment_remove(files, segment); /* a file that stays holds nothing that is needed */
+    }
+    return NULL;
+}
+
+/* ---- Making one ------------------------------------------------------------------------------------------------- */
+
 static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
 {
     const struct qr_disk_ops *ops = files->dir->disk->ops;
@@ -94,7 +154,8 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     int error = ops->file_open(files->dir, name, QR_FILE_WRITE | QR_FILE_CREATE | QR_FILE_EXCLUSIVE, &segment->file);
     if (error != 0) return qr_log_disk_failure(error, what, segment->number);
     what = "space";
-    error = qr_file_write_zeros(segment->file, 0, segment->end - segment->start);
+    error = qr_file_write_zeros(segment->file, 0, segment->end - segment->start,
+                                segment->fine ? FINE_UNIT_BYTES : COARSE_UNIT_BYTES);
     /* Before the header, or power loss leaves a header whose file is shorter than it says: damage, to who finds it. */
     if (error == 0) error = qr_file_sync(segment->file);
     if (error == 0) error = write_header(files, segment, &what);
@@ -114,11 +175,11 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
 int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
                         struct qr_log_segment **ret_segment)
 {
-    struct qr_log_segment *segment = files->spare;
+    bool fine = choose_fine(files, start);
+    struct qr_log_segment *segment = take_spare(files, fine);
     const char *what;
     if (segment != NULL) {
         uint64_t size = segment->end - segment->start;
-        files->spare = NULL;
         segment->start = start;
         segment->end = start + size;
         int error = write_header(files, segment, &what);
@@ -142,6 +203,7 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
     segment->start = start;
     segment->end = start + size_bytes;
     segment->number = files->next_number++;
+    segment->fine = fine;
     int result = make_new(files, segment);
     if (result != 0) {
         qr_log_segment_free(segment);

@@ -185,8 +185,9 @@ int qr_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes)
 /* The same for a directory. */
 int qr_dir_sync(struct qr_dir *dir);
 
-/* Zeros, really written. */
-int qr_file_write_zeros(struct qr_file *file, uint64_t offset, uint64_t size_bytes);
+/* Zeros, really written, in pieces of unit_bytes (at most 64 KiB): a file system may keep what one call wrote as one unit of its
+ * cache, and write all of it for each byte that is changed. */
+int qr_file_write_zeros(struct qr_file *file, uint64_t offset, uint64_t size_bytes, uint32_t unit_bytes);
 
 /*
  * Runs all of them to their ends: short counts and -EINTR are continued. 0: each did all of its bytes; else the first failure

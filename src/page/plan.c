@@ -268,6 +268,17 @@ static bool weave_all(struct weave *w, const struct newer *list, uint32_t count)
     return take_base(w, at, w->base->count);
 }
 
+/* Takes a sorted list of newer records without a base. */
+static bool weave_chain(struct weave *w, const struct newer *list, uint32_t count)
+{
+    for (uint32_t i = 0; i < count;) {
+        uint32_t end = newer_key_end(list, count, i);
+        if (!weave_key(w, list + i, end - i, 0, 0)) return false;
+        i = end;
+    }
+    return true;
+}
+
 bool qr_plan_add_leaf(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_record_spec *pending,
                       const struct qr_retention *retention)
 {
@@ -288,12 +299,7 @@ bool qr_plan_add_chain(struct qr_plan *plan, const struct qr_leaf_view *view, co
     uint32_t count = gather_newer(view, NULL, plan->caller, list);
     struct weave w = {.plan = plan, .retention = retention, .base = view->page, .full = false};
     plan->max_version = qr_max(plan->max_version, qr_view_max_version(view));
-    for (uint32_t i = 0; i < count;) {
-        uint32_t end = newer_key_end(list, count, i);
-        if (!weave_key(&w, list + i, end - i, 0, 0)) return false;
-        i = end;
-    }
-    return true;
+    return weave_chain(&w, list, count);
 }
 
 bool qr_plan_add_record(struct qr_plan *plan, const struct qr_record_spec *record)
@@ -304,43 +310,81 @@ bool qr_plan_add_record(struct qr_plan *plan, const struct qr_record_spec *recor
     return add_newer(plan, &item);
 }
 
+/* Merges two sorted lists; of equal versions those of `first`, which are newer, come first. */
+static void merge_newer(const struct newer *first, uint32_t first_count, const struct newer *second, uint32_t second_count,
+                        struct newer *ret_list)
+{
+    for (uint32_t i = 0, j = 0; i < first_count || j < second_count;) {
+        bool take_first = j == second_count;
+        if (!take_first && i < first_count) {
+            const struct newer *a = &first[i];
+            const struct newer *b = &second[j];
+            int order = qr_compare(a->key.data, a->key.size, b->key.data, b->key.size);
+            take_first = order < 0 || (order == 0 && a->version >= b->version);
+        }
+        *ret_list++ = take_first ? first[i++] : second[j++];
+    }
+}
+
 bool qr_plan_add_joined(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_page *image,
                         const struct qr_record_spec *pending, const struct qr_retention *retention)
 {
     struct newer few[QR_CHAIN_MAX + 1];
-    struct newer *list = NULL;
     bool caller = plan->caller;
     const struct qr_page *stub = view->page;
     uint32_t few_count = gather_newer(view, pending, caller, few);
-    uint32_t count = 0;
-    bool done = false;
+    uint32_t count = few_count + stub->count;
 
-    list = qr_malloc((few_count + stub->count + 1) * sizeof(*list));
+    struct newer *list = qr_malloc(((size_t)count + stub->count + 1) * sizeof(*list));
     if (list == NULL) return false;
-    for (uint32_t i = 0, j = 0; i < few_count || j < stub->count;) { /* the stub's run is sorted, and older */
-        struct newer item = {0};
-        if (j < stub->count) {
-            const uint8_t *record = qr_leaf_record(stub, j);
-            item = (struct newer){.key = qr_leaf_key(stub, j),
-                                  .version = qr_record_version(record, caller),
-                                  .record = record,
-                                  .kind = (uint8_t)qr_record_kind(record),
-                                  .fingerprint = qr_page_fingerprints(stub)[j]};
-        }
-        bool take_few = j == stub->count;
-        if (!take_few && i < few_count) {
-            int order = qr_compare(few[i].key.data, few[i].key.size, item.key.data, item.key.size);
-            take_few = order < 0 || (order == 0 && few[i].version >= item.version);
-        }
-        if (take_few)
-            list[count++] = few[i++];
-        else
-            list[count++] = item, j++;
+    struct newer *run = list + count;
+    for (uint32_t j = 0; j < stub->count; j++) { /* the stub's run is sorted, and older */
+        const uint8_t *record = qr_leaf_record(stub, j);
+        run[j] = (struct newer){.key = qr_leaf_key(stub, j),
+                                .version = qr_record_version(record, caller),
+                                .record = record,
+                                .kind = (uint8_t)qr_record_kind(record),
+                                .fingerprint = qr_page_fingerprints(stub)[j]};
     }
+    merge_newer(few, few_count, run, stub->count, list);
     struct weave w = {.plan = plan, .retention = retention, .base = image, .full = true};
     plan->max_version = qr_max(plan->max_version, qr_max(qr_view_max_version(view), image->max_version));
     if (pending != NULL && caller) plan->max_version = qr_max(plan->max_version, pending->version);
-    done = weave_all(&w, list, count);
+    bool done = weave_all(&w, list, count);
+    qr_free(list);
+    return done;
+}
+
+bool qr_plan_add_batch(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_record_spec *records,
+                       uint32_t count, const struct qr_retention *retention)
+{
+    struct newer few[QR_CHAIN_MAX];
+    bool caller = plan->caller;
+    uint32_t few_count = view == NULL ? 0 : gather_newer(view, NULL, caller, few);
+
+    struct newer *list = qr_malloc(((size_t)count * 2 + few_count + 1) * sizeof(*list));
+    if (list == NULL) return false;
+    struct newer *batch = few_count == 0 ? list : list + count + few_count;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct qr_record_spec *record = &records[i];
+        batch[i] = (struct newer){.key = {record->key, record->key_size},
+                                  .version = caller ? record->version : record->lsn,
+                                  .spec = record,
+                                  .kind = (uint8_t)record->kind,
+                                  .fingerprint = record->fingerprint};
+        plan->max_version = qr_max(plan->max_version, batch[i].version);
+    }
+    if (few_count != 0) merge_newer(batch, count, few, few_count, list);
+    struct weave w = {.plan = plan, .retention = retention};
+    bool done = true;
+    if (view != NULL) {
+        w.base = view->page;
+        w.full = (view->page->flags & QR_PAGE_STUB) == 0;
+        plan->max_version = qr_max(plan->max_version, qr_view_max_version(view));
+        done = weave_all(&w, list, count + few_count);
+    } else {
+        done = weave_chain(&w, list, count);
+    }
     qr_free(list);
     return done;
 }

@@ -279,6 +279,21 @@ int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot 
     return result;
 }
 
+struct qr_page_identity qr_blind_identity(const struct qr_op *op, const struct qr_spot *spot)
+{
+    const struct qr_page *parent = qr_word_block(spot->parent_word);
+    uint32_t i = spot->parent_index;
+    bool last = i + 1 == parent->count;
+    return (struct qr_page_identity){
+        .pid = spot->pid,
+        .right_pid = QR_PID_UNKNOWN,
+        .tree_id = op->tree->id,
+        .high_infinite = last && (parent->flags & QR_PAGE_HIGH_INFINITE) != 0,
+        .low = i == 0 ? qr_page_low(parent) : qr_inner_key(parent, i),
+        .high = last ? qr_page_high(parent) : qr_inner_key(parent, i + 1),
+    };
+}
+
 int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, struct qr_leaf_spot *ret_spot)
 {
     struct qr_spot spot;

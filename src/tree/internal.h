@@ -129,6 +129,9 @@ int qr_descend_read(struct qr_op *op, const struct qr_key *key, bool below, stru
  * DISK, page is NULL, and parent_word and parent_index tell its bounds. */
 int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot);
 
+/* The identity of a stub for the leaf on disk at which qr_descend_blind has ended. */
+struct qr_page_identity qr_blind_identity(const struct qr_op *op, const struct qr_spot *spot);
+
 /*
  * Deals with a word that is not HEAD: *pid and *word become what to go on with (the word may again be anything).
  * 0, QR_FETCH, NO_MEMORY; QR_RETRY: start at the root.
@@ -235,6 +238,9 @@ int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low,
 /* Installs a new inner page of these entries over spot's, whose old block it retires. 0, QR_RETRY, NO_MEMORY. */
 int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
                      const struct qr_page_identity *identity);
+
+/* Fills in where the children are of whose entries that is not known, in an inner page that is not installed yet. */
+void qr_inner_note_children(struct qr_op *op, const struct qr_page *inner, const struct qr_inner_entry *entries);
 
 /* Allocates and builds an inner page. */
 int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_t count,

@@ -34,14 +34,19 @@ static void note_child(struct qr_op *op, const struct qr_page *inner, uint32_t i
     if (qr_word_tag(word) == QR_WORD_HEAD) qr_child_moved(op, inner, index, qr_word_block(word));
 }
 
+void qr_inner_note_children(struct qr_op *op, const struct qr_page *inner, const struct qr_inner_entry *entries)
+{
+    for (uint32_t i = 0; i < inner->count; i++)
+        if (entries[i].whereabouts == 0) note_child(op, inner, i);
+}
+
 int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
                      const struct qr_page_identity *identity)
 {
     struct qr_page *fresh;
     int result = qr_inner_new(op, entries, count, identity, &fresh);
     if (result != 0) return result;
-    for (uint32_t i = 0; i < count; i++)
-        if (entries[i].whereabouts == 0) note_child(op, fresh, i);
+    qr_inner_note_children(op, fresh, entries);
     qr_word expected = spot->word;
     QR_STOP("inner.built");
     if (!qr_map_cas(qr_op_map(op), spot->pid, &expected, qr_word_make(QR_WORD_HEAD, fresh, 0, 0))) {

@@ -286,17 +286,7 @@ static int write_consolidated(struct attempt *a)
 static int write_blind(struct attempt *a)
 {
     struct qr_op *op = a->op;
-    const struct qr_page *parent = qr_word_block(a->spot.parent_word);
-    uint32_t i = a->spot.parent_index;
-    bool last = i + 1 == parent->count;
-    struct qr_page_identity identity = {
-        .pid = a->spot.pid,
-        .right_pid = QR_PID_UNKNOWN,
-        .tree_id = op->tree->id,
-        .high_infinite = last && (parent->flags & QR_PAGE_HIGH_INFINITE) != 0,
-        .low = i == 0 ? qr_page_low(parent) : qr_inner_key(parent, i),
-        .high = last ? qr_page_high(parent) : qr_inner_key(parent, i + 1),
-    };
+    struct qr_page_identity identity = qr_blind_identity(op, &a->spot);
     struct qr_leaf_properties properties = {.flags = QR_PAGE_STUB, .image_address = qr_word_value(a->spot.word)};
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
