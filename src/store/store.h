@@ -172,7 +172,7 @@ void qr_store_remove(struct qr_store *store, uint64_t pid);
 int qr_store_lookup(struct qr_store *store, uint64_t pid, struct qr_store_entry *ret_entry);
 
 /* Sees each page of the current mapping, in the order of ids; reads all of it. Not 0 ends it, which is answered. For
- * checks; not while other threads enter or a capture is open. */
+ * checks; not while other threads enter or a capture is open, but others may remove. */
 typedef int qr_store_visit(void *context, uint64_t pid, const struct qr_store_entry *entry);
 int qr_store_each(struct qr_store *store, qr_store_visit *visit, void *context);
 

@@ -63,6 +63,7 @@ static int run_check(const struct command *command)
     quire_options_init(&options);
     options.open_mode = QUIRE_OPEN_READ_ONLY;
     options.recovery_progress = progress_of_recovery;
+    options.background_threads = QUIRE_NO_THREADS;
     int result = quire_open(settings.plain[0], &options, &db);
     progress_end();
     if (result == QUIRE_ERR_CORRUPT) {

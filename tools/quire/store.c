@@ -40,6 +40,8 @@ int tool_open(uint32_t open_mode, struct quire **ret_db)
     quire_options_init(&options);
     options.open_mode = open_mode;
     options.recovery_progress = progress_of_recovery;
+    if (open_mode == QUIRE_OPEN_READ_ONLY)
+        options.background_threads = QUIRE_NO_THREADS; /* there is nothing to do for them; so pages are as they are in the files */
     int result = quire_open(settings.plain[0], &options, ret_db);
     progress_end();
     if (result == QUIRE_NOT_FOUND)
