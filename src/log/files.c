@@ -128,6 +128,14 @@ static int populate(struct qr_log_files *files)
     return 0;
 }
 
+/* As much as there was so far: the log doubles with each segment, up to the largest ones. */
+static uint64_t next_size(const struct qr_log_files *files, uint64_t end)
+{
+    uint64_t so_far = end - (files->first_lsn - QR_LOG_HEADER_BYTES);
+    uint64_t size = (uint64_t)1 << (63 - __builtin_clzll(so_far));
+    return qr_min(size, files->options.most_segment_bytes);
+}
+
 /* Makes a segment behind the one that ends at `end`, if there is none yet. */
 static int add_segment(struct qr_log_files *files, uint64_t end)
 {
@@ -137,7 +145,7 @@ static int add_segment(struct qr_log_files *files, uint64_t end)
     pthread_mutex_lock(&files->mutex);
     struct qr_log_segment *last = qr_log_segment_last(files);
     bool wanted = last->end == end;
-    uint64_t size = qr_min((last->end - last->start) * 2, files->options.most_segment_bytes);
+    uint64_t size = next_size(files, end);
     pthread_mutex_unlock(&files->mutex);
     if (wanted) {
         result = qr_log_segment_make(files, end, size, &segment);

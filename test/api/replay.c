@@ -186,7 +186,7 @@ static void replay_and_compare(void)
 /* A08, F05 */
 Test(replay, leaf_by_leaf_gives_what_record_by_record_gives)
 {
-    const unsigned rounds = INSTRUMENTED ? 3 : 10;
+    const unsigned rounds = INSTRUMENTED ? 3 : 6;
     for (uint64_t seed = 1; seed <= rounds; seed++) {
         struct random_stream random;
         random_seed(&random, seed);
@@ -219,23 +219,26 @@ Test(replay, one_key_written_very_often)
 /* R6: what a large record needs of the log is kept as long as no image has it, also after it was replayed. */
 Test(replay, a_large_value_that_was_replayed_outlives_the_next_checkpoint)
 {
-    static char value[200000];
+    static char value[20000]; /* too large for a frame, and no reason to split the leaf, which would be written then */
     static char read[sizeof(value)];
+    struct quire_tree_options options;
+    struct quire_tree *tree;
     size_t size = 0;
+    quire_tree_options_init(&options);
+    options.leaf_page_size_bytes = 65536;
     memset(value, 'v', sizeof(value));
     struct quire *db = open_copy("s", 0);
-    struct quire_tree *tree = open_tree(db, NULL);
-    fill(tree, 0, 5000);
+    OK(quire_tree_open(db, "t", &options, &tree));
+    fill(tree, 0, 100);
     OK(quire_checkpoint(db));
-    OK(quire_put(tree, TEXT("key-000100"), value, sizeof(value), 0, NULL));
+    OK(quire_put(tree, TEXT("key-000050"), value, sizeof(value), 0, NULL));
     abandon(db);
     for (unsigned round = 0; round < 3; round++) {
         db = open_copy("s", 0);
-        tree = open_tree(db, NULL);
-        OK(quire_get(tree, NULL, TEXT("key-000100"), read, sizeof(read), &size));
-        cr_assert_eq(size, sizeof(value), "round %u", round);
-        cr_assert_arr_eq(read, value, sizeof(value));
-        OK(quire_put(tree, TEXT("key-000000"), "x", 1, 0, NULL));
+        tree = open_tree(db, "t");
+        OK(quire_get(tree, NULL, TEXT("key-000050"), read, sizeof(read), &size));
+        cr_assert(size == sizeof(value) && memcmp(read, value, size) == 0, "round %u: %zu bytes", round, size);
+        OK(quire_put(tree, TEXT("key-000001"), "x", 1, 0, NULL));
         OK(qr_db_checkpoint(db, qr_thread_self(db->epoch), false));
         abandon(db);
     }
