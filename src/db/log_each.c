@@ -88,7 +88,7 @@ int quire_log_each(const char *path, quire_log_callback *callback, void *context
     if (result == 0) result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
     if (result == 0) {
         struct reader reader = {callback, context, db->checkpointer.record.replay_from};
-        result = qr_log_walk(files->dir, &list, files->incarnations, files->incarnation_count, visit, &reader);
+        result = qr_log_walk(files->dir, &list, files->incarnations, files->incarnation_count, 0, visit, &reader);
     }
     qr_log_list_done(&list);
     qr_db_files_close(db);

@@ -186,8 +186,9 @@ static int verify_log(struct qr_verify *v)
     int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
     /* While others write, a segment that is being made has no header yet. */
     if (result == 0 && files->read_only) result = verify_log_headers(v, &list);
+    uint64_t from = files->read_only ? 0 : db->checkpointer.record.replay_from;
     if (result == 0)
-        result = qr_log_walk(files->dir, &list, files->incarnations, files->incarnation_count, visit_frame, &l);
+        result = qr_log_walk(files->dir, &list, files->incarnations, files->incarnation_count, from, visit_frame, &l);
     qr_log_list_done(&list);
     if (result != QUIRE_ERR_IO) return result;
     quire_error_detail(&detail);

@@ -79,12 +79,13 @@ struct qr_log_sight {
 typedef int qr_log_visit(void *context, const struct qr_log_sight *sight);
 
 /*
- * Visits what stands in the segments of these incarnations, in the order of LSNs; changes nothing. A place without a frame is
+ * Visits what stands in the segments of these incarnations, in the order of LSNs; changes nothing. Segments that end at or
+ * below `from` are passed over: while a log is in use they may be used again at any time. A place without a frame is
  * a HOLE if it is below the recorded end of its incarnation or if a frame comes behind it. 0, IO, NO_MEMORY, what the visitor
  * answered.
  */
 int qr_log_walk(struct qr_dir *dir, const struct qr_log_list *list, const struct qr_incarnation *incarnations,
-                uint32_t incarnation_count, qr_log_visit *visit, void *context);
+                uint32_t incarnation_count, uint64_t from, qr_log_visit *visit, void *context);
 
 /* ---- Replay ----------------------------------------------------------------------------------------------------- */
 

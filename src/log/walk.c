@@ -85,7 +85,7 @@ static int walk_segment(struct walk *w, const struct qr_log_found *found)
 }
 
 int qr_log_walk(struct qr_dir *dir, const struct qr_log_list *list, const struct qr_incarnation *incarnations,
-                uint32_t incarnation_count, qr_log_visit *visit, void *context)
+                uint32_t incarnation_count, uint64_t from, qr_log_visit *visit, void *context)
 {
     struct walk w = {.dir = dir, .visit = visit, .context = context};
     int result = 0;
@@ -93,8 +93,11 @@ int qr_log_walk(struct qr_dir *dir, const struct qr_log_list *list, const struct
         w.incarnation = &incarnations[i];
         w.last = i + 1 == incarnation_count;
         w.hole_count = 0;
-        for (uint32_t k = 0; k < list->count && result == 0; k++)
-            if (list->found[k].header.incarnation == w.incarnation->number) result = walk_segment(&w, &list->found[k]);
+        for (uint32_t k = 0; k < list->count && result == 0; k++) {
+            const struct qr_log_found *found = &list->found[k];
+            if (found->superseded || found->header.incarnation != w.incarnation->number) continue;
+            if (found->header.end > from) result = walk_segment(&w, found);
+        }
     }
     qr_free_aligned(w.memory);
     return result;
