@@ -44,7 +44,10 @@
     X(store_released_early)     /* segments are released before the checkpoint's record is durable */                  \
     X(store_release_pending)    /* what only the current mapping names does not keep a segment */                      \
     X(store_abandon_loses)      /* the changes of an abandoned checkpoint are lost */                                  \
-    X(store_resume_over)        /* after an opening batches go over those that are there */
+    X(store_resume_over)        /* after an opening batches go over those that are there */                            \
+    X(blob_unsynced)            /* the log is synced without the blobs that its frames name */                         \
+    X(blob_unchecked)           /* a blob is read without a look at its checksums */                                   \
+    X(blob_released_early)      /* a segment of blobs is released when a part of it is dead */
 
 #ifdef QR_TESTING
 

@@ -44,6 +44,7 @@ struct qr_checkpointer {
     _Atomic uint64_t last_ns;             /* when it ended, or the database was opened */
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
     _Atomic uint64_t count, pages_flushed, retries, longest_postponed_ns;
+    _Atomic uint64_t blob_mark; /* bytes of blobs that had been written at its capture */
     bool unknown; /* a record's outcome is unknown: no more checkpoints */
 
     pthread_t thread;

@@ -8,6 +8,7 @@
  */
 #include "db/files.h"
 
+#include "db/blobs.h"
 #include "db/db.h"
 
 struct replayer {
@@ -21,6 +22,16 @@ static struct quire_tree *tree_of(struct quire *db, uint32_t id)
     uint32_t count;
     struct quire_tree **handles = qr_db_handles(db, &count);
     return id < count ? handles[id] : NULL;
+}
+
+/* A blob that the record names. QR_REPLAY_END: it did not become durable (R3). */
+static int take_blob(struct quire *db, const struct qr_replay_record *record)
+{
+    struct qr_blob_ref ref;
+    if (!qr_blob_ref_decode(record->frame.value, &ref))
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record with a blob reference that is none");
+    int result = qr_blob_replayed(db->checkpointer.store, &ref, record->suspect);
+    return record->suspect && (result == QUIRE_ERR_CORRUPT || result == QR_STORE_GONE) ? QR_REPLAY_END : result;
 }
 
 static int apply(struct replayer *r, const struct qr_replay_record *record)
@@ -38,9 +49,13 @@ static int apply(struct replayer *r, const struct qr_replay_record *record)
         .replay_named = frame->named_version,
         .replay_conditional = record->tentative && frame->has_named,
     };
+    bool blob = frame->kind == QR_RECORD_BLOB;
     if (frame->has_version != tree->tree.settings.caller_versions ||
-        (frame->kind != QR_RECORD_PUT && frame->kind != QR_RECORD_DELETE))
+        (frame->kind != QR_RECORD_PUT && frame->kind != QR_RECORD_DELETE && !blob) ||
+        (blob && (frame->value_size != QR_BLOB_REF_BYTES || frame->tree_id == 0)))
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record of tree %u that it cannot have", frame->tree_id);
+    int result = QR_UNLIKELY(blob) ? take_blob(r->db, record) : 0;
+    if (result != 0) return result;
     if (frame->tree_id == 0) return qr_db_catalogue_replay(r->db, r->thread, &write);
     return qr_db_run_write(tree, r->thread, &write);
 }
@@ -51,7 +66,10 @@ static int visit(void *context, const struct qr_replay_record *record)
     struct qr_recovery *recovery = &r->db->files->recovery;
     int result = apply(r, record);
     if (result < 0) return result;
+    if (result == QR_REPLAY_END) return result;
     if (result == QUIRE_CONFLICT) {
+        if (record->frame.kind == QR_RECORD_BLOB)
+            qr_blob_dead(r->db->checkpointer.store, record->frame.value, 1, record->lsn);
         recovery->refused++;
         return QR_REPLAY_VOID;
     }
@@ -95,6 +113,10 @@ int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log
         .context = &replayer,
     };
     int result = qr_log_replay(&replay, &files->recovery.log);
-    if (result == 0) qr_db_catalogue_replayed(db);
-    return result;
+    if (result != 0) return result;
+    qr_db_catalogue_replayed(db);
+    qr_blob_recovered(db->checkpointer.store);
+    if (files->read_only) return 0;
+    int error = qr_blob_sync(db->checkpointer.store); /* before the incarnation that may count on them (R8) */
+    return error == 0 ? 0 : qr_fail_io(-error, "sync of blobs");
 }

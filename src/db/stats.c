@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "db/blobs.h"
 #include "db/db.h"
 
 enum field_kind { COUNTER, GAUGE, TEXT };
@@ -104,6 +105,14 @@ static const struct field fields[] = {
     FIELD(recovery_records, GAUGE, -1),
     FIELD(recovery_holes, GAUGE, -1),
     FIELD(recovery_same_boot, GAUGE, -1),
+    FIELD(blobs_written, COUNTER, QR_TOTAL_BLOBS_WRITTEN),
+    FIELD(blob_bytes_written, COUNTER, QR_TOTAL_BLOB_BYTES_WRITTEN),
+    FIELD(blobs_read, COUNTER, QR_TOTAL_BLOBS_READ),
+    FIELD(blob_bytes_read, COUNTER, QR_TOTAL_BLOB_BYTES_READ),
+    FIELD(blob_segments, GAUGE, -1),
+    FIELD(blob_segment_bytes, GAUGE, -1),
+    FIELD(blob_live_bytes, GAUGE, -1),
+    FIELD(blob_dead_bytes, GAUGE, -1),
 };
 
 static uint64_t *number(struct quire_stats *stats, const struct field *field)
@@ -129,6 +138,13 @@ static void sum_counters(struct quire *db, uint64_t *totals)
     totals[QR_TOTAL_LOG_SEGMENTS_MADE] = log.segments_made;
     totals[QR_TOTAL_LOG_SEGMENTS_RECYCLED] = log.segments_recycled;
     totals[QR_TOTAL_LOG_PROVISION_WAITS] = log.provision_waits;
+    if (db->checkpointer.store == NULL) return;
+    struct qr_blob_stats blobs;
+    qr_blob_stats(db->checkpointer.store, &blobs);
+    totals[QR_TOTAL_BLOBS_WRITTEN] = blobs.written;
+    totals[QR_TOTAL_BLOB_BYTES_WRITTEN] = blobs.written_bytes;
+    totals[QR_TOTAL_BLOBS_READ] = blobs.read;
+    totals[QR_TOTAL_BLOB_BYTES_READ] = blobs.read_bytes;
 }
 
 static uint64_t mean(const uint64_t *totals, enum qr_counter samples)
@@ -200,6 +216,12 @@ static void gather_files(struct quire *db, struct quire_stats *stats)
     stats->recovery_records = recovery->applied;
     stats->recovery_holes = recovery->log.holes;
     stats->recovery_same_boot = recovery->log.same_boot;
+    struct qr_blob_stats blobs;
+    qr_blob_stats(db->checkpointer.store, &blobs);
+    stats->blob_segments = blobs.segments;
+    stats->blob_segment_bytes = blobs.segment_bytes;
+    stats->blob_live_bytes = blobs.live_bytes;
+    stats->blob_dead_bytes = blobs.dead_bytes;
 }
 
 /* ---- Structs of other headers ----------------------------------------------------------------------------------- */

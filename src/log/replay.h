@@ -59,12 +59,16 @@ int qr_log_file_is_ours(struct qr_dir *dir, const char *name, const uint8_t stor
 struct qr_replay_record {
     uint64_t lsn;
     bool tentative;
+    bool suspect; /* power may have been lost since it was written: what it names beside the log may be missing */
     struct qr_frame frame; /* key and value are valid during the visit; large ones were put together */
 };
 
-enum { QR_REPLAY_VOID = 1 }; /* of a tentative record: it was not applied */
+enum {
+    QR_REPLAY_VOID = 1, /* of a tentative record: it was not applied */
+    QR_REPLAY_END = 2,  /* of a suspect one: what it names is missing, so the log ends before it */
+};
 
-/* 0: applied; QR_REPLAY_VOID; negative: replay ends with that. */
+/* 0: applied; QR_REPLAY_VOID, _END; negative: replay ends with that. */
 typedef int qr_replay_visit(void *context, const struct qr_replay_record *record);
 /* done of all bytes were read. Not 0: replay ends with that. */
 typedef int qr_replay_progress(void *context, uint64_t done_bytes, uint64_t all_bytes);

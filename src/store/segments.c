@@ -32,7 +32,7 @@ static const struct qr_disk_ops *ops_of(struct qr_store *store)
     return store->dir->disk->ops;
 }
 
-static int sync_names(struct qr_store *store)
+int qr_segment_sync_names(struct qr_store *store)
 {
     int error;
     do {
@@ -93,6 +93,8 @@ void qr_segment_free(struct qr_segment *segment)
         return;
     if (segment->file != NULL)
         segment->file->dir->disk->ops->file_close(segment->file);
+    qr_free(segment->dead.places);
+    qr_free(segment->named.places);
     qr_free(segment);
 }
 
@@ -183,8 +185,7 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
             what = "the segment has another number";
         else if (header.size_bytes > facts.size_bytes)
             what = "the file is cut";
-        else if (header.size_bytes < QR_SEGMENT_LEAST || header.size_bytes > QR_SEGMENT_MOST ||
-                 header.size_bytes % QR_SEGMENT_UNIT != 0 || header.stream >= QR_STREAMS)
+        else if (header.stream >= QR_STREAMS || !qr_segment_size_is_possible(header.stream, header.size_bytes))
             what = "the header is impossible";
         else if (segment->size != 0 && (header.size_bytes != segment->size || header.salt != segment->salt))
             what = "the segment is another one than the checkpoint's";
@@ -291,7 +292,7 @@ void qr_segment_unpin(struct qr_store *store, struct qr_segment *segment)
 
 /* ---- Sync ------------------------------------------------------------------------------------------------------- */
 
-static int fail_for_good(struct qr_store *store, int error, const char *what)
+int qr_segment_fail_for_good(struct qr_store *store, int error, const char *what)
 {
     int result = qr_fail_io(-error, "page segments: %s", what);
     qr_lock(store);
@@ -303,6 +304,9 @@ static int fail_for_good(struct qr_store *store, int error, const char *what)
 
 int qr_segments_sync(struct qr_store *store)
 {
+    int failed = qr_blob_sync(store);
+    if (failed != 0)
+        return qr_fail_io(-failed, "sync of blobs");
     qr_lock(store);
     uint32_t room = store->segment_count, count = 0;
     qr_unlock(store);
@@ -317,7 +321,7 @@ int qr_segments_sync(struct qr_store *store)
     /* Segments that came meanwhile are another writer's, and not in the mapping under construction. */
     for (uint32_t i = 0; i < store->segment_count && count < room; i++) {
         struct qr_segment *segment = store->segments[i];
-        if (!segment->dirty)
+        if (!segment->dirty || segment->stream == QR_STREAM_BLOB)
             continue;
         segment->dirty = false;
         segment->pins++;
@@ -330,12 +334,12 @@ int qr_segments_sync(struct qr_store *store)
     int error = count == 0 || QR_BUG(store_data_unsynced) ? 0 : qr_disk_transfer(store->dir->disk, ios, count);
     const char *what = "sync";
     if (error == 0 && names && !QR_BUG(store_names_unsynced)) {
-        error = sync_names(store);
+        error = qr_segment_sync_names(store);
         what = "sync of the directory";
     }
     for (uint32_t i = 0; i < count; i++)
         qr_segment_unpin(store, synced[i]);
     qr_free(ios);
     qr_free(synced);
-    return error == 0 ? 0 : fail_for_good(store, error, what);
+    return error == 0 ? 0 : qr_segment_fail_for_good(store, error, what);
 }
