@@ -60,6 +60,7 @@ int run_open(struct run *run, uint32_t mode)
     options.sync_period_ms = QUIRE_NO_PERIOD;
     options.sync_volume_bytes = setup->sync_volume_bytes;
     options.log_segment_bytes = SEGMENT_BYTES;
+    options.blob_threshold_bytes = setup->blob_threshold != 0 ? setup->blob_threshold : 268435456;
     options.log_buffered = setup->mixed && run->depth != 0 ? run->seed >> 7 & 1 : setup->buffered;
     options.no_sync_at_close = run->no_sync = mode == 0 && random_chance(&run->random, 50);
     power_opens++;
@@ -368,6 +369,13 @@ bool run_sync(struct run *run)
     return conclude(run, "sync", &run->now, result, 0, true, 0);
 }
 
+static bool checkpoint(struct run *run)
+{
+    if (!issue(run, &run->now)) return true;
+    int result = quire_checkpoint(run->db);
+    return conclude(run, "checkpoint", &run->now, result, 0, true, 0);
+}
+
 static bool maintain(struct run *run)
 {
     uint64_t durable = 0;
@@ -414,6 +422,7 @@ bool run_operation(struct run *run)
     unsigned flags = random_flags(run);
     if (run->trees[tree] == NULL) return run_tree(run, tree);
     uint32_t k = (uint32_t)random_below(&run->random, tree == 0 ? KEYS - COUNTERS : KEYS);
+    if (random_chance(&run->random, run->setup->checkpoint_percent)) return checkpoint(run);
     if (dice < 4) return run_sync(run);
     if (dice < 8) return maintain(run);
     if (dice < 10) return run_reopen(run);
