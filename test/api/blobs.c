@@ -6,6 +6,10 @@
  */
 #include "api_dir.h"
 
+#include "db/db.h"
+#include "lib/simdisk.h"
+
+#include <errno.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -499,6 +503,70 @@ Test(blobs, the_dead_are_counted_once)
         cr_assert_eq(stats.blob_live_bytes, 60 * 10176u, "way %d: %" PRIu64 " live", way, stats.blob_live_bytes);
         OK(quire_close(db));
     }
+}
+
+/* F31: refused before anything has changed, and what was written of it is nobody's */
+Test(blobs, a_full_disk_refuses_large_values_and_passes)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    uint64_t written = 0;
+    int result = 0;
+    options.background_threads = QUIRE_NO_THREADS;
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, NULL);
+    put_value(tree, 0, 0, 10000);
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    while (result == 0 && ++written < 10000) {
+        char key[32];
+        uint8_t *value = make_value(written, 10000);
+        result = quire_put(tree, key, key_of(written, key), value, 10000, 0, NULL);
+        free(value);
+    }
+    EXPECT(result, QUIRE_ERR_NO_SPACE);
+    EXPECT(quire_put(tree, TEXT("k"), root, 0, 0, NULL), 0); /* the log still has room */
+    cr_assert_gt(written, 1);
+    cr_assert_gt(stats_of(db).errors_no_space, 0);
+    for (uint64_t i = 0; i < written; i++) expect_value(tree, i, i, 10000);
+    simdisk_facts(disk)->space_bytes = UINT64_MAX;
+    put_value(tree, written, written, 10000);
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    tree = open_tree(db, NULL);
+    for (uint64_t i = 0; i <= written; i++) expect_value(tree, i, i, 10000);
+    cr_assert_eq(stats_of(db).blob_live_bytes, (written + 1) * 10176);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* F30: a sync of large values that fails is as one of the log */
+Test(blobs, a_failed_sync_poisons)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    uint8_t *value = make_value(1, 10000);
+    options.background_threads = QUIRE_NO_THREADS;
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, NULL);
+    put_value(tree, 1, 1, 10000);
+    OK(quire_sync(db));
+    put_value(tree, 2, 2, 10000);
+    simdisk_fault_set(disk, &(struct simdisk_fault){.kind = SIMDISK_SYNC, .nth = 1, .error = EIO}); /* the blobs' */
+    EXPECT(quire_sync(db), QUIRE_ERR_UNKNOWN);
+    EXPECT(quire_put(tree, TEXT("k"), value, 10000, 0, NULL), QUIRE_ERR_IO);
+    expect_value(tree, 1, 1, 10000);
+    expect_value(tree, 2, 2, 10000);
+    (void)quire_close(db);
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    tree = open_tree(db, NULL);
+    expect_value(tree, 1, 1, 10000);
+    OK(quire_close(db));
+    simdisk_free(disk);
+    free(value);
 }
 
 /* ---- Damage ----------------------------------------------------------------------------------------------------- */
