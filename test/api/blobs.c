@@ -10,7 +10,9 @@
 #include "lib/simdisk.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 
@@ -61,7 +63,10 @@ static void put_value(struct quire_tree *tree, uint64_t number, uint64_t seed, s
 {
     char key[32];
     uint8_t *value = make_value(seed, size);
-    OK(quire_put(tree, key, key_of(number, key), value, size, 0, NULL));
+    int result = quire_put(tree, key, key_of(number, key), value, size, 0, NULL);
+    struct quire_error_detail detail;
+    quire_error_detail(&detail);
+    cr_assert(result == 0, "put: %s (%s, errno %d)", quire_strerror(result), detail.message, detail.os_errno);
     free(value);
 }
 
@@ -433,6 +438,127 @@ Test(blobs, pages_hand_out_large_values)
         tree = open_tree(db, NULL);
     }
     OK(quire_close(db));
+}
+
+/* ---- Threads ---------------------------------------------------------------------------------------------------- */
+
+#define SHARED_KEYS 32u /* a power of two */
+static struct quire *shared_db;
+static struct quire_tree *shared_tree;
+static _Atomic uint32_t wrong, over;
+
+/* A value that tells what it is: its number, over and over. */
+static void fill_value(uint64_t number, uint8_t *value, size_t size)
+{
+    for (size_t i = 0; i < size; i += 8) memcpy(value + i, &number, 8);
+}
+
+static bool is_whole(const void *value, size_t size)
+{
+    uint64_t first, word;
+    memcpy(&first, value, 8);
+    for (size_t i = 8; i < size; i += 8) {
+        memcpy(&word, (const uint8_t *)value + i, 8);
+        if (word != first) return false;
+    }
+    return size == 8 * (1 + first % 3000);
+}
+
+static void *write_shared(void *argument)
+{
+    uint64_t x = (uint64_t)(uintptr_t)argument;
+    uint8_t *value = malloc(24008);
+    for (uint32_t i = 0; i < (INSTRUMENTED ? 400 : 3000); i++) {
+        char key[32];
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        uint64_t number = x >> 16;
+        size_t size = 8 * (1 + number % 3000), key_size = key_of(x >> 33 & 0xffff & (SHARED_KEYS - 1), key);
+        fill_value(number, value, size);
+        void *old = NULL;
+        size_t old_size = 0;
+        int result;
+        if (i % 10 == 0) {
+            result = quire_delete(shared_tree, key, key_size, 0, NULL, NULL);
+        } else if (i % 10 == 1 && quire_get_copy(shared_tree, NULL, key, key_size, &old, &old_size) == 0) {
+            result = quire_compare_and_swap(shared_tree, key, key_size, old, old_size, value, size, 0, NULL);
+            quire_free(old);
+        } else {
+            result = quire_put(shared_tree, key, key_size, value, size, i % 50 == 0 ? QUIRE_WRITE_DURABLE : 0, NULL);
+        }
+        if (result < 0) wrong++;
+    }
+    free(value);
+    return NULL;
+}
+
+static void *read_shared(void *argument)
+{
+    uint64_t x = (uint64_t)(uintptr_t)argument;
+    while (atomic_load(&over) == 0) {
+        struct quire_guard guard;
+        struct quire_value value;
+        char key[32];
+        x = x * 6364136223846793005u + 1442695040888963407u;
+        size_t key_size = key_of(x >> 33 & (SHARED_KEYS - 1), key);
+        if (quire_pin(shared_db, NULL, &guard) != 0) wrong++;
+        int result = quire_guard_get(&guard, shared_tree, NULL, key, key_size, &value);
+        if (result < 0 || (result == 0 && !is_whole(value.data, value.size))) wrong++;
+        quire_unpin(&guard);
+        struct quire_pages *pages;
+        struct quire_page page;
+        if (x >> 60 != 0 || quire_pages_open(shared_tree, NULL, &pages) != 0) continue;
+        while ((result = quire_pages_next(pages, &page)) == 0)
+            for (size_t i = 0; i < page.count; i++)
+                if (!is_whole(page.entries[i].value, page.entries[i].value_size)) wrong++;
+        if (result != QUIRE_END) wrong++;
+        quire_pages_close(pages);
+    }
+    return NULL;
+}
+
+static void *checkpoint_shared(void *argument)
+{
+    while (atomic_load(&over) == 0) {
+        if (quire_checkpoint(shared_db) != 0) wrong++;
+        usleep(3000);
+    }
+    return argument;
+}
+
+/* A04, C02: and in the end the living are those that keys have */
+Test(blobs, of_many_threads)
+{
+    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
+    pthread_t threads[5];
+    uint64_t live = 0;
+    OK(quire_open(path_of("s"), &options, &shared_db));
+    shared_tree = open_tree(shared_db, NULL);
+    for (uintptr_t i = 0; i < 2; i++) pthread_create(&threads[i], NULL, write_shared, (void *)(i + 1));
+    for (uintptr_t i = 2; i < 4; i++) pthread_create(&threads[i], NULL, read_shared, (void *)(i + 1));
+    pthread_create(&threads[4], NULL, checkpoint_shared, NULL);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    atomic_store(&over, 1);
+    for (int i = 2; i < 5; i++) pthread_join(threads[i], NULL);
+    cr_assert_eq(atomic_load(&wrong), 0, "%u calls answered wrongly", atomic_load(&wrong));
+    for (int round = 0; round < 2; round++) {
+        settle(shared_db);
+        live = 0;
+        for (uint64_t k = 0; k < SHARED_KEYS; k++) {
+            char key[32];
+            size_t size;
+            void *found;
+            if (quire_get_copy(shared_tree, NULL, key, key_of(k, key), &found, &size) != 0) continue;
+            cr_assert(is_whole(found, size));
+            if (size > 4096) live += 128 + (size + 63) / 64 * 64;
+            quire_free(found);
+        }
+        uint64_t said = stats_of(shared_db).blob_live_bytes;
+        cr_assert_eq(said, live, "%" PRIu64 " live, not %" PRIu64, said, live);
+        OK(quire_close(shared_db));
+        OK(quire_open(path_of("s"), &options, &shared_db));
+        shared_tree = open_tree(shared_db, NULL);
+    }
+    OK(quire_close(shared_db));
 }
 
 /* ---- Space ------------------------------------------------------------------------------------------------------ */
