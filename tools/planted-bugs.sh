@@ -83,10 +83,10 @@ fi
 interleave=$build/test/interleave/interleave
 model=$build/test/model/model
 stress=$build/test/stress/stress
-names=(cases manifest store blobs blobs_power)
+names=(cases manifest store blobs)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
     "$build/test/store/store_power --seed 1 --first"
-    "$build/test/api/api_blobs --jobs 1" "$build/test/crash/crash_power --scenario blobs --seed 1 --effort 10")
+    "$build/test/crash/crash_power --scenario blobs --seed 1 --effort 10")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(
@@ -111,8 +111,8 @@ concerns() {
     case $2:${names[$1]} in
     manifest_*:manifest) true ;;
     manifest_*:* | *:manifest) false ;;
-    blob_*:blobs | blob_*:blobs_power) true ;;
-    blob_*:* | *:blobs | *:blobs_power) false ;;
+    blob_*:blobs) true ;;
+    blob_*:* | *:blobs) false ;;
     store_*:store) true ;;
     store_*:* | *:store) false ;;
     *) true ;;
