@@ -40,7 +40,7 @@
  *
  * CRASH. A database is opened in memory (path NULL), where nothing survives the end of the process, or in a directory, where
  * every write goes to a log first. See quire_open and "Writing" for what survives what.
- * All data must fit in memory in this version.
+ * All data must fit in memory in this version, but for large values of a database with files (see "Large values").
  */
 #ifndef QUIRE_QUIRE_H
 #define QUIRE_QUIRE_H
@@ -123,8 +123,9 @@ QUIRE_API void quire_free(void *memory);
 /* Largest accepted sizes in bytes. */
 struct quire_limits {
     size_t max_key_size;       /* 131072 */
-    size_t max_value_size;     /* 268435456 */
+    size_t max_value_size;     /* 268435456; in a database without files */
     size_t max_tree_name_size; /* 255 */
+    size_t max_file_value_size; /* 4294967295; in a database with files */
 };
 QUIRE_API void quire_limits(struct quire_limits *ret_limits);
 
@@ -180,6 +181,8 @@ struct quire_options {
     /* Called while the log is read at opening: bytes done, of all. Not 0: the opening ends with QUIRE_ERR_BUSY. */
     int (*recovery_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *recovery_context;
+    uint64_t blob_threshold_bytes; /* values of more bytes are large values; from 64 to 268435456; 0 = default (4096). It says how
+                                      values are written from now on: those that are there stay as they are */
 };
 enum quire_open_mode {
     QUIRE_OPEN_OR_CREATE = 0,
@@ -327,6 +330,14 @@ enum quire_write_flags {
     QUIRE_WRITE_PROCESS = 2  /* QUIRE_LEVEL_PROCESS */
 };
 
+/*
+ * Large values. In a database with files a value above blob_threshold_bytes is written once, to a file for such values; the
+ * log, the tree and memory have a reference to it. It is a value as any other: visible, versioned, atomic and durable as the
+ * calls say. What differs: reading it asks the file system each time, and verifies it (CORRUPT: this value is damaged; others can
+ * be read. IO, NO_MEMORY); a write of it answers NO_SPACE where there is no space for it. Space of values that were replaced or
+ * deleted comes back when all values of their file are, and checkpoints have been made since.
+ */
+
 /* Stores value under key, whether or not it had one. */
 QUIRE_API int quire_put(struct quire_tree *tree, const void *key, size_t key_size, const void *value,
                         size_t value_size, unsigned flags, uint64_t *ret_lsn);
@@ -388,7 +399,8 @@ struct quire_snapshot;
 /*
  * Reads answer the newest value, or with a snapshot the newest at the snapshot. snapshot: NULL = newest; it must be of
  * the tree's database (INVALID). Results: 0, QUIRE_NOT_FOUND; errors: INVALID, TOO_LARGE, FORKED, and UNSUPPORTED for a tree
- * with caller versions. A read of pages in memory needs no more of it but what its comment names.
+ * with caller versions. A read of pages in memory needs no more of it but what its comment names. Large values: + CORRUPT, IO, and
+ * NO_MEMORY for some.
  */
 
 /*
@@ -450,8 +462,11 @@ struct quire_value {
     uint64_t version;
 };
 
-/* Finds the value; the pointer in *ret_value is valid until the guard ends. Trees with engine versions.
- * Errors as those of reads by copy; INVALID (a guard of another database, not pinned, or ended), WRONG_THREAD. */
+/*
+ * Finds the value; the pointer in *ret_value is valid until the guard ends. Trees with engine versions. A large value is read to
+ * memory that counts as retained by the guard: NO_MEMORY if the limit leaves no room for it; + CORRUPT, IO.
+ * Errors as those of reads by copy; INVALID (a guard of another database, not pinned, or ended), WRONG_THREAD.
+ */
 QUIRE_API int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
                               const void *key, size_t key_size, struct quire_value *ret_value);
 
@@ -459,7 +474,7 @@ QUIRE_API int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree
  * Finds many values at once, overlapping their memory latencies: several times faster than single reads of a large
  * tree. keys: count keys in any order, duplicates allowed. ret_results[i] is 0 or QUIRE_NOT_FOUND, ret_values[i] is set
  * where it is 0. Returns 0, or an error that concerns the whole call; then the outputs may have been written to in part
- * and say nothing.
+ * and say nothing. Large values as in quire_guard_get, one after the other.
  */
 QUIRE_API int quire_get_many(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
                              const struct quire_slice *keys, size_t count, struct quire_value *ret_values,
@@ -513,6 +528,9 @@ QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);
  * Iteration page by page: each step hands out one leaf's visible records as pointers into the page, in key order.
  * Deletions are skipped, each key comes once with one value. Keys that exist during the whole iteration appear exactly
  * once; without a snapshot, keys changed meanwhile appear in one of their states, and each page is consistent.
+ *
+ * Large values are read for the step that hands them out, to memory of the iterator which is not counted in the limit: up to 1 MiB
+ * of them, or one that is larger; a leaf that has more comes in several steps. With skip_large_values they are not read.
  */
 /*
  * Same rules for struct_size as struct quire_options. Zero bytes are the defaults in a tree with engine versions; with
@@ -526,7 +544,7 @@ struct quire_pages_options {
     struct quire_snapshot *snapshot; /* engine versions: NULL = newest state of each page */
     uint64_t version;                /* caller versions: read at this version; UINT64_MAX = newest, 0 = version 0 */
     uint32_t reverse;                /* 1: pages, and the entries in them, come in descending order */
-    uint32_t reserved;               /* must be 0 */
+    uint32_t skip_large_values;      /* 1: the entry of a large value has value NULL, and value_size says how large it is */
 };
 /* The defaults: everything, ascending, newest. Sets version to UINT64_MAX, which zero bytes do not. */
 QUIRE_API void quire_pages_options_init(struct quire_pages_options *ret_options);
@@ -558,8 +576,8 @@ QUIRE_API int quire_pages_open(struct quire_tree *tree, const struct quire_pages
 
 /*
  * The next page. Its entries stay valid until the next call on this iterator: it keeps one page alive and needs no
- * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED, CORRUPT and IO (a page could not be read);
- * the same step can be tried again.
+ * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED, CORRUPT and IO (a page, or the value of its
+ * first entry, could not be read); the same step can be tried again.
  * LSN_TOO_OLD if the safe version has been raised above the version of the iterator.
  */
 QUIRE_API int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page);
@@ -662,6 +680,13 @@ struct quire_stats {
     uint64_t store_segments, store_size_bytes; /* files, without the reserve */
     uint64_t store_reserve_bytes;     /* kept for a full disk */
     uint64_t store_live_bytes;        /* of the segments: what some mapping names, or may yet */
+
+    /* Large values (blobs), with their heads. The first four are counters, the others gauges. */
+    uint64_t blobs_written, blob_bytes_written;
+    uint64_t blobs_read, blob_bytes_read;
+    uint64_t blob_segments, blob_segment_bytes; /* files that they lie in */
+    uint64_t blob_live_bytes;         /* that records have */
+    uint64_t blob_dead_bytes;         /* that none has any more, in files that others are in too */
 };
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */

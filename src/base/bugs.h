@@ -68,7 +68,10 @@
     X(store_abandon_loses)      /* the changes of an abandoned checkpoint are lost */                                  \
     X(replay_keys_unsorted)     /* records of the log whose keys begin alike are applied in the order of the log */    \
     X(replay_judged_late)       /* records are judged by the max LSN that their page has by then */                    \
-    X(store_resume_over)        /* after an opening batches go over those that are there */
+    X(store_resume_over)        /* after an opening batches go over those that are there */                            \
+    X(blob_unsynced)            /* the log is synced without the blobs that its frames name */                         \
+    X(blob_unchecked)           /* a blob is read without a look at its checksums */                                   \
+    X(blob_released_early)      /* a segment of blobs is released when a part of it is dead */
 
 #ifdef QR_TESTING
 

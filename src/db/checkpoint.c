@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/stop.h"
+#include "db/blobs.h"
 #include "db/db.h"
 #include "db/flush.h"
 
@@ -17,6 +18,7 @@
 #define LOG_CAP_LEAST ((uint64_t)64 << 20)
 #define LOG_CAP_MOST ((uint64_t)1536 << 20)
 #define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
+#define BLOB_CAP_LEAST ((uint64_t)256 << 20)
 #define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
 
 /* ---- Sets of pages ---------------------------------------------------------------------------------------------- */
@@ -344,6 +346,8 @@ static int append_record(struct quire *db, const struct qr_manifest_checkpoint *
 static int make_durable(struct quire *db, struct capture *c, struct qr_db_images *images, uint64_t replay_from)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
+    uint64_t blob_bytes = qr_blob_written_bytes(cp->store);
+    int result = qr_blob_capture(c->store); /* before the look at the tail: what hid the dead ones is synced below (LIFE-1) */
     uint64_t newest = qr_log_tail(&db->log) - 1; /* CHECK-3: no image that was entered so far has a newer LSN */
     struct qr_manifest_checkpoint record = {
         .number = cp->record.number + 1,
@@ -356,7 +360,7 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     qr_db_handles(db, &trees);
     record.next_tree_id = trees;
     record.tree_count = trees;
-    int result = qr_db_images_write(db, images, c->store, &newest);
+    if (result == 0) result = qr_db_images_write(db, images, c->store, &newest);
     for (uint64_t i = 0; i < c->gone.count && result == 0; i++) qr_store_capture_remove(c->store, c->gone.ids[i]);
     if (result == 0) result = qr_log_wait(&db->log, newest, QR_LOG_DURABLE);
     record.durable_lsn = qr_log_durable_end(&db->log);
@@ -381,6 +385,8 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     cp->record = record;
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->last_ns, qr_clock_ns(), memory_order_relaxed);
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->blob_mark, blob_bytes, memory_order_relaxed);
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->replay_from, replay_from, memory_order_relaxed);
     /* relaxed: statistics */
@@ -484,10 +490,13 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: a threshold */
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
     if (tail - from > qr_db_log_cap(db)) return true;
+    /* relaxed: a threshold. After power loss recovery reads the blobs that were written since. */
+    uint64_t blobs = qr_blob_written_bytes(cp->store) - atomic_load_explicit(&cp->blob_mark, memory_order_relaxed);
+    if (blobs > qr_max(qr_db_log_cap(db), BLOB_CAP_LEAST)) return true;
     uint32_t interval = db->options.checkpoint_interval_ms;
     /* relaxed: a threshold */
     uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
-    bool written = tail > qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
+    bool written = blobs + tail > qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
     return interval != QUIRE_NO_PERIOD && written && qr_clock_ns() - last_ns >= interval * 1000000ull;
 }
 

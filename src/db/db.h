@@ -27,7 +27,10 @@
 #include "txn/snapshot.h"
 
 #define QR_MAX_KEY_SIZE 131072u
-#define QR_MAX_VALUE_SIZE (256u << 20)
+#define QR_MAX_VALUE_SIZE (256u << 20) /* that pages hold */
+#define QR_MAX_FILE_VALUE_SIZE UINT32_MAX
+#define QR_DEFAULT_BLOB_THRESHOLD 4096u
+#define QR_LEAST_BLOB_THRESHOLD 64u
 #define QR_MAX_TREE_NAME_SIZE 255u
 #define QR_MAX_OPTIONS_SIZE 4096u /* struct_size of a newer header; beyond it, it was not set */
 
@@ -58,6 +61,10 @@ enum qr_total {
     QR_TOTAL_STORE_SEGMENTS_RECYCLED,
     QR_TOTAL_STORE_SEGMENTS_REMOVED,
     QR_TOTAL_STORE_CHECKSUM_FAILURES,
+    QR_TOTAL_BLOBS_WRITTEN,
+    QR_TOTAL_BLOB_BYTES_WRITTEN,
+    QR_TOTAL_BLOBS_READ,
+    QR_TOTAL_BLOB_BYTES_READ,
     QR_TOTAL_COUNT,
 };
 
@@ -186,7 +193,7 @@ static inline int qr_db_check_snapshot(struct qr_thread *thread, const struct qu
 /* Reads the page that the op asked for. Called inside a section, which it leaves and enters again. 0 or a failure. */
 int qr_db_fetch(struct quire *db, struct qr_op *op);
 
-/* Looks a key up, fetching what is needed; inside a section. */
+/* Looks a key up, fetching what is needed; inside a section. QR_BLOB: see db/blobs.h. */
 int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,
                struct quire_value *ret_value);
 

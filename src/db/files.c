@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/bugs.h"
+#include "db/blobs.h"
 #include "db/db.h"
 
 /* ---- Randomness ------------------------------------------------------------------------------------------------- */
@@ -306,6 +307,12 @@ static void wake(void *context)
     qr_event_signal(&files->wake);
 }
 
+static int sync_blobs(void *context)
+{
+    struct qr_db_files *files = context;
+    return qr_blob_sync(files->db->checkpointer.store);
+}
+
 static struct qr_log_options log_options(const struct qr_db_files *files)
 {
     const struct quire_options *o = &files->db->options;
@@ -314,6 +321,7 @@ static struct qr_log_options log_options(const struct qr_db_files *files)
                                      .buffered = o->log_buffered != 0,
                                      .random = qr_db_random,
                                      .wake = wake,
+                                     .before_sync = sync_blobs,
                                      .context = (void *)(uintptr_t)files};
     memcpy(options.store_id, qr_manifest_header(files->manifest)->store_id, sizeof(options.store_id));
     return options;

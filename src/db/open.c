@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "db/blobs.h"
 #include "db/db.h"
 #include "db/flush.h"
 
@@ -144,6 +145,7 @@ static int refuse_file_options(const struct quire_options *o)
     if (o->no_sync_at_close != 0) set = "no_sync_at_close";
     if (o->recovery_progress != NULL) set = "recovery_progress";
     if (o->recovery_context != NULL) set = "recovery_context";
+    if (o->blob_threshold_bytes != 0) set = "blob_threshold_bytes";
     if (set == NULL) return 0;
     return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is set, and path is NULL", set);
 }
@@ -165,6 +167,9 @@ static int fill_file_options(struct quire_options *o)
     if (o->checkpoint_interval_ms > 86400000 && o->checkpoint_interval_ms != QUIRE_NO_PERIOD)
         bad = "checkpoint_interval_ms";
     if (o->no_sync_at_close > 1) bad = "no_sync_at_close";
+    if (o->blob_threshold_bytes != 0 &&
+        (o->blob_threshold_bytes < QR_LEAST_BLOB_THRESHOLD || o->blob_threshold_bytes > QR_MAX_VALUE_SIZE))
+        bad = "blob_threshold_bytes";
     if (bad != NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is out of range", bad);
     o->log_segment_bytes = segment;
     if (o->checkpoint_interval_ms == 0) o->checkpoint_interval_ms = DEFAULT_CHECKPOINT_INTERVAL_MS;
@@ -177,6 +182,7 @@ static int fill_file_options(struct quire_options *o)
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
+    if (o->blob_threshold_bytes == 0) o->blob_threshold_bytes = QR_DEFAULT_BLOB_THRESHOLD;
     return 0;
 }
 
@@ -207,7 +213,8 @@ int quire_options_get(struct quire *db, struct quire_options *ret_options)
 void quire_limits(struct quire_limits *ret_limits)
 {
     if (ret_limits == NULL) return;
-    *ret_limits = (struct quire_limits){QR_MAX_KEY_SIZE, QR_MAX_VALUE_SIZE, QR_MAX_TREE_NAME_SIZE};
+    *ret_limits = (struct quire_limits){QR_MAX_KEY_SIZE, QR_MAX_VALUE_SIZE, QR_MAX_TREE_NAME_SIZE,
+                                        QR_MAX_FILE_VALUE_SIZE};
 }
 
 /* ---- Open ------------------------------------------------------------------------------------------------------- */
@@ -235,7 +242,14 @@ static uint32_t snapshot_bounds(void *context, uint64_t *bounds, uint32_t capaci
     return qr_snapshots_bounds(&db->snapshots, bounds, capacity, ret_keep_above);
 }
 
-static const struct qr_tree_ops tree_ops = {.snapshot_bounds = snapshot_bounds, .image_max_lsn = qr_db_image_max_lsn};
+static void blobs_dead(void *context, const uint8_t *references, uint32_t count)
+{
+    struct quire *db = context;
+    qr_blob_dead(db->checkpointer.store, references, count, qr_log_tail(&db->log));
+}
+
+static const struct qr_tree_ops tree_ops = {
+    .snapshot_bounds = snapshot_bounds, .image_max_lsn = qr_db_image_max_lsn, .blobs_dead = blobs_dead};
 
 static void wire(struct quire *db)
 {

@@ -16,6 +16,7 @@
 #include "db/files.h"
 
 #include "base/bugs.h"
+#include "db/blobs.h"
 #include "db/db.h"
 #include "db/testing.h"
 #include "log/batch.h"
@@ -169,17 +170,31 @@ void qr_testing_replay_singly(int on)
 #define singly false
 #endif
 
+/* A blob that the record names. QR_REPLAY_END: it did not become durable (R3). */
+static int take_blob(struct quire *db, const struct qr_replay_record *record)
+{
+    struct qr_blob_ref ref;
+    if (!qr_blob_ref_decode(record->frame.value, &ref))
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record with a blob reference that is none");
+    int result = qr_blob_replayed(db->checkpointer.store, &ref, record->suspect);
+    return record->suspect && (result == QUIRE_ERR_CORRUPT || result == QR_STORE_GONE) ? QR_REPLAY_END : result;
+}
+
 static int apply(struct replayer *r, const struct qr_replay_record *record)
 {
     const struct qr_frame *frame = &record->frame;
     struct quire_tree *tree = tree_of(r->db, frame->tree_id);
+    const bool blob = frame->kind == QR_RECORD_BLOB;
     if (tree == NULL) return 0;
     if (frame->key_size > QR_MAX_KEY_SIZE || frame->value_size > QR_MAX_VALUE_SIZE ||
         frame->has_version != tree->tree.settings.caller_versions ||
-        (frame->kind != QR_RECORD_PUT && frame->kind != QR_RECORD_DELETE))
+        (frame->kind != QR_RECORD_PUT && frame->kind != QR_RECORD_DELETE && !blob) ||
+        (blob && (frame->value_size != QR_BLOB_REF_BYTES || frame->tree_id == 0)))
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record of tree %u that it cannot have", frame->tree_id);
+    int result = QR_UNLIKELY(blob) ? take_blob(r->db, record) : 0;
+    if (result != 0) return result;
     if (frame->tree_id == 0 || singly) return apply_one(r, tree, record);
-    int result = record->tentative || qr_batch_is_full(&r->batch) ? apply_batch(r) : 0;
+    if (record->tentative || qr_batch_is_full(&r->batch)) result = apply_batch(r);
     if (result != 0) return result;
     return record->tentative ? apply_one(r, tree, record) : qr_batch_add(&r->batch, record);
 }
@@ -190,7 +205,10 @@ static int visit(void *context, const struct qr_replay_record *record)
     struct qr_recovery *recovery = &r->db->files->recovery;
     int result = apply(r, record);
     if (result < 0) return result;
+    if (result == QR_REPLAY_END) return result;
     if (result == QUIRE_CONFLICT) {
+        if (record->frame.kind == QR_RECORD_BLOB)
+            qr_blob_dead(r->db->checkpointer.store, record->frame.value, 1, record->lsn);
         recovery->refused++;
         return QR_REPLAY_VOID;
     }
@@ -255,11 +273,13 @@ int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log
     qr_arena_charge(db->arena, -charge);
     qr_batch_done(&replayer.batch);
     qr_unmap_buffer(window, bytes);
-    if (result == 0) {
-        qr_db_catalogue_replayed(db);
-        qr_arena_cache_flush(db->arena, &thread->cache);
-        qr_arena_trim(db->arena);
-        qr_db_return_memory(db);
-    }
-    return result;
+    if (result != 0) return result;
+    qr_db_catalogue_replayed(db);
+    qr_arena_cache_flush(db->arena, &thread->cache);
+    qr_arena_trim(db->arena);
+    qr_db_return_memory(db);
+    qr_blob_recovered(db->checkpointer.store);
+    if (files->read_only) return 0;
+    int error = qr_blob_sync(db->checkpointer.store); /* before the incarnation that may count on them (R8) */
+    return error == 0 ? 0 : qr_fail_io(-error, "sync of blobs");
 }

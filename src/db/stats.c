@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "db/blobs.h"
 #include "db/db.h"
 
 enum field_kind { COUNTER, GAUGE, TEXT };
@@ -122,6 +123,14 @@ static const struct field fields[] = {
     FIELD(store_size_bytes, GAUGE, -1),
     FIELD(store_reserve_bytes, GAUGE, -1),
     FIELD(store_live_bytes, GAUGE, -1),
+    FIELD(blobs_written, COUNTER, QR_TOTAL_BLOBS_WRITTEN),
+    FIELD(blob_bytes_written, COUNTER, QR_TOTAL_BLOB_BYTES_WRITTEN),
+    FIELD(blobs_read, COUNTER, QR_TOTAL_BLOBS_READ),
+    FIELD(blob_bytes_read, COUNTER, QR_TOTAL_BLOB_BYTES_READ),
+    FIELD(blob_segments, GAUGE, -1),
+    FIELD(blob_segment_bytes, GAUGE, -1),
+    FIELD(blob_live_bytes, GAUGE, -1),
+    FIELD(blob_dead_bytes, GAUGE, -1),
 };
 
 static uint64_t *number(struct quire_stats *stats, const struct field *field)
@@ -140,6 +149,7 @@ static void sum_store(struct quire *db, uint64_t *totals)
 {
     struct qr_checkpoint_counts checkpoints;
     struct qr_store_stats store;
+    struct qr_blob_stats blobs;
     qr_db_checkpoint_counts(db, &checkpoints);
     qr_store_stats(db->checkpointer.store, &store);
     totals[QR_TOTAL_CHECKPOINTS] = checkpoints.count;
@@ -154,6 +164,11 @@ static void sum_store(struct quire *db, uint64_t *totals)
     totals[QR_TOTAL_STORE_SEGMENTS_RECYCLED] = store.segments_recycled;
     totals[QR_TOTAL_STORE_SEGMENTS_REMOVED] = store.segments_removed;
     totals[QR_TOTAL_STORE_CHECKSUM_FAILURES] = store.checksum_failures;
+    qr_blob_stats(db->checkpointer.store, &blobs);
+    totals[QR_TOTAL_BLOBS_WRITTEN] = blobs.written;
+    totals[QR_TOTAL_BLOB_BYTES_WRITTEN] = blobs.written_bytes;
+    totals[QR_TOTAL_BLOBS_READ] = blobs.read;
+    totals[QR_TOTAL_BLOB_BYTES_READ] = blobs.read_bytes;
 }
 
 static void sum_counters(struct quire *db, uint64_t *totals)
@@ -224,6 +239,7 @@ static void gather_store(struct quire *db, struct quire_stats *stats)
 {
     struct qr_checkpoint_counts checkpoints;
     struct qr_store_stats store;
+    struct qr_blob_stats blobs;
     qr_db_checkpoint_counts(db, &checkpoints);
     qr_store_stats(db->checkpointer.store, &store);
     stats->checkpoint_postponed_max_ns = checkpoints.longest_postponed_ns;
@@ -232,6 +248,11 @@ static void gather_store(struct quire *db, struct quire_stats *stats)
     stats->store_size_bytes = store.segment_bytes;
     stats->store_reserve_bytes = store.reserve_bytes;
     stats->store_live_bytes = store.live_bytes;
+    qr_blob_stats(db->checkpointer.store, &blobs);
+    stats->blob_segments = blobs.segments;
+    stats->blob_segment_bytes = blobs.segment_bytes;
+    stats->blob_live_bytes = blobs.live_bytes;
+    stats->blob_dead_bytes = blobs.dead_bytes;
 }
 
 static void gather_files(struct quire *db, struct quire_stats *stats)

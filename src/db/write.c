@@ -4,6 +4,8 @@
  * Layer 6. Each call checks its arguments, makes a struct qr_write, and runs it: again after pages were fetched, again
  * after memory came back. The conditional calls differ by the function that looks at the present value.
  */
+#include "base/stop.h"
+#include "db/blobs.h"
 #include "db/db.h"
 
 /* Key and value of a write that is too large for a frame go to the log before it. */
@@ -15,6 +17,28 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
     write->first_part = frame.first_part;
     write->last_part = frame.last_part;
     write->part_count = frame.part_count;
+    return result;
+}
+
+/* What compare_and_swap expects, and what is known of a value that had to be read for it. */
+struct expectation {
+    struct quire_slice value;
+    uint64_t read_lsn; /* of the record whose blob was compared; 0: none */
+    bool equal;
+    uint64_t gone_lsn; /* of one whose blob was not there */
+};
+
+/* Reads the value that the condition wants to know. 0: ask it again. */
+static int read_present(struct quire *db, struct qr_write *write)
+{
+    struct expectation *expected = write->argument;
+    int result = qr_db_blob_equals(db, &write->present, expected->value.data, &expected->equal);
+    if (result == QR_STORE_GONE) { /* it was replaced meanwhile */
+        if (expected->gone_lsn == write->present_lsn) return qr_db_blob_missing(&write->present);
+        expected->gone_lsn = write->present_lsn;
+        return 0;
+    }
+    if (result == 0) expected->read_lsn = write->present_lsn;
     return result;
 }
 
@@ -55,6 +79,11 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
             if (result != 0) break;
             continue;
         }
+        if (QR_UNLIKELY(result == QR_BLOB)) {
+            result = read_present(db, write);
+            if (result != 0) break;
+            continue;
+        }
         if (QR_LIKELY(result != QUIRE_ERR_NO_MEMORY)) break;
         *ret_waited = true;
         result = qr_db_wait_memory(db, thread, &wait);
@@ -65,10 +94,27 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     return result;
 }
 
+/* A write whose value goes to a blob first. Should it come to nothing, the blob is nobody's. */
+static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write, bool *ret_waited)
+{
+    uint8_t reference[QR_BLOB_REF_BYTES];
+    struct qr_write record;
+    *ret_waited = false;
+    int result = qr_db_blob_write(tree, write, reference, &record);
+    if (result != 0) return result;
+    QR_STOP("write.blob_written");
+    result = run_write(tree, thread, &record, ret_waited);
+    if (result != 0)
+        qr_blob_dead(tree->db->checkpointer.store, reference, 1, qr_log_tail(&tree->db->log));
+    write->ret_lsn = record.ret_lsn;
+    return result;
+}
+
 int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
 {
     bool waited;
-    int result = run_write(tree, thread, write, &waited);
+    int result = QR_UNLIKELY(qr_db_is_large(tree, write)) ? run_large(tree, thread, write, &waited)
+                                                          : run_write(tree, thread, write, &waited);
     if (QR_UNLIKELY(waited)) qr_db_tell(tree->db);
     return result;
 }
@@ -141,9 +187,9 @@ static int begin(struct quire_tree *tree, struct qr_thread **ret_thread, const v
     struct qr_thread *thread = *ret_thread;
     result = qr_db_check_key(thread, key, key_size);
     if (QR_UNLIKELY(result != 0)) return result;
-    if (QR_UNLIKELY(value_size > QR_MAX_VALUE_SIZE))
-        return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "value of %zu bytes; at most %u", value_size,
-                          QR_MAX_VALUE_SIZE);
+    const uint32_t most = tree->db->files == NULL ? QR_MAX_VALUE_SIZE : QR_MAX_FILE_VALUE_SIZE;
+    if (QR_UNLIKELY(value_size > most))
+        return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "value of %zu bytes; at most %u", value_size, most);
     if (QR_UNLIKELY(value == NULL && value_size != 0))
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "value is NULL, its size is %zu", value_size);
     if (QR_UNLIKELY(flags > QUIRE_WRITE_PROCESS))
@@ -265,9 +311,13 @@ int quire_insert(struct quire_tree *tree, const void *key, size_t key_size, cons
 
 static int must_equal(struct qr_write *write, const struct quire_value *present)
 {
-    const struct quire_slice *expected = write->argument;
+    const struct expectation *expected = write->argument;
     if (present == NULL) return QUIRE_NOT_FOUND;
-    return qr_equal(present->data, present->size, expected->data, expected->size) ? 0 : QUIRE_CONFLICT;
+    if (QR_UNLIKELY(present->data == NULL && present->size == expected->value.size)) { /* a blob */
+        if (expected->read_lsn != present->lsn) return QR_BLOB;
+        return expected->equal ? 0 : QUIRE_CONFLICT;
+    }
+    return qr_equal(present->data, present->size, expected->value.data, expected->value.size) ? 0 : QUIRE_CONFLICT;
 }
 
 int quire_compare_and_swap(struct quire_tree *tree, const void *key, size_t key_size, const void *expected,
@@ -276,14 +326,14 @@ int quire_compare_and_swap(struct quire_tree *tree, const void *key, size_t key_
 {
     struct qr_thread *thread = NULL;
     struct qr_write write;
-    struct quire_slice slice = {expected, expected_size};
+    struct expectation argument = {.value = {expected, expected_size}};
     int result = begin(tree, &thread, key, key_size, value, value_size, flags, false, &write);
     if (QR_UNLIKELY(result != 0)) return result;
     if (expected == NULL && expected_size != 0)
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "expected is NULL, its size is %zu", expected_size);
     qr_db_count(tree->db, thread, QR_COUNTER_COMPARE_AND_SWAPS, 1);
     write.condition = must_equal;
-    write.argument = &slice;
+    write.argument = &argument;
     return finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
 }
 
@@ -296,7 +346,7 @@ struct addition {
 static int sum_with(const struct quire_value *present, int64_t delta, int64_t *ret_sum)
 {
     int64_t value = 0;
-    if (present != NULL && present->size != sizeof(value)) return QUIRE_ERR_WRONG_TYPE;
+    if (present != NULL && (present->size != sizeof(value) || present->data == NULL)) return QUIRE_ERR_WRONG_TYPE;
     if (present != NULL) value = (int64_t)qr_load_u64(present->data);
     return __builtin_add_overflow(value, delta, ret_sum) ? QUIRE_ERR_OVERFLOW : 0;
 }
@@ -329,7 +379,10 @@ static int add_with_parts(struct quire_tree *tree, struct qr_thread *thread, str
         struct quire_value present;
         qr_epoch_enter(thread);
         result = qr_db_find(tree, thread, &write->key, UINT64_MAX, &present);
-        if (result >= 0) result = sum_with(result == 0 ? &present : NULL, addition->delta, &addition->sum);
+        if (result == QR_BLOB)
+            result = QUIRE_ERR_WRONG_TYPE;
+        else if (result >= 0)
+            result = sum_with(result == 0 ? &present : NULL, addition->delta, &addition->sum);
         qr_epoch_exit(thread);
         if (result != 0) return result;
         qr_store_u64(addition->stored, (uint64_t)addition->sum);

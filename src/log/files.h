@@ -47,6 +47,9 @@ struct qr_log_options {
     uint8_t store_id[16];
     int (*random)(void *context, void *ret_bytes, size_t size); /* for salts; 0 or a negative result */
     void (*wake)(void *context); /* there is something to do for qr_log_work; any thread, in a slot window */
+    /* Called before each sync: what frames name beside the log is to be durable before they are. 0 or a negated errno, which
+     * is as that of the sync. */
+    int (*before_sync)(void *context);
     void *context;
 };
 

@@ -321,10 +321,11 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
     return 0;
 }
 
-/* A RECORD that is DONE or TENTATIVE. */
+/* A RECORD that is DONE or TENTATIVE. 0, QR_REPLAY_END, or a failure. */
 static int take_record(struct reader *r, uint64_t lsn, const uint8_t *at, uint32_t size, enum qr_frame_state state)
 {
     struct qr_replay_record record = {.lsn = lsn, .tentative = state == QR_FRAME_TENTATIVE, .at = at, .size = size};
+    record.suspect = r->last && !r->same_boot && lsn >= r->replay->durable_end;
     bool bad = !qr_frame_parse(at, size, &record.frame);
     if (!bad && record.frame.last_part != 0) {
         bool over = false;
@@ -333,7 +334,7 @@ static int take_record(struct reader *r, uint64_t lsn, const uint8_t *at, uint32
     }
     if (bad) return corrupt(r, lsn, "a record that does not say what a record says");
     int result = r->replay->visit(r->replay->context, &record);
-    if (result < 0) return result;
+    if (result < 0 || result == QR_REPLAY_END) return result;
     if (r->replay->release != NULL)
         r->kept = (uint64_t)(at + size - r->window);
     else
@@ -406,6 +407,11 @@ static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret
             r->result->voids++;
         else if (qr_frame_kind_at(at) == QR_FRAME_RECORD) {
             result = take_record(r, lsn, at, size, state);
+            if (result == QR_REPLAY_END) {
+                r->end = lsn;
+                *ret_over = r->ended = true;
+                return 0;
+            }
             if (result != 0) return result;
         } else if (state == QR_FRAME_TENTATIVE)
             return corrupt(r, lsn, "an undecided frame that is no record");

@@ -93,14 +93,18 @@ int qr_log_walk(struct qr_dir *dir, const struct qr_log_list *list, const struct
 struct qr_replay_record {
     uint64_t lsn;
     bool tentative;
+    bool suspect; /* power may have been lost since it was written: what it names beside the log may be missing */
     const uint8_t *at;     /* where the frame is in the window, at a multiple of QR_FRAME_UNIT */
     uint32_t size;
     struct qr_frame frame; /* key and value are valid as long as the frame (REPLAY-5); large ones were put together */
 };
 
-enum { QR_REPLAY_VOID = 1 }; /* of a tentative record: it was not applied */
+enum {
+    QR_REPLAY_VOID = 1, /* of a tentative record: it was not applied */
+    QR_REPLAY_END = 2,  /* of a suspect one: what it names is missing, so the log ends before it */
+};
 
-/* 0: applied; QR_REPLAY_VOID; negative: replay ends with that. */
+/* 0: applied; QR_REPLAY_VOID, _END; negative: replay ends with that. */
 typedef int qr_replay_visit(void *context, const struct qr_replay_record *record);
 /* What was visited leaves memory: whoever has kept records applies them now. 0; negative: replay ends with that. */
 typedef int qr_replay_release(void *context);

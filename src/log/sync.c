@@ -119,7 +119,9 @@ static void advance(struct qr_log_files *files, enum qr_log_level level)
     }
     if (error == 0 && level == QR_LOG_DURABLE && end > durable) {
         QR_STOP("log.before_sync");
-        if (!QR_BUG(log_ack_unsynced)) error = each_segment(files, durable, end, sync_part);
+        /* Whatever a frame below the end names was written before that frame was (BLOB-1). */
+        if (files->options.before_sync != NULL) error = files->options.before_sync(files->options.context);
+        if (error == 0 && !QR_BUG(log_ack_unsynced)) error = each_segment(files, durable, end, sync_part);
         QR_STOP("log.synced");
         if (error == 0) {
             /* order: log.durable.raise pairs with log.durable.read: SYNC-2 */

@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/stop.h"
+#include "page/blob.h"
 #include "page/search.h"
 
 /* A record that is newer than the base: a delta's or the pending one. */
@@ -43,6 +44,9 @@ void qr_plan_init(struct qr_plan *plan, bool caller, uint8_t align_log2)
     plan->multi = false;
     plan->collected = false;
     plan->dropped = 0;
+    plan->blobs = false;
+    plan->dead = NULL;
+    plan->dead_count = plan->dead_capacity = 0;
     plan->count = 0;
     plan->bytes = 0;
     plan->max_version = 0;
@@ -52,6 +56,23 @@ void qr_plan_done(struct qr_plan *plan)
 {
     if (plan->pieces != plan->inline_pieces) qr_free(plan->pieces);
     plan->pieces = plan->inline_pieces;
+    qr_free(plan->dead);
+    plan->dead = NULL;
+    plan->dead_count = plan->dead_capacity = 0;
+}
+
+/* Notes a blob that nobody needs any more. False: there is no memory for that, and its record had better stay. */
+static bool note_dead(struct qr_plan *plan, const uint8_t *reference)
+{
+    if (plan->dead_count == plan->dead_capacity) {
+        uint32_t capacity = plan->dead_capacity == 0 ? 16 : plan->dead_capacity * 2;
+        uint8_t *grown = qr_realloc(plan->dead, (size_t)capacity * QR_BLOB_REF_BYTES);
+        if (grown == NULL) return false;
+        plan->dead = grown;
+        plan->dead_capacity = capacity;
+    }
+    memcpy(plan->dead + (size_t)plan->dead_count++ * QR_BLOB_REF_BYTES, reference, QR_BLOB_REF_BYTES);
+    return true;
 }
 
 /* Room for one more piece. */
@@ -62,7 +83,7 @@ static bool grow(struct qr_plan *plan)
     struct qr_piece *pieces = qr_malloc(capacity * sizeof(*pieces));
     if (pieces == NULL) return false;
     memcpy(pieces, plan->pieces, plan->piece_count * sizeof(*pieces));
-    qr_plan_done(plan);
+    if (plan->pieces != plan->inline_pieces) qr_free(plan->pieces);
     plan->pieces = pieces;
     plan->piece_capacity = capacity;
     return true;
@@ -75,6 +96,7 @@ static bool add_run(struct qr_plan *plan, const struct qr_page *page, uint32_t f
     struct qr_piece *last = plan->piece_count == 0 ? NULL : &plan->pieces[plan->piece_count - 1];
     plan->count += to - from;
     plan->bytes += bytes;
+    if (QR_UNLIKELY((page->flags & QR_PAGE_BLOBS) != 0)) plan->blobs = true;
     if (last != NULL && last->page == page && last->to == from) {
         last->to = to;
         last->bytes += bytes;
@@ -96,6 +118,7 @@ static bool add_newer(struct qr_plan *plan, const struct newer *newer)
         .record = newer->record, .spec = newer->spec, .bytes = bytes, .fingerprint = newer->fingerprint};
     plan->count++;
     plan->bytes += bytes;
+    if (QR_UNLIKELY(newer->kind == QR_RECORD_BLOB)) plan->blobs = true;
     return true;
 }
 
@@ -112,8 +135,8 @@ static bool bound_between(const struct qr_retention *retention, uint64_t version
     return false;
 }
 
-/* PLAN-1 to PLAN-3 for the next older version of the key in hand. */
-static bool keep(struct weave *w, uint64_t version, unsigned kind)
+/* PLAN-1 to PLAN-3 for the next older version of the key in hand. value: of a blob, its reference. */
+static bool keep(struct weave *w, uint64_t version, unsigned kind, const uint8_t *value)
 {
     bool has_newer = w->has_newer;
     uint64_t newer_version = w->newer_version;
@@ -129,14 +152,22 @@ static bool keep(struct weave *w, uint64_t version, unsigned kind)
         if (kept && kind == QR_RECORD_DELETE && version <= lowest && (w->full || QR_BUG(drop_tombstone_over_base)))
             kept = false;
     }
+    if (!kept && QR_UNLIKELY(kind == QR_RECORD_BLOB) && !note_dead(w->plan, value)) kept = true;
     if (!kept) {
         w->plan->collected = true;
         w->plan->dropped++;
         return false;
     }
-    if (w->kept != 0 || kind != QR_RECORD_PUT) w->plan->multi = true;
+    if (w->kept != 0 || !qr_kind_is_value(kind)) w->plan->multi = true;
     w->kept++;
     return true;
+}
+
+static bool keep_record(struct weave *w, const uint8_t *record)
+{
+    const bool caller = w->plan->caller;
+    return keep(w, qr_record_version(record, caller), qr_record_kind(record),
+                qr_record_value(record, caller, w->plan->align_log2));
 }
 
 static void begin_key(struct weave *w)
@@ -204,9 +235,7 @@ static bool take_base(struct weave *w, uint32_t from, uint32_t to)
             if (!qr_equal(key.data, key.size, before.data, before.size)) begin_key(w);
         }
         const uint8_t *record = qr_leaf_record(base, i);
-        if (keep(w, qr_record_version(record, w->plan->caller), qr_record_kind(record)) &&
-            !add_run(w->plan, base, i, i + 1))
-            return false;
+        if (keep_record(w, record) && !add_run(w->plan, base, i, i + 1)) return false;
     }
     return true;
 }
@@ -240,12 +269,13 @@ static bool weave_key(struct weave *w, const struct newer *list, uint32_t count,
     while (i < count || from < to) {
         const uint8_t *record = from < to ? qr_leaf_record(w->base, from) : NULL;
         if (i < count && (record == NULL || list[i].version >= qr_record_version(record, caller))) {
-            if (keep(w, list[i].version, list[i].kind) && !add_newer(w->plan, &list[i])) return false;
+            const uint8_t *value = list[i].spec != NULL
+                                       ? list[i].spec->value
+                                       : qr_record_value(list[i].record, caller, w->plan->align_log2);
+            if (keep(w, list[i].version, list[i].kind, value) && !add_newer(w->plan, &list[i])) return false;
             i++;
         } else {
-            if (keep(w, qr_record_version(record, caller), qr_record_kind(record)) &&
-                !add_run(w->plan, w->base, from, from + 1))
-                return false;
+            if (keep_record(w, record) && !add_run(w->plan, w->base, from, from + 1)) return false;
             from++;
         }
     }
@@ -304,8 +334,8 @@ bool qr_plan_add_chain(struct qr_plan *plan, const struct qr_leaf_view *view, co
 
 bool qr_plan_add_record(struct qr_plan *plan, const struct qr_record_spec *record)
 {
-    struct newer item = {.spec = record, .fingerprint = record->fingerprint};
-    plan->multi = plan->multi || record->kind != QR_RECORD_PUT;
+    struct newer item = {.spec = record, .kind = (uint8_t)record->kind, .fingerprint = record->fingerprint};
+    plan->multi = plan->multi || !qr_kind_is_value(record->kind);
     if (plan->caller) plan->max_version = qr_max(plan->max_version, record->version);
     return add_newer(plan, &item);
 }

@@ -84,6 +84,8 @@ void qr_segment_free(struct qr_segment *segment)
         return;
     if (segment->file != NULL)
         segment->file->dir->disk->ops->file_close(segment->file);
+    qr_free(segment->dead.places);
+    qr_free(segment->named.places);
     qr_free(segment);
 }
 
@@ -176,8 +178,7 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
             what = "the segment has another number";
         else if (header.size_bytes > facts.size_bytes)
             what = "the file is cut";
-        else if (header.size_bytes < QR_SEGMENT_LEAST || header.size_bytes > QR_SEGMENT_MOST ||
-                 header.size_bytes % QR_SEGMENT_UNIT != 0 || header.stream >= QR_STREAMS)
+        else if (header.stream >= QR_STREAMS || !qr_segment_size_is_possible(header.stream, header.size_bytes))
             what = "the header is impossible";
         else if (segment->size != 0 && (header.size_bytes != segment->size || header.salt != segment->salt))
             what = "the segment is another one than the checkpoint's";
@@ -286,7 +287,7 @@ void qr_segment_unpin(struct qr_store *store, struct qr_segment *segment)
 
 /* ---- Sync ------------------------------------------------------------------------------------------------------- */
 
-static int fail_for_good(struct qr_store *store, int error, const char *what)
+int qr_segment_fail_for_good(struct qr_store *store, int error, const char *what)
 {
     int result = qr_fail_io(-error, "page segments: %s", what);
     qr_lock(store);
@@ -298,6 +299,9 @@ static int fail_for_good(struct qr_store *store, int error, const char *what)
 
 int qr_segments_sync(struct qr_store *store)
 {
+    int failed = qr_blob_sync(store);
+    if (failed != 0)
+        return qr_fail_io(-failed, "sync of blobs");
     qr_lock(store);
     uint32_t room = store->segment_count, count = 0;
     qr_unlock(store);
@@ -312,7 +316,7 @@ int qr_segments_sync(struct qr_store *store)
     /* Segments that came meanwhile are another writer's, and not in the mapping under construction. */
     for (uint32_t i = 0; i < store->segment_count && count < room; i++) {
         struct qr_segment *segment = store->segments[i];
-        if (!segment->dirty)
+        if (!segment->dirty || segment->stream == QR_STREAM_BLOB)
             continue;
         segment->dirty = false;
         segment->pins++;
@@ -332,5 +336,5 @@ int qr_segments_sync(struct qr_store *store)
         qr_segment_unpin(store, synced[i]);
     qr_free(ios);
     qr_free(synced);
-    return error == 0 ? 0 : fail_for_good(store, error, what);
+    return error == 0 ? 0 : qr_segment_fail_for_good(store, error, what);
 }

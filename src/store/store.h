@@ -102,6 +102,7 @@ enum qr_store_kind {
     QR_STORE_NODE = 17,      /* of the mapping's index */
     QR_STORE_ROOT = 18,
     QR_STORE_FREE_IDS = 19,
+    QR_STORE_DEAD_BLOBS = 20, /* of a segment of blobs, whose number is in place of the page id */
 };
 
 struct qr_store_image {

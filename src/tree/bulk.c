@@ -274,7 +274,10 @@ static int install_one(struct qr_op *op, struct qr_spot *spot, const struct qr_p
     bool done = qr_map_cas(qr_op_map(op), spot->pid, &spot->word, word);
     QR_ASSERT(done);
     (void)done;
-    if (spot->page != NULL) qr_retire_page(op, spot->page);
+    if (spot->page != NULL)
+        qr_retire_page(op, spot->page);
+    else
+        qr_tell_dead(op);
     qr_count(op, QR_COUNTER_CONSOLIDATIONS);
     if (spot->parent_pid != QR_PID_NONE && !spot->by_sibling)
         qr_child_moved(op, qr_word_block(spot->parent_word), spot->parent_index, fresh.page);

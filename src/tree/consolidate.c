@@ -75,13 +75,47 @@ void *qr_block_outside(size_t size, size_t *ret_block_size)
     return qr_malloc_aligned(QR_CACHE_LINE_BYTES, block_size);
 }
 
+/*
+ * Blobs. What a plan drops, nobody will find from the install of its page on; it is noted in the op when the page is built, and told
+ * when the page that it replaces is retired. That may be another page's, of a change that is helped meanwhile: then it is told
+ * early, and rightly so, since what may be dropped is seen by no reader, in whatever page it still lies. What a pending record
+ * hides is the exception: between its page's building and its install, or its end, there is nothing else.
+ */
+static void forget_dead(struct qr_op *op)
+{
+    qr_free(op->dead);
+    op->dead = NULL;
+    op->dead_count = 0;
+}
+
+void qr_tell_dead(struct qr_op *op)
+{
+    if (op->dead_count == 0) return;
+    op->tree->env->ops->blobs_dead(op->tree->env->context, op->dead, op->dead_count);
+    forget_dead(op);
+}
+
+/* False: no memory. */
+static QR_NOINLINE bool note_dead(struct qr_op *op, const struct qr_plan *plan)
+{
+    uint8_t *copy = qr_malloc((size_t)plan->dead_count * QR_BLOB_REF_BYTES);
+    if (copy == NULL) return false;
+    memcpy(copy, plan->dead, (size_t)plan->dead_count * QR_BLOB_REF_BYTES);
+    forget_dead(op); /* the other half of a split says the same */
+    op->dead = copy;
+    op->dead_count = plan->dead_count;
+    return true;
+}
+
 void qr_discard_page(struct qr_op *op, struct qr_page *page)
 {
+    if (QR_UNLIKELY(op->dead_count != 0)) forget_dead(op);
     qr_arena_free(op->tree->env->arena, &op->thread->cache, page, page->block_size);
 }
 
 void qr_retire_page(struct qr_op *op, const struct qr_page *page)
 {
+    if (QR_UNLIKELY(op->dead_count != 0)) qr_tell_dead(op);
     qr_epoch_retire(op->thread, QR_RETIRE_BLOCK, (void *)(uintptr_t)page, page->block_size);
 }
 
@@ -121,8 +155,12 @@ int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t fro
     if (measure.size > LARGEST_BLOCK) return QUIRE_ERR_TOO_LARGE;
 
     size_t block_size;
+    if (QR_UNLIKELY(plan->dead_count != 0) && !note_dead(op, plan)) return QUIRE_ERR_NO_MEMORY;
     void *block = leaf_block(op, measure.size, measure.bytes, to - from, area, &block_size);
-    if (block == NULL) return QUIRE_ERR_NO_MEMORY;
+    if (block == NULL) {
+        if (QR_UNLIKELY(op->dead_count != 0)) forget_dead(op);
+        return QUIRE_ERR_NO_MEMORY;
+    }
     ret_fresh->page = block;
     ret_fresh->dropped = plan->dropped;
     ret_fresh->pending = qr_plan_write(plan, &measure, identity, properties, block, block_size);

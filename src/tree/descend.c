@@ -12,6 +12,7 @@
  * round (go_left); a writer whose key lies in a sealed page has to give up, a reader may go by that page if it is sure not
  * to have been absorbed (may_read_sealed).
  */
+#include "base/alloc.h"
 #include "tree/internal.h"
 
 /* Goes from PRIVATE to HEAD: the page was reached, so the left half of its split is in. */
@@ -385,4 +386,7 @@ void qr_op_add_image(struct qr_op *op, uint64_t address, struct qr_page *page)
 void qr_op_done(struct qr_op *op)
 {
     while (op->image_count > 0) qr_discard_page(op, op->images[--op->image_count].page);
+    qr_free(op->dead); /* of an image that went its own way */
+    op->dead = NULL;
+    op->dead_count = 0;
 }

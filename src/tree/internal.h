@@ -197,6 +197,9 @@ void *qr_block_outside(size_t size, size_t *ret_block_size);
  * looks at the words of all ids. The word must be another by now. */
 void qr_give_back_page(struct qr_op *op, struct qr_page *page);
 
+/* Tells which blobs the page that was built last leaves out: it is installed, and replaced none. Else retiring does it. */
+void qr_tell_dead(struct qr_op *op);
+
 /* Retires the block of a page that was replaced. */
 void qr_retire_page(struct qr_op *op, const struct qr_page *page);
 

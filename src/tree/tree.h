@@ -26,6 +26,7 @@
 #include "epoch/epoch.h"
 #include "log/log.h"
 #include "map/map.h"
+#include "page/blob.h"
 #include "page/leaf.h"
 #include "page/plan.h"
 #include "page/search.h"
@@ -38,6 +39,7 @@ enum qr_tree_result {
     QR_RETRY = 1001, /* inside the tree only: somebody else was first, start again */
     QR_LARGE = 1002, /* inside the tree only: the page would be large */
     QR_NO_ROOM = 1003, /* the log has no room: qr_log_provision, and call again */
+    QR_BLOB = 1004,    /* the value is a blob: it is read by its reference, outside the tree */
 };
 
 /* ---- Surroundings ----------------------------------------------------------------------------------------------- */
@@ -52,6 +54,8 @@ struct qr_tree_ops {
     uint32_t (*snapshot_bounds)(void *context, uint64_t *ret_bounds, uint32_t capacity, uint64_t *ret_keep_above);
     /* During recovery: every frame of the page up to *ret_max_lsn is in its image (R4). 0, or a failure. May wait for the disk. */
     int (*image_max_lsn)(void *context, uint64_t pid, uint64_t *ret_max_lsn);
+    /* Records with these blobs (`count` references, one after the other) were dropped: nobody will find them any more. */
+    void (*blobs_dead)(void *context, const uint8_t *references, uint32_t count);
 };
 
 /* How a checkpoint keeps structure changes away while it captures the mapping (rule R9). */
@@ -126,6 +130,8 @@ struct qr_op {
     bool use_reserve;     /* may dip into the memory reserve: deletions, structure changes */
     bool outside;         /* pages that are built are images only: in memory outside the arena, for qr_free_aligned */
     uint32_t delta_bytes; /* of the delta that is going to be written; 0: none. For a prefetch */
+    uint8_t *dead;        /* references of blobs that the page which was built last leaves out; see qr_retire_page */
+    uint32_t dead_count;
     struct qr_op_image images[QR_OP_IMAGES];
 };
 
@@ -137,6 +143,8 @@ static inline void qr_op_init(struct qr_op *op, struct qr_tree *tree, struct qr_
     op->use_reserve = false;
     op->outside = false;
     op->delta_bytes = 0;
+    op->dead = NULL;
+    op->dead_count = 0;
 }
 
 /* Frees images that were not installed. Every op that got images needs it. */
@@ -162,11 +170,11 @@ void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread);
 
 /*
  * Finds the record with the highest version not above `version`. 0: *ret_record (a put) lies in the page of *ret_view;
- * QUIRE_NOT_FOUND (absent or deleted), QR_FETCH, NO_MEMORY.
+ * QUIRE_NOT_FOUND (absent or deleted), QR_FETCH, NO_MEMORY. QR_BLOB: as 0, but the value is a reference.
  */
 int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, struct quire_value *ret_value);
 
-/* The same if nothing is out of the ordinary on the way: 0, QUIRE_NOT_FOUND; QR_RETRY: ask qr_tree_find. */
+/* The same if nothing is out of the ordinary on the way: 0, QR_BLOB, QUIRE_NOT_FOUND; QR_RETRY: ask qr_tree_find. */
 int qr_tree_find_plain(const struct qr_tree *tree, const void *key, size_t key_size, uint64_t version,
                        struct quire_value *ret_value);
 
@@ -174,8 +182,8 @@ int qr_tree_find_plain(const struct qr_tree *tree, const void *key, size_t key_s
 #define QR_FIND_BATCH 16u
 
 /*
- * As qr_tree_find for count <= QR_FIND_BATCH keys, their memory latencies overlapped. ret_results[i]: 0, QUIRE_NOT_FOUND,
- * or QR_RETRY: not to be had this way, ask singly.
+ * As qr_tree_find for count <= QR_FIND_BATCH keys, their memory latencies overlapped. ret_results[i]: 0, QR_BLOB,
+ * QUIRE_NOT_FOUND, or QR_RETRY: not to be had this way, ask singly.
  */
 void qr_tree_find_many(const struct qr_tree *tree, const struct qr_key *keys, uint32_t count, uint64_t version,
                        struct quire_value *ret_values, int *ret_results);
@@ -207,18 +215,21 @@ struct qr_write;
 
 /*
  * Looks at the newest record of the key (NULL: none or deleted) and decides: 0 = go on (it may change write->value and
- * kind), else the result that the write returns. May be called several times; must not wait.
+ * kind), else the result that the write returns. May be called several times; must not wait. Of a blob present->data is NULL,
+ * and write->present is its reference; a condition that wants to know what it says answers QR_BLOB.
  */
 typedef int qr_write_condition(struct qr_write *write, const struct quire_value *present);
 
 struct qr_write {
     struct qr_key key;
-    uint8_t kind; /* QR_RECORD_PUT or QR_RECORD_DELETE */
+    uint8_t kind; /* QR_RECORD_PUT, _DELETE, or _BLOB: then the value is a reference */
     uint32_t value_size;
     const uint8_t *value;
     uint64_t version;              /* caller versions */
     qr_write_condition *condition; /* NULL: blind */
     void *argument;                /* the condition's own */
+    struct qr_blob_ref present;    /* what the condition was asked about, if that is a blob */
+    uint64_t present_lsn;
     uint32_t level;                /* for whoever acknowledges the write */
     uint64_t first_part;           /* not 0: LSN of the first PART, see last_part */
     uint64_t last_part;            /* not 0: key and value stand in PARTs of the log */

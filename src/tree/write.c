@@ -71,7 +71,7 @@ static int judge(struct attempt *a)
     if (write->condition == NULL) return 0;
     const uint8_t *record = qr_leaf_find(&a->view, &write->key, UINT64_MAX);
     a->frame.named_version = record == NULL ? NO_VERSION : qr_record_lsn(record);
-    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return write->condition(write, NULL);
+    if (record == NULL || !qr_kind_is_value(qr_record_kind(record))) return write->condition(write, NULL);
     const bool caller = qr_page_caller(a->view.page);
     struct quire_value present = {
         .data = qr_record_value(record, caller, a->view.page->align_log2),
@@ -79,6 +79,12 @@ static int judge(struct attempt *a)
         .lsn = qr_record_lsn(record),
         .version = qr_record_version(record, caller),
     };
+    if (QR_UNLIKELY(qr_record_kind(record) == QR_RECORD_BLOB)) {
+        if (!qr_blob_ref_decode(present.data, &write->present)) return QUIRE_ERR_CORRUPT;
+        write->present_lsn = present.lsn;
+        present.data = NULL;
+        present.size = write->present.size;
+    }
     return write->condition(write, &present);
 }
 

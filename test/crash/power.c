@@ -92,6 +92,16 @@ static const struct scenario scenarios[] = {
      work,
      {.operations = 60, .level = PROCESS, .durable_percent = 0, .large_percent = 5, .sync_volume_bytes = 2000},
      0},
+    {"blobs",
+     work,
+     {.operations = 50, .level = DURABLE, .durable_percent = 40, .large_percent = 30, .mixed = true, .blob_threshold = 64,
+      .checkpoint_percent = 10},
+     0},
+    {"blobs_process",
+     work,
+     {.operations = 60, .level = PROCESS, .durable_percent = 10, .large_percent = 40, .blob_threshold = 1000,
+      .checkpoint_percent = 5},
+     0},
     {"unmapped", work, {.operations = 30, .level = DURABLE, .durable_percent = 30, .large_percent = 10}, 1},
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))

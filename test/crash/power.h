@@ -61,6 +61,8 @@ struct setup {
     uint32_t durable_percent;
     uint32_t large_percent;
     uint64_t sync_volume_bytes; /* quire_maintain syncs beyond it */
+    uint64_t blob_threshold;    /* 0: no value is a blob */
+    uint32_t checkpoint_percent;
 };
 
 enum failure_kind { NOT_FAILED, SYNC_FAILED };

@@ -81,6 +81,7 @@ int run_open(struct run *run, uint32_t mode)
     options.log_segment_bytes = SEGMENT_BYTES;
     options.log_cap_bytes = run->seed >> 9 & 1 ? 4 * SEGMENT_BYTES : 0;
     options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.blob_threshold_bytes = setup->blob_threshold != 0 ? setup->blob_threshold : 268435456;
     options.log_buffered = setup->mixed && run->depth != 0 ? run->seed >> 7 & 1 : setup->buffered;
     options.no_sync_at_close = run->no_sync = mode == 0 && random_chance(&run->random, 50);
     power_opens++;
@@ -478,6 +479,7 @@ bool run_operation(struct run *run)
     unsigned flags = random_flags(run);
     if (run->trees[tree] == NULL) return run_tree(run, tree);
     uint32_t k = (uint32_t)random_below(&run->random, tree == 0 ? KEYS - COUNTERS : KEYS);
+    if (random_chance(&run->random, run->setup->checkpoint_percent)) return run_checkpoint(run);
     if (dice < 4) return run_sync(run);
     if (dice < 8) return maintain(run);
     if (dice < 10) return run_reopen(run);

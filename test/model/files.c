@@ -23,7 +23,7 @@ void model_remove_directory(struct model *model)
         CHECK_EQUAL(quire_destroy(model->directory), 0);
 }
 
-/* Other segments, another way to write them, another level at each opening. */
+/* Other segments, another way to write them, another level and threshold of large values at each opening. */
 static void draw_options(struct model *model, struct quire_options *options)
 {
     struct random_stream *random = &model->random;
@@ -32,6 +32,8 @@ static void draw_options(struct model *model, struct quire_options *options)
     options->no_sync_at_close = random_chance(random, 50);
     options->sync_period_ms = random_chance(random, 50) ? QUIRE_NO_PERIOD : 0;
     options->disable_ring = random_chance(random, 50);
+    static const uint64_t thresholds[] = {64, 150, 1000, 0, 268435456};
+    options->blob_threshold_bytes = thresholds[random_below(random, 5)];
     options->level = random_chance(random, 10) ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS;
 }
 
