@@ -725,8 +725,9 @@ typedef int quire_verify_callback(void *context, const struct quire_defect *defe
 /*
  * Reads everything of a database, compares it with its checksums and with what it has to be, and tells each defect to the
  * callback (NULL: none is told). The manifest; each segment of pages: header, batches, images, the mapping and that the images
- * which it names are there and are those pages; the log: each frame that is there, whether it is still needed or not; each
- * tree: order of keys, bounds of pages, and that each page is reached exactly once. In a database in memory: the trees.
+ * which it names are there and are those pages; the log: each frame that is there and, of a database that is open for writing,
+ * still needed; each tree: order of keys, bounds of pages, and that each page is reached exactly once; the large values of the
+ * newest records. In a database in memory: the trees.
  *
  * Changes no file; pages are fetched, so all data must fit in memory. Others may read and write meanwhile; what they
  * write is not verified, and no checkpoint is made, so the log grows. Waits for the disk, and for a checkpoint. What only the
@@ -773,7 +774,7 @@ struct quire_log_frame {
     const void *key, *value; /* NULL if they are in PARTs. PART: value is the piece. Like `file` valid during the call */
     uint64_t last_part;    /* PUT, DELETE with key and value in PARTs: the LSN of the last one. PART: of the one before, or 0 */
     uint32_t part_count;
-    uint32_t reserved;
+    uint32_t large;        /* 1: PUT of a large value, which lies in a file for such: value is NULL */
 };
 
 /* Not 0 ends the reading. */

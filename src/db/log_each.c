@@ -4,6 +4,7 @@
  * Layer 6. The files are opened as for reading, without recovery and without trees.
  */
 #include "db/db.h"
+#include "page/blob.h"
 
 struct reader {
     quire_log_callback *callback;
@@ -21,19 +22,22 @@ static uint32_t state_of(enum qr_frame_state state)
 static bool describe_record(const struct qr_log_sight *sight, struct quire_log_frame *to)
 {
     struct qr_frame frame;
+    struct qr_blob_ref ref = {0};
     if (!qr_frame_parse(sight->at, (uint32_t)sight->size, &frame) ||
-        (frame.kind != QR_RECORD_PUT && frame.kind != QR_RECORD_DELETE))
+        (frame.kind != QR_RECORD_PUT && frame.kind != QR_RECORD_DELETE && frame.kind != QR_RECORD_BLOB))
         return false;
-    to->kind = frame.kind == QR_RECORD_PUT ? QUIRE_FRAME_PUT : QUIRE_FRAME_DELETE;
+    to->large = frame.kind == QR_RECORD_BLOB;
+    if (to->large && (frame.value_size != QR_BLOB_REF_BYTES || !qr_blob_ref_decode(frame.value, &ref))) return false;
+    to->kind = frame.kind == QR_RECORD_DELETE ? QUIRE_FRAME_DELETE : QUIRE_FRAME_PUT;
     to->tree_id = frame.tree_id;
     to->has_version = frame.has_version;
     to->version = frame.version;
     to->conditional = frame.has_named;
     to->replaces = frame.named_version;
     to->key_size = frame.key_size;
-    to->value_size = frame.value_size;
+    to->value_size = to->large ? ref.size : frame.value_size;
     to->key = frame.key;
-    to->value = frame.value;
+    to->value = to->large ? NULL : frame.value;
     to->last_part = frame.last_part;
     to->part_count = frame.part_count;
     return true;

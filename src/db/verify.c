@@ -213,7 +213,10 @@ static int verify_trees(struct qr_verify *v)
     uint32_t count;
     struct quire_tree **handles = qr_db_handles(v->db, &count);
     int result = 0;
-    for (uint32_t i = 0; i < count && result == 0; i++) result = qr_verify_tree(v, handles[i]);
+    for (uint32_t i = 0; i < count && result == 0; i++) {
+        result = qr_verify_tree(v, handles[i]);
+        if (result == 0 && i != 0 && v->db->files != NULL) result = qr_verify_blobs(v, handles[i]); /* 0: the catalogue */
+    }
     return result;
 }
 

@@ -31,4 +31,7 @@ QR_PRINTF(6, 7) int qr_verify_tell(struct qr_verify *v, const char *file, uint64
  * changes did not come to an end). Outside sections. */
 int qr_verify_tree(struct qr_verify *v, struct quire_tree *tree);
 
+/* The large values of a tree. 0, what the callback answered, or a failure. Outside sections. */
+int qr_verify_blobs(struct qr_verify *v, struct quire_tree *tree);
+
 #endif

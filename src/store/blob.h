@@ -67,6 +67,9 @@ int qr_blob_sync(struct qr_store *store);
  * still is, it is missing. CORRUPT, IO, NO_MEMORY. */
 int qr_blob_read(struct qr_store *store, const struct qr_blob_ref *ref, void *to);
 
+/* Reads and verifies all of it, and keeps nothing. Results as above. */
+int qr_blob_verify(struct qr_store *store, const struct qr_blob_ref *ref);
+
 /* Reading piece by piece. *ret_reader is to be closed. Results as above. */
 struct qr_blob_reader {
     struct qr_store *store;

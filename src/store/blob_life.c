@@ -325,7 +325,7 @@ static int adopt(struct qr_store *store, uint32_t number)
     return 0;
 }
 
-static int verify(struct qr_store *store, const struct qr_blob_ref *ref)
+int qr_blob_verify(struct qr_store *store, const struct qr_blob_ref *ref)
 {
     struct qr_blob_reader reader;
     int result = qr_blob_open(store, ref, &reader);
@@ -353,7 +353,7 @@ int qr_blob_replayed(struct qr_store *store, const struct qr_blob_ref *ref, bool
         return result;
     segment = qr_segment_find(store, number);
     if (verified) {
-        result = verify(store, ref);
+        result = qr_blob_verify(store, ref);
         if (result != 0)
             return result;
     }

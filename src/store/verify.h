@@ -2,7 +2,8 @@
  * verify.h: reading all of a page store, and comparing it with itself.
  *
  * Layer 4. The mapping leads to each image, which is read and handed to the caller, who knows what a page is. Each segment is
- * read from its header to the end of its last batch: summaries and all images in them, also such that no page has any more.
+ * read from its header to the end of its last batch: summaries and all images in them, also such that no page has any more; of
+ * segments of blobs the header.
  * Nothing is changed. The caller sees to it that no image is entered meanwhile and no capture is open.
  */
 #ifndef QR_STORE_VERIFY_H

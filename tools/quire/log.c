@@ -61,6 +61,8 @@ static void print_json(const struct quire_log_frame *frame)
         printf(",\"replaces\":%" PRIu64, frame->replaces);
     if (frame->last_part != 0)
         printf(",\"last_part\":%" PRIu64, frame->last_part);
+    if (frame->large)
+        printf(",\"large\":true");
     if (frame->part_count != 0)
         printf(",\"part_count\":%u", frame->part_count);
     if (frame->key != NULL) {
