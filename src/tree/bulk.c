@@ -232,10 +232,12 @@ static int division_install(struct qr_op *op, struct qr_spot *spot, struct divis
 /* Where the records in hand are to go. A new leaf: notes its max_lsn. */
 static int find_leaf(struct qr_op *op, struct qr_bulk *bulk, const struct qr_key *key, struct qr_spot *spot)
 {
-    if (bulk->leaf_pid != QR_PID_NONE) { /* its separator may not be posted yet */
+    while (bulk->leaf_pid != QR_PID_NONE) { /* their separators may not be posted yet, and BULK-1 */
         *spot = (struct qr_spot){.pid = bulk->leaf_pid, .word = qr_map_load(qr_op_map(op), bulk->leaf_pid)};
         spot->page = qr_word_block(spot->word);
         if (!qr_page_key_beyond(spot->page, key)) return 0;
+        if (bulk->leaf_pid == bulk->last_pid) break;
+        bulk->leaf_pid = spot->page->right_pid;
     }
     int result = qr_descend_blind(op, key, spot);
     if (result != 0) return result;
@@ -245,7 +247,7 @@ static int find_leaf(struct qr_op *op, struct qr_bulk *bulk, const struct qr_key
         return result;
     }
     struct qr_leaf_view view = qr_view_of(spot->word);
-    bulk->leaf_pid = spot->pid;
+    bulk->leaf_pid = bulk->last_pid = spot->pid;
     bulk->leaf_max_lsn = qr_view_max_lsn(&view);
     return 0;
 }
@@ -305,6 +307,24 @@ static void cut_plan(const struct qr_plan *plan, uint32_t most, struct division 
     d->pieces[d->count].from = plan->count;
 }
 
+static struct quire_slice low_of(struct qr_op *op, uint64_t pid)
+{
+    return qr_page_low(qr_word_block(qr_map_load(qr_op_map(op), pid)));
+}
+
+/* There is room for it. The leaves behind it in the same division may be there already. */
+static void add_post(struct qr_op *op, struct qr_bulk *bulk, uint64_t pid)
+{
+    struct quire_slice low = low_of(op, pid);
+    uint32_t at = bulk->post_count++;
+    for (; at > 0; at--) {
+        struct quire_slice before = low_of(op, bulk->posts[at - 1]);
+        if (qr_compare(before.data, before.size, low.data, low.size) < 0) break;
+        bulk->posts[at] = bulk->posts[at - 1];
+    }
+    bulk->posts[at] = pid;
+}
+
 static int install_several(struct qr_op *op, struct qr_bulk *bulk, struct qr_spot *spot, const struct qr_plan *plan,
                            struct division *d, struct qr_leaf_properties *properties)
 {
@@ -322,10 +342,11 @@ static int install_several(struct qr_op *op, struct qr_bulk *bulk, struct qr_spo
     if (result == 0) result = division_install(op, spot, d);
     if (result != 0) return result;
     for (uint32_t i = 1; i < d->count; i++) {
-        bulk->posts[bulk->post_count++] = d->pieces[i].pid;
+        add_post(op, bulk, d->pieces[i].pid);
         qr_count(op, QR_COUNTER_SPLITS);
     }
-    bulk->leaf_pid = d->pieces[d->count - 1].pid;
+    if (bulk->last_pid == spot->pid) bulk->last_pid = d->pieces[d->count - 1].pid;
+    bulk->leaf_pid = d->pieces[0].pid;
     return 0;
 }
 
@@ -378,7 +399,7 @@ static int install_stub(struct qr_op *op, struct qr_bulk *bulk, struct qr_spot *
     int result = QUIRE_ERR_NO_MEMORY;
     if (qr_plan_add_batch(&plan, NULL, bulk->chosen, share->chosen, &bounds.retention))
         result = install_one(op, spot, &plan, &identity, &properties);
-    if (result == 0) bulk->leaf_pid = spot->pid;
+    if (result == 0) bulk->leaf_pid = bulk->last_pid = spot->pid;
     qr_plan_done(&plan);
     return result;
 }
@@ -420,11 +441,6 @@ static int step_leaf(struct qr_op *op, struct qr_bulk *bulk)
 }
 
 /* ---- Separators ------------------------------------------------------------------------------------------------- */
-
-static struct quire_slice low_of(struct qr_op *op, uint64_t pid)
-{
-    return qr_page_low(qr_word_block(qr_map_load(qr_op_map(op), pid)));
-}
 
 /* The entries of an inner page and the separators that belong there, by key. Returns their number; *ret_end: the first post
  * that does not. */

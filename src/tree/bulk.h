@@ -35,7 +35,9 @@ struct qr_bulk {
     struct qr_record_spec *chosen; /* those that go to the leaf in hand */
     uint32_t at, ahead, capacity;
 
-    uint64_t leaf_pid;     /* where the last records went: the last leaf of those made there; QR_PID_NONE: nowhere yet */
+    /* Where the last records went: a leaf, or the first one of those that it was divided into, and the last one of them. Records
+     * to come may belong to any of them, by the key. QR_PID_NONE: nowhere yet. */
+    uint64_t leaf_pid, last_pid;
     uint64_t leaf_max_lsn; /* BULK-1 */
 
     /* Pages of `level` whose separators are to be posted, by key, from `posted` on; and new ones of the level above. */

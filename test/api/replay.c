@@ -216,6 +216,50 @@ Test(replay, one_key_written_very_often)
     replay_and_compare();
 }
 
+/* More records for one leaf than a step takes, and the leaf has keys beyond all of them: it is divided in the midst of them. With
+ * `small`, by pages that have become smaller since. */
+static void replay_to_a_wide_leaf(uint32_t small)
+{
+    struct quire_tree_options options;
+    struct quire_tree *tree, *other;
+    char key[32];
+    quire_tree_options_init(&options);
+    options.leaf_page_size_bytes = 65536;
+    struct quire *db = open_copy("s", 0);
+    OK(quire_tree_open(db, "t", &options, &tree));
+    for (uint64_t i = 0; i < 300; i++) OK(quire_put(tree, key, numbered(i * 20, key), TEXT("was there"), 0, NULL));
+    OK(quire_checkpoint(db));
+    for (uint64_t i = 0; i < 3000; i++) { /* LSNs fall where keys rise, and rise */
+        uint64_t number = i % 2 == 0 ? i * 2 + 1 : 6000 - i * 2 + 1;
+        OK(quire_put(tree, key, numbered(number, key), TEXT("a value of some length, so that leaves fill"), 0, NULL));
+    }
+    options.leaf_page_size_bytes = options.inner_page_size_bytes = small;
+    if (small != 0) OK(quire_tree_open(db, "t", &options, &tree));
+    abandon(db);
+    shell("rm -rf c && cp -r s c");
+    db = open_copy("s", 0);
+    qr_testing_replay_singly(1);
+    struct quire *singly = open_copy("c", 0);
+    qr_testing_replay_singly(0);
+    tree = open_tree(db, "t");
+    other = open_tree(singly, "t");
+    check_structure(tree);
+    compare_trees(tree, other, UINT64_MAX, "t");
+    cr_assert_eq(count_all(tree, NULL), 3300);
+    OK(quire_close(singly));
+    OK(quire_close(db));
+}
+
+Test(replay, many_records_of_one_wide_leaf)
+{
+    replay_to_a_wide_leaf(0);
+}
+
+Test(replay, many_records_of_a_leaf_wider_than_pages_are_now)
+{
+    replay_to_a_wide_leaf(512);
+}
+
 /* R6: what a large record needs of the log is kept as long as no image has it, also after it was replayed. */
 Test(replay, a_large_value_that_was_replayed_outlives_the_next_checkpoint)
 {
