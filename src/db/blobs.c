@@ -68,7 +68,7 @@ int qr_db_blob_read(struct quire_tree *tree, const struct qr_key *key, uint64_t 
         gone = ref.address;
         result = qr_db_find(tree, room->thread, key, version, value);
     } while (result == QR_BLOB);
-    return result < 0 ? qr_fail(result, 0, "%s", quire_strerror(result)) : result;
+    return result == QUIRE_ERR_NO_MEMORY ? qr_fail(result, 0, "no memory to look up a value") : result;
 }
 
 int qr_db_blob_equals(struct quire *db, const struct qr_blob_ref *ref, const void *expected, bool *ret_equal)

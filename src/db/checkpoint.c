@@ -509,7 +509,7 @@ static void *run_checkpoints(void *argument)
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */
         if (atomic_load_explicit(&db->stopping, memory_order_acquire) != 0) return NULL;
         struct qr_thread *thread = qr_thread_self(db->epoch);
-        if (thread != NULL && qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, false); /* else it stays due */
+        if (thread != NULL && qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, true); /* else it stays due */
         qr_event_wait(&cp->wake, seen, 20000);
     }
 }

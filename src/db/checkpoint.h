@@ -61,7 +61,8 @@ struct qr_checkpointer {
 int qr_db_checkpointer_open(struct quire *db);
 void qr_db_checkpointer_close(struct quire *db);
 
-/* A checkpoint. full: all pages are flushed first, so that the next opening replays only what comes now. Outside sections. 0 or
+/* A checkpoint. full: all pages are flushed first, so that the next opening replays only what comes now; else those whose structure
+ * has changed, and the others only if the log has come half way to its cap. Outside sections. 0 or
  * a failure with its detail. */
 int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full);
 

@@ -318,7 +318,7 @@ int quire_maintain(struct quire *db)
     bool reclaimed = round && !qr_epoch_process_guarded() && reclaim(db, thread);
     if (!has_threads(db)) { /* what fails there fails for whoever needs it */
         qr_db_log_work(db);
-        if (qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, false);
+        if (qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, true);
     }
     if (result == 0 || result == QUIRE_ERR_NO_MEMORY) {
         if (reclaimed) return QUIRE_MORE; /* once more, with what has come back */

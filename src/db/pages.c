@@ -355,7 +355,7 @@ int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page)
         }
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
-        if (QR_UNLIKELY(result != 0)) return qr_db_fail(thread, result, "%s", quire_strerror(result));
+        if (QR_UNLIKELY(result != 0)) return qr_db_fail_below(thread, result);
         if (page.count != 0 && pages->tree->db->files != NULL) result = read_large(pages, &page, &gone);
     } while (result == QR_STORE_GONE); /* what was found was replaced since */
     if (QR_UNLIKELY(result != 0)) return qr_db_fail_below(thread, result);
