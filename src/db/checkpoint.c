@@ -474,9 +474,10 @@ void qr_db_checkpoint_counts(struct quire *db, struct qr_checkpoint_counts *ret_
 
 uint64_t qr_db_log_cap(struct quire *db)
 {
-    if (db->options.log_cap_bytes != 0) return db->options.log_cap_bytes;
+    uint64_t most = QR_LOG_RING / 2 * db->options.log_segment_bytes; /* of segments there are not more than a ring holds */
+    if (db->options.log_cap_bytes != 0) return qr_min(db->options.log_cap_bytes, most);
     uint64_t quarter = qr_arena_total_bytes(db->arena) / 4;
-    return qr_min(qr_max(quarter, LOG_CAP_LEAST), LOG_CAP_MOST);
+    return qr_min(qr_min(qr_max(quarter, LOG_CAP_LEAST), LOG_CAP_MOST), most);
 }
 
 bool qr_db_checkpoint_is_due(struct quire *db)

@@ -42,6 +42,22 @@ static int read_present(struct quire *db, struct qr_write *write)
     return result;
 }
 
+/* Room in the log. While it has as many segments as it can have, the thread of checkpoints sets some free. Not under a guard, which
+ * may keep that waiting. */
+static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread)
+{
+    uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
+    int result = qr_log_provision(&db->log);
+    while (result == QUIRE_ERR_NO_SPACE && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
+           !qr_epoch_inside(thread) && qr_clock_ns() < end_ns) {
+        qr_event_signal(&db->checkpointer.wake);
+        qr_sleep_us(1000);
+        result = qr_log_provision(&db->log);
+    }
+    qr_db_note_room(db, result);
+    return result;
+}
+
 /* See qr_db_run_write. *ret_waited: something was noted that is to be told. */
 static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write, bool *ret_waited)
 {
@@ -73,8 +89,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         }
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(result == QR_NO_ROOM)) {
-            result = qr_log_provision(&db->log);
-            qr_db_note_room(db, result);
+            result = make_room(db, thread);
             *ret_waited = true;
             if (result != 0) break;
             continue;

@@ -136,6 +136,19 @@ static uint64_t next_size(const struct qr_log_files *files, uint64_t end)
     return qr_min(size, files->options.most_segment_bytes);
 }
 
+static bool ring_is_full(const struct qr_log_files *files)
+{
+    /* relaxed: under the mutex, or a hint */
+    uint64_t next = atomic_load_explicit(&files->next, memory_order_relaxed);
+    /* relaxed: as above */
+    return next - atomic_load_explicit(&files->first, memory_order_relaxed) == QR_LOG_RING;
+}
+
+bool qr_log_is_full(const struct qr_log *log)
+{
+    return ring_is_full(log->files);
+}
+
 /* Makes a segment behind the one that ends at `end`, if there is none yet. */
 static int add_segment(struct qr_log_files *files, uint64_t end)
 {
@@ -145,18 +158,19 @@ static int add_segment(struct qr_log_files *files, uint64_t end)
     pthread_mutex_lock(&files->mutex);
     struct qr_log_segment *last = qr_log_segment_last(files);
     bool wanted = last->end == end;
+    bool full = ring_is_full(files);
     uint64_t size = next_size(files, end);
     pthread_mutex_unlock(&files->mutex);
-    if (wanted) {
+    if (wanted && full) {
+        result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments, and no checkpoint has set one free", QR_LOG_RING);
+    } else if (wanted) {
         result = qr_log_segment_make(files, end, size, &segment);
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
-            bool added = qr_log_segment_add(files, segment);
+            bool added = qr_log_segment_add(files, segment); /* only here are any added, under make_mutex */
             pthread_mutex_unlock(&files->mutex);
-            if (!added) {
-                qr_log_segment_free(segment);
-                result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments", QR_LOG_RING);
-            }
+            QR_ASSERT(added);
+            (void)added;
         }
     }
     pthread_mutex_unlock(&files->make_mutex);

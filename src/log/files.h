@@ -136,6 +136,9 @@ void qr_log_close(struct qr_log *log);
  * NO_MEMORY. Any thread. */
 int qr_log_provision(struct qr_log *log);
 
+/* Whether it has as many segments as it can have: then provisioning answers NO_SPACE until some are released. */
+bool qr_log_is_full(const struct qr_log *log);
+
 /* What a background thread does for the log: room ahead, so that writers find it. As qr_log_provision. */
 int qr_log_work(struct qr_log *log);
 

@@ -275,6 +275,38 @@ Test(checkpoint, comes_by_itself_beside_writes)
     OK(quire_close(db));
 }
 
+/* The log has at most 1024 segments: writers wait for the checkpoint that sets some free; without a thread the caller makes it. */
+Test(checkpoint, makes_room_in_a_log_of_small_segments)
+{
+    static char value[4000];
+    for (unsigned threads = 0; threads < 2; threads++) {
+        struct quire_options options;
+        struct quire *db = NULL;
+        unsigned refused = 0;
+        quire_options_init(&options);
+        options.level = QUIRE_LEVEL_PROCESS;
+        options.log_segment_bytes = 16384;
+        options.background_threads = threads == 0 ? QUIRE_NO_THREADS : 1;
+        options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+        OK(quire_open(root, &options, &db));
+        struct quire_tree *tree = open_tree(db, "t");
+        for (uint64_t i = 0; i < 4000; i++) { /* two of them to a segment */
+            uint64_t key = i % 100;
+            int result = quire_put(tree, &key, sizeof(key), value, sizeof(value), 0, NULL);
+            if (result == QUIRE_ERR_NO_SPACE && threads == 0 && refused++ == 0) {
+                while (quire_maintain(db) == QUIRE_MORE) continue;
+                result = quire_put(tree, &key, sizeof(key), value, sizeof(value), 0, NULL);
+            }
+            struct quire_error_detail detail;
+            quire_error_detail(&detail);
+            cr_assert(result == 0, "%u threads, put %u: %s", threads, (unsigned)i, detail.message);
+        }
+        cr_assert_eq(refused, threads == 0, "%u times", refused);
+        cr_assert_geq(db->checkpointer.count, 1);
+        OK(quire_close(db));
+    }
+}
+
 /* ---- Beside writers --------------------------------------------------------------------------------------------- */
 
 #define WRITERS 3u
