@@ -286,13 +286,6 @@ static int install_one(struct qr_op *op, struct qr_spot *spot, const struct qr_p
     return 0;
 }
 
-/* The shortest key that is above `left` and not above `right`. */
-static struct quire_slice separator_of(struct quire_slice left, struct quire_slice right)
-{
-    size_t size = qr_common_prefix(left.data, left.size, right.data, right.size) + 1;
-    return (struct quire_slice){right.data, qr_min(size, right.size)};
-}
-
 /* Cuts a plan into `most` parts at most, between keys. */
 static void cut_plan(const struct qr_plan *plan, uint32_t most, struct division *d)
 {
@@ -302,7 +295,7 @@ static void cut_plan(const struct qr_plan *plan, uint32_t most, struct division 
         if (at <= d->pieces[d->count - 1].from || at >= plan->count) continue;
         struct piece *piece = &d->pieces[d->count++];
         piece->from = at;
-        piece->low = separator_of(qr_plan_key(plan, at - 1), qr_plan_key(plan, at));
+        piece->low = qr_shortest_separator(qr_plan_key(plan, at - 1), qr_plan_key(plan, at));
     }
     d->pieces[d->count].from = plan->count;
 }

@@ -215,6 +215,9 @@ int qr_join(struct qr_op *op, struct qr_spot *spot);
 
 /* ---- Structure changes ------------------------------------------------------------------------------------------ */
 
+/* The shortest key that is above `left` and not above `right`, a part of it: what separates two leaves needs no more. */
+struct quire_slice qr_shortest_separator(struct quire_slice left, struct quire_slice right);
+
 /* Splits the page of spot if it is above its size and can be. Done or not, only NO_MEMORY and QR_FETCH are failures. */
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end);
 

@@ -75,8 +75,7 @@ static void divide_identity(const struct qr_page_identity *whole, struct quire_s
     right->low = separator;
 }
 
-/* The shortest key that is above `left` and not above `right`: what separates two leaves needs no more. */
-static struct quire_slice shortest_separator(struct quire_slice left, struct quire_slice right)
+struct quire_slice qr_shortest_separator(struct quire_slice left, struct quire_slice right)
 {
     size_t size = qr_common_prefix(left.data, left.size, right.data, right.size) + 1;
     return (struct quire_slice){right.data, size < right.size ? size : right.size};
@@ -104,7 +103,7 @@ static int build_leaf_halves(struct qr_op *op, const struct qr_spot *spot, bool 
     uint32_t at = qr_plan_split_index(&plan, qr_policy_left_bytes(op->tree, page, plan.bytes, near_end));
     result = QUIRE_NOT_FOUND;
     if (at == 0) goto done; /* one key: stays oversize */
-    struct quire_slice separator = shortest_separator(qr_plan_key(&plan, at - 1), qr_plan_key(&plan, at));
+    struct quire_slice separator = qr_shortest_separator(qr_plan_key(&plan, at - 1), qr_plan_key(&plan, at));
     divide_identity(&whole, separator, h, &left, &right);
     result = qr_leaf_from_plan(op, &plan, at, plan.count, &right, &properties, QR_AREA_FULL, &fresh);
     if (result != 0) goto done;
