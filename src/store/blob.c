@@ -160,14 +160,10 @@ static void close_open(struct qr_store *store, const struct qr_segment *segment)
 
 static int may_write(struct qr_store *store)
 {
-    qr_lock(store);
-    int failed = store->failed, failed_errno = store->failed_errno;
-    qr_unlock(store);
-    if (failed != 0)
-        return qr_fail(failed, failed_errno, "page segments: an earlier sync failed");
-    if (store->options.direct)
-        return qr_fail(QUIRE_ERR_UNSUPPORTED, 0, "blobs go through the page cache");
-    return store->read_only ? qr_fail(QUIRE_ERR_READ_ONLY, 0, "the page store is open for reading") : 0;
+    int result = qr_store_may_write(store);
+    if (result == 0 && store->options.direct)
+        result = qr_fail(QUIRE_ERR_UNSUPPORTED, 0, "blobs go through the page cache");
+    return result;
 }
 
 int qr_blob_write(struct qr_store *store, const struct qr_blob *blob, struct qr_blob_ref *ret_ref)

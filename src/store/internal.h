@@ -170,6 +170,8 @@ bool qr_segment_close_idle(struct qr_store *store);
 
 /* Syncs what was written, and the directory. A failure is final. */
 int qr_segments_sync(struct qr_store *store);
+/* Whether anything may be written: no sync has failed (STORE-5), and the store is not open for reading. 0 or a failure. */
+int qr_store_may_write(struct qr_store *store);
 /* STORE-5. */
 int qr_segment_fail_for_good(struct qr_store *store, int error, const char *what);
 

@@ -287,6 +287,16 @@ void qr_segment_unpin(struct qr_store *store, struct qr_segment *segment)
 
 /* ---- Sync ------------------------------------------------------------------------------------------------------- */
 
+int qr_store_may_write(struct qr_store *store)
+{
+    qr_lock(store);
+    int failed = store->failed, failed_errno = store->failed_errno;
+    qr_unlock(store);
+    if (failed != 0)
+        return qr_fail(failed, failed_errno, "page segments: an earlier sync failed");
+    return store->read_only ? qr_fail(QUIRE_ERR_READ_ONLY, 0, "the page store is open for reading") : 0;
+}
+
 int qr_segment_fail_for_good(struct qr_store *store, int error, const char *what)
 {
     int result = qr_fail_io(-error, "page segments: %s", what);
