@@ -38,6 +38,7 @@ struct bench_engine_config {
     unsigned threads;
     const struct bench_data *data;
     unsigned lmdb_batch; /* puts and deletes in a write transaction; 0 = by the level */
+    bool no_checkpoint;  /* Quire makes no checkpoint by itself */
     bool no_statistics;  /* Quire keeps no counters and latencies */
 };
 
@@ -105,6 +106,9 @@ struct bench_engine {
     int (*session_begin)(struct bench_store *store, bool append, struct bench_session **ret_session);
     /* Makes everything written visible and ends the session; the only way to end it. */
     int (*session_end)(struct bench_session *session);
+
+    /* Brings what was written to the disk in the engine's own form, and waits for it. NULL = the engine has no such call. */
+    int (*save)(struct bench_session *session);
 
     int (*put)(struct bench_session *session, const void *key, const void *value);
     /* Deletes a key that is there. */

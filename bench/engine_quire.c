@@ -1,5 +1,5 @@
 /*
- * The benchmark's adapter for Quire: default options, but for --no-statistics and --log-segment; in memory at level
+ * The benchmark's adapter for Quire: default options, but for --no-statistics, --no-checkpoint and --log-segment; in memory at level
  * off, else in a directory, with the level as that of the database.
  *
  * Layer: bench; uses nothing but quire.h. Every put and delete is an operation of its own, visible when it returns.
@@ -51,6 +51,10 @@ static int store_open(const struct bench_engine_config *config, struct bench_sto
         options.open_mode = config->existing ? QUIRE_OPEN_EXISTING : QUIRE_CREATE_NEW;
         options.level = config->level == BENCH_LEVEL_DURABLE ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS;
         options.log_segment_bytes = config->log_segment_bytes;
+        if (config->no_checkpoint) {
+            options.log_cap_bytes = UINT64_C(1) << 60;
+            options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+        }
         options.no_sync_at_close = 1; /* the files are removed then */
     }
     store->key_size = config->data->key_size;
@@ -109,6 +113,13 @@ static uint64_t log_bytes(struct bench_store *store)
     struct quire_stats stats = {.struct_size = sizeof(stats)};
 
     return quire_stats(store->db, &stats) == 0 ? stats.log_bytes : 0;
+}
+
+static int save(struct bench_session *session)
+{
+    int result = quire_checkpoint(session->db);
+
+    return result == 0 ? 0 : fail("checkpoint", result);
 }
 
 static int session_begin(struct bench_store *store, bool append, struct bench_session **ret_session)
@@ -235,6 +246,7 @@ const struct bench_engine bench_engine_quire = {
     .log_bytes = log_bytes,
     .session_begin = session_begin,
     .session_end = session_end,
+    .save = save,
     .put = put,
     .del = del,
     .get = get,

@@ -24,6 +24,7 @@ struct measurement {
     struct bench_result results[PHASES]; /* of the side with the log: sums over rounds */
     double ns[PHASES][SIDES];            /* of a put; sums over rounds */
     double cpu_ns[PHASES][SIDES];
+    double thread_ns[PHASES][SIDES]; /* of the writing threads alone */
     double faults[PHASES][SIDES];
     double cost_ns[PHASES][ROUNDS_MAX];
     uint64_t log_bytes[PHASES];
@@ -56,6 +57,7 @@ static int measure_phase(struct bench_runner *runner, struct measurement *m, enu
     (void)getrusage(RUSAGE_SELF, &after);
     *ret_ns = result.seconds * 1e9 / (double)result.ops;
     m->ns[phase][side] += *ret_ns;
+    m->thread_ns[phase][side] += (double)result.thread_cpu_ns / (double)result.ops;
     m->cpu_ns[phase][side] += (cpu_ns(&after) - cpu_ns(&before)) / (double)result.ops;
     m->faults[phase][side] += (double)(after.ru_minflt - before.ru_minflt) / (double)result.ops;
     if (side == WITHOUT)
@@ -110,6 +112,8 @@ static void report(const struct bench_options *options, struct measurement *m, e
     bench_report_extra(result, "cost_ns", (m->ns[phase][WITH] - m->ns[phase][WITHOUT]) / rounds);
     bench_report_extra(result, "least_cost_ns", least);
     bench_report_extra(result, "most_cost_ns", most);
+    bench_report_extra(result, "off_thread_ns", m->thread_ns[phase][WITHOUT] / rounds);
+    bench_report_extra(result, "on_thread_ns", m->thread_ns[phase][WITH] / rounds);
     bench_report_extra(result, "off_cpu_ns", m->cpu_ns[phase][WITHOUT] / rounds);
     bench_report_extra(result, "on_cpu_ns", m->cpu_ns[phase][WITH] / rounds);
     bench_report_extra(result, "off_faults", m->faults[phase][WITHOUT] / rounds);

@@ -17,7 +17,8 @@ static const char help_text[] =
     "Runs workloads in the given order on one store; a fill starts from an empty one. Every read is verified.\n"
     "\n"
     "  --engine NAME         quire (default), lmdb, rocksdb; what was built: --list-engines\n"
-    "  --workload A,B,..     fillseq, fillrandom, overwrite, updaterandom, readrandom, readwhilewriting, readmissing,\n"
+    "  --workload A,B,..     fillseq, fillrandom, overwrite, updaterandom, readrandom, readwhilewriting,\n"
+    "                        readwhilesaving, readmissing,\n"
     "                        readmany, scan, scan100, mixed, mixed8020, delete, consolidate;\n"
     "                        on stores of their own: groupcommit, logcost, reopen\n"
     "                        (default: fillrandom,readrandom,scan)\n"
@@ -45,6 +46,7 @@ static const char help_text[] =
     "  --json                one JSON object for each workload instead of a table\n"
     "  --verify-scan         scans compare every byte of keys and values\n"
     "  --stats               print the engine's own statistics after each workload, on standard error\n"
+    "  --no-checkpoint       Quire: the log is kept whole, no checkpoint is made\n"
     "  --no-statistics       Quire: open with disable_statistics, to measure what counting costs\n"
     "  --lmdb-batch N        LMDB: puts and deletes in one write transaction (default: 1000 at level off, else 1)\n"
     "  --list-engines        print the engines that were built, one to a line\n"
@@ -73,6 +75,7 @@ enum option_code {
     OPTION_JSON,
     OPTION_VERIFY_SCAN,
     OPTION_STATS,
+    OPTION_NO_CHECKPOINT,
     OPTION_NO_STATISTICS,
     OPTION_CHILD,
     OPTION_LMDB_BATCH,
@@ -101,6 +104,7 @@ static const struct option long_options[] = {
     {"json", no_argument, NULL, OPTION_JSON},
     {"verify-scan", no_argument, NULL, OPTION_VERIFY_SCAN},
     {"stats", no_argument, NULL, OPTION_STATS},
+    {"no-checkpoint", no_argument, NULL, OPTION_NO_CHECKPOINT},
     {"no-statistics", no_argument, NULL, OPTION_NO_STATISTICS},
     {"child", required_argument, NULL, OPTION_CHILD},
     {"lmdb-batch", required_argument, NULL, OPTION_LMDB_BATCH},
@@ -251,6 +255,9 @@ static bool parse_one(enum option_code code, struct bench_options *options)
         return true;
     case OPTION_STATS:
         options->stats = true;
+        return true;
+    case OPTION_NO_CHECKPOINT:
+        options->no_checkpoint = true;
         return true;
     case OPTION_NO_STATISTICS:
         options->no_statistics = true;

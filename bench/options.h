@@ -36,6 +36,7 @@ struct bench_options {
     bool verify_scan;
     bool stats;
     unsigned lmdb_batch; /* 0 = by the level */
+    bool no_checkpoint;
     bool no_statistics;
     const char *child; /* --child, for a process that this program starts: where it writes; NULL = it is not one */
     int argument_count;

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -133,21 +134,35 @@ static int read_all(struct bench_runner *runner)
     return bench_runner_threads(runner, &run, bench_read_all, NULL, false, &ignored);
 }
 
+/* Processor time of this process, all threads. */
+static double cpu_ms(void)
+{
+    struct rusage usage;
+
+    (void)getrusage(RUSAGE_SELF, &usage);
+    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e3 +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-3;
+}
+
 /* Opens what the child has left, and reports. */
 static int open_again(struct bench_runner *runner, const struct progress *progress, struct bench_result *result)
 {
     const struct bench_options *options = runner->options;
     uint64_t files_bytes = bench_scratch_bytes(runner->dir);
     uint64_t begin_ns = bench_now_ns();
+    double begin_cpu_ms = cpu_ms();
+    double cpu;
 
     if (bench_runner_open_here(runner, result->level, true) != 0)
         return -1;
     result->seconds = (double)(bench_now_ns() - begin_ns) * 1e-9;
+    cpu = cpu_ms() - begin_cpu_ms;
     /* relaxed: the child is dead */
     result->ops = options->num + atomic_load_explicit(&progress->puts, memory_order_relaxed);
     result->stored = options->num;
     bench_memory_measure(result);
     bench_report_extra(result, "open_ms", result->seconds * 1e3);
+    bench_report_extra(result, "open_cpu_ms", cpu);
     bench_report_extra(result, "file_bytes", (double)files_bytes);
     if (read_all(runner) != 0)
         return -1;

@@ -24,6 +24,7 @@ struct bench_result {
     uint64_t ops;
     uint64_t background_ops; /* done meanwhile by a thread that was not measured */
     double seconds;
+    uint64_t thread_cpu_ns; /* processor time of the threads that did the operations */
     uint64_t p50_ns, p99_ns, p999_ns;
     uint64_t rss_bytes;     /* at the end of the workload */
     uint64_t max_rss_bytes; /* highest during it (of the process's whole life if the kernel cannot reset the mark) */

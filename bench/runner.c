@@ -16,6 +16,7 @@
 #include "runner_internal.h"
 
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { SCAN_ENTRIES = 10000000, SCAN_PASSES_MAX = 10 };
@@ -27,6 +28,7 @@ struct thread {
     bool append;
     struct bench_store *store;
     uint64_t begin_ns, end_ns;
+    uint64_t cpu_ns; /* of this thread, between them */
     int (*work)(struct bench_worker *worker);
     int result;
 };
@@ -51,6 +53,7 @@ int bench_runner_open_here(struct bench_runner *runner, enum bench_level level, 
                                          .threads = options->threads,
                                          .data = &runner->data,
                                          .lmdb_batch = options->lmdb_batch,
+                                         .no_checkpoint = options->no_checkpoint,
                                          .no_statistics = options->no_statistics};
 
     if (options->engine->open(&config, &runner->store) != 0) {
@@ -71,6 +74,14 @@ int bench_runner_open(struct bench_runner *runner, enum bench_level level)
     return bench_runner_open_here(runner, level, false);
 }
 
+static uint64_t thread_cpu_ns(void)
+{
+    struct timespec time;
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+    return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
+}
+
 static void *thread_main(void *argument)
 {
     struct thread *thread = argument;
@@ -80,12 +91,14 @@ static void *thread_main(void *argument)
     thread->result = engine->session_begin(thread->store, thread->append, &worker->session);
     (void)pthread_barrier_wait(thread->barrier);
     thread->begin_ns = bench_now_ns();
+    thread->cpu_ns = thread_cpu_ns();
     if (thread->result == 0) {
         thread->result = thread->work(worker);
         if (engine->session_end(worker->session) != 0)
             thread->result = -1;
     }
     thread->end_ns = bench_now_ns();
+    thread->cpu_ns = thread_cpu_ns() - thread->cpu_ns;
     return NULL;
 }
 
@@ -123,6 +136,7 @@ static int threads_result(const struct thread *threads, unsigned count, unsigned
         begin_ns = threads[i].begin_ns < begin_ns ? threads[i].begin_ns : begin_ns;
         end_ns = threads[i].end_ns > end_ns ? threads[i].end_ns : end_ns;
         result->ops += threads[i].worker.done;
+        result->thread_cpu_ns += threads[i].cpu_ns;
         bench_histogram_merge(latency, &threads[i].worker.latency);
     }
     for (unsigned i = count; i < count + others; i++) {

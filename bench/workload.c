@@ -163,6 +163,27 @@ static int overwrite_until_done(struct bench_worker *worker)
     return 0;
 }
 
+/* The background of readwhilesaving: overwrites and saves in turn. */
+static int save_until_done(struct bench_worker *worker)
+{
+    const uint64_t puts = worker->run->num / 20 + 1;
+    bool done;
+
+    if (worker->run->engine->save == NULL)
+        return bench_fail("readwhilesaving: this engine has no call that saves");
+    do {
+        for (uint64_t i = 0; i < puts; i++)
+            if (put_one(worker, choose(worker)) != 0)
+                return -1;
+        if (worker->run->engine->save(worker->session) != 0)
+            return -1;
+        worker->done += puts;
+        /* relaxed: a stale value costs another round; nothing is read that the measured threads wrote before */
+        done = atomic_load_explicit(worker->run->foreground_done, memory_order_relaxed);
+    } while (!done);
+    return 0;
+}
+
 static int update_at_random(struct bench_worker *worker)
 {
     for (uint64_t i = worker->begin; i < worker->end; i++)
@@ -334,6 +355,12 @@ const struct bench_workload bench_workloads[] = {
     {.name = "readwhilewriting",
      .work = read_at_random,
      .background = overwrite_until_done,
+     .writes = true,
+     .needs_all = true,
+     .ops_share = 1},
+    {.name = "readwhilesaving",
+     .work = read_at_random,
+     .background = save_until_done,
      .writes = true,
      .needs_all = true,
      .ops_share = 1},

@@ -11,12 +11,12 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=
 short=0
 only=
-limit=60 # seconds, for each test
+limit=120 # seconds, for each test
 
 usage() {
     cat <<END
 usage: tools/planted-bugs.sh [options] [BUILD_DIRECTORY]
-  --short      only the scripted interleavings and crashes, which have a case for every bug
+  --short      only the scripted interleavings and crashes, which have a case for every bug; each bug until one has noticed it
   --bug NAME   only this bug
   --limit S    a test that takes longer has noticed something, too (default $limit)
 The build directory has the tests built; without one, \${QUIRE_BUILD_DIR:-build}/planted is made.
@@ -42,6 +42,8 @@ rule_of() {
     recompute_max_lsn) echo "R15" ;;
     drop_tombstone_over_base) echo "PLAN-3" ;;
     post_separator_late) echo "SPLIT, step 4" ;;
+    replay_keys_unsorted) echo "BATCH-1" ;;
+    replay_judged_late) echo "BULK-1" ;;
     unseal) echo "MERGE, step 2" ;;
     reuse_id_early | free_list_untagged) echo "MAP-2" ;;
     skip_floor) echo "EVICT-2" ;;
@@ -60,6 +62,21 @@ rule_of() {
     area_overlap) echo "delta area" ;;
     stale_condition) echo "WRITE-3" ;;
     stub_is_whole) echo "stub and image" ;;
+    log_ack_unsynced | log_ack_unwritten) echo "SYNC-2" ;;
+    log_past_open_slot) echo "SYNC-1" ;;
+    log_header_unsynced | log_name_unsynced) echo "FILES-1" ;;
+    log_older_attempt) echo "FILES-1" ;;
+    log_sync_retried) echo "FILES-3" ;;
+    log_mark_forgotten | log_mark_ignored) echo "FILES-3, R12" ;;
+    log_not_rewritten | log_tail_unsynced) echo "REPLAY-2, R12" ;;
+    log_frame_unchecked) echo "FRAME-1" ;;
+    log_hole_ends | log_tentative_ends | log_hole_passed) echo "REPLAY-2, R12" ;;
+    log_condition_ignored) echo "R8" ;;
+    log_undecided_kept | log_repair_unsynced) echo "REPLAY-4, R8" ;;
+    log_read_beyond_end) echo "RECOVER-4, R7" ;;
+    lsn_reused) echo "RECOVER-2, R7" ;;
+    incarnation_lost) echo "RECOVER-4, R7" ;;
+    manifest_new_unsynced) echo "MANIFEST-3" ;;
     manifest_unsettled | manifest_torn_kept) echo "MANIFEST-2" ;;
     manifest_names_unsynced | manifest_append_unsynced) echo "MANIFEST-1" ;;
     manifest_half_append) echo "FORMAT-1" ;;
@@ -67,7 +84,10 @@ rule_of() {
     store_released_early | store_release_pending) echo "R3, STORE-2" ;;
     store_abandon_loses) echo "R2" ;;
     store_resume_over) echo "STORE-1" ;;
-    as_of_unfiltered | equal_not_held | lsn_range_unused) echo "R14" ;;
+    as_of_unfiltered | equal_not_held | lsn_range_unused | blob_dead_beyond) echo "R14" ;;
+    blob_unsynced) echo "R3, BLOB-1" ;;
+    blob_unchecked) echo "STORE-6" ;;
+    blob_released_early) echo "R3, LIFE-2" ;;
     *) echo "-" ;;
     esac
 }
@@ -81,10 +101,13 @@ fi
 interleave=$build/test/interleave/interleave
 model=$build/test/model/model
 stress=$build/test/stress/stress
-names=(cases manifest store unlogged)
+names=(cases manifest store replay blobs unlogged power_twice power_cuts power_io)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
-    "$build/test/store/store_power --seed 1 --first"
-    "$build/test/api/api_log_off --jobs 1 --filter log_off/*")
+    "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_replay --jobs 1"
+    "$power --seed 1 --effort 10 --scenario blobs --first"
+    "$build/test/api/api_log_off --jobs 1 --filter log_off/*"
+    "$power --seed 1 --effort 10 --scenario made_twice_buffered --first"
+    "$power --seed 1 --effort 10 --no-faults --first" "$power --seed 1 --effort 10 --scenario io_once --first")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(
@@ -98,6 +121,8 @@ if [ "$short" -eq 0 ]; then
         "$stress --mode versions --seconds 2 --seed 1"
         "$stress --mode counters --seconds 2 --seed 1"
     )
+    names+=(power_faults kill)
+    commands+=("$power --seed 1 --effort 10 --no-cuts --first" "$build/test/crash/crash_kill --kills 60 --seed 1")
 fi
 [ -x "$interleave" ] || { echo "there is no $interleave: build the tests first" >&2 && exit 1; }
 
@@ -107,12 +132,14 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    manifest_*:manifest) true ;;
-    manifest_*:* | *:manifest) false ;;
-    store_*:store) true ;;
-    store_*:* | *:store) false ;;
-    as_of_unfiltered:unlogged | equal_not_held:unlogged | lsn_range_unused:unlogged) true ;;
-    as_of_unfiltered:* | equal_not_held:* | lsn_range_unused:* | *:unlogged) false ;;
+    manifest_*:manifest | store_*:store | replay_*:replay) true ;;
+    as_of_*:unlogged | equal_*:unlogged | lsn_range_*:unlogged | blob_dead_beyond:unlogged) true ;;
+    as_of_*:* | equal_*:* | lsn_range_*:* | blob_dead_beyond:* | *:unlogged) false ;;
+    blob_*:blobs) true ;;
+    log_sync_*:power_cuts | log_mark_*:power_cuts | log_not_rewritten:power_cuts) false ;; # they need a fault
+    log_*:power_* | log_*:kill | lsn_*:power_* | lsn_*:kill | incarnation_*:power_* | incarnation_*:kill) true ;;
+    manifest_*:* | store_*:* | replay_*:* | blob_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
+    *:manifest | *:store | *:replay | *:blobs | *:power_* | *:kill) false ;;
     *) true ;;
     esac
 }
@@ -142,6 +169,7 @@ while IFS='|' read -r bug text; do
     for i in $sound; do
         concerns "$i" "$bug" || continue
         notices "$i" "$bug" 2>/dev/null && found="$found ${names[$i]}"
+        [ -n "$found" ] && [ "$short" -ne 0 ] && break
     done
     seconds=$(awk -v from="$begin" -v to="$(date +%s.%N)" 'BEGIN { printf "%.1f", to - from }')
     if [ -n "$found" ]; then passed=$((passed + 1)); else failed=$((failed + 1)); fi

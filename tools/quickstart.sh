@@ -2,8 +2,9 @@
 # Shows Quire at work on this machine's own data: installs what is missing (Debian), builds, and runs.
 #
 # The data are the package indexes that apt keeps: a key for each package and version, its paragraph as the value. The
-# program loads them twice, reads both versions in every way there is, walks the pages in place, deletes half, and
-# reports; all that it reads is compared. Then, if they are there, LMDB and RocksDB do a short benchmark beside Quire.
+# program loads them into a store, kills itself in the middle, opens the store again and finds all that was acknowledged; it
+# loads them once more, reads both versions in every way there is, walks the pages in place, deletes half, opens the store
+# once more, and reports; all that it reads is compared. Then, if they are there, LMDB and RocksDB do a short benchmark beside Quire.
 set -u
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -11,7 +12,7 @@ build=${QUIRE_BUILD_DIR:-build}
 case $build in /*) ;; *) build=$root/$build ;; esac
 lists=/var/lib/apt/lists
 apt_helper=/usr/lib/apt/apt-helper
-needed="gcc libc6-dev pkg-config meson ninja-build liburcu-dev liburing-dev liblz4-dev libjemalloc-dev libxxhash-dev"
+needed="gcc libc6-dev pkg-config meson ninja-build liburcu-dev liburing-dev liblz4-dev libjemalloc-dev libxxhash-dev libcjson-dev"
 peers="liblmdb-dev librocksdb-dev"
 compare=1
 prefix=lib
@@ -148,7 +149,8 @@ if [ $# -eq 0 ]; then
     set -- "$scratch"/*.index
 fi
 echo
-"$build/quickstart/tools/quickstart/quire-quickstart" --prefix "$prefix" "$@" || exit 1
+# The store is in $scratch, so that it goes with it, however the program ends.
+TMPDIR=$scratch "$build/quickstart/tools/quickstart/quire-quickstart" --prefix "$prefix" "$@" || exit 1
 
 if [ "$compare" -eq 1 ]; then
     # The lock that keeps two comparisons apart may be another user's.

@@ -12,7 +12,9 @@
  * RESULTS. Every function that can fail returns an int: 0 done; positive, an expected outcome that is no failure
  * (QUIRE_NOT_FOUND ...); negative, a failure (QUIRE_ERR_...). A call that fails has changed nothing, and leaves its
  * output arguments (`ret_...`) untouched unless its comment says otherwise. Quire never aborts, prints, exits or
- * installs signal handlers.
+ * installs signal handlers. What any call may answer is not said again at each: INVALID for an argument that it cannot take,
+ * FORKED, NO_MEMORY at a thread's first call (see below), TOO_LARGE for a key, a bound or a name; and with files, where a page
+ * must be read, NO_MEMORY, IO and CORRUPT.
  *
  * KEYS AND VALUES are byte strings with a length. The empty key and the empty value are data; no byte pattern is
  * reserved. Keys are ordered by unsigned bytes, a prefix before its extensions. A NULL pointer is accepted for an empty
@@ -38,7 +40,7 @@
  *
  * CRASH. A database is opened in memory (path NULL), where nothing survives the end of the process, or in a directory, where
  * every write goes to a log first. See quire_open and "Writing" for what survives what.
- * All data must fit in memory in this version.
+ * All data must fit in memory in this version, but for large values of a database with files (see "Large values").
  */
 #ifndef QUIRE_QUIRE_H
 #define QUIRE_QUIRE_H
@@ -121,8 +123,9 @@ QUIRE_API void quire_free(void *memory);
 /* Largest accepted sizes in bytes. */
 struct quire_limits {
     size_t max_key_size;       /* 131072 */
-    size_t max_value_size;     /* 268435456 */
+    size_t max_value_size;     /* 268435456; in a database without files */
     size_t max_tree_name_size; /* 255 */
+    size_t max_file_value_size; /* 4294967295; in a database with files */
 };
 QUIRE_API void quire_limits(struct quire_limits *ret_limits);
 
@@ -143,14 +146,17 @@ struct quire_options {
     size_t struct_size;            /* sizeof(struct quire_options) */
     uint64_t memory_limit_bytes;   /* 0 = no limit; else at least 4 MiB. Covers pages, deltas, the mapping table and
                                       memory that waits for reclamation. At the limit a write that needs new memory
-                                      answers QUIRE_ERR_NO_MEMORY; reads and deletes go on. */
+                                      answers QUIRE_ERR_NO_MEMORY; reads and deletes go on. With files: opening a
+                                      store that was full when it ended, or a checkpoint of a full one, may exceed it,
+                                      by a few percent mostly and by half at most, until memory becomes free. */
     uint32_t background_threads;   /* 0 = default (1): they reclaim memory, prepare it for a store that grows, and do
                                       what quire_maintain does when nothing has been written for 20 ms.
                                       QUIRE_NO_THREADS = none: the caller drives maintenance by quire_maintain, and
                                       writers reclaim memory themselves; at most 16 */
     uint32_t stall_timeout_ms;     /* 0 = default (10000). How long a write waits for memory that a guard holds back
-                                      before it answers QUIRE_ERR_STALLED, and a deletion at most for memory that is
-                                      on its way back before QUIRE_ERR_NO_MEMORY; at most 3600000 */
+                                      before it answers QUIRE_ERR_STALLED, and at most for memory that is on its way
+                                      back, or in the hands of another thread that reclaims or sorts free memory,
+                                      before QUIRE_ERR_NO_MEMORY; at most 3600000 */
     uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
     uint32_t reserved;             /* must be 0 */
 
@@ -178,6 +184,8 @@ struct quire_options {
     /* Called while the log is read at opening: bytes done, of all. Not 0: the opening ends with QUIRE_ERR_BUSY. */
     int (*recovery_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *recovery_context;
+    uint64_t blob_threshold_bytes; /* values of more bytes are large values; from 64 to 268435456; 0 = default (4096). It says how
+                                      values are written from now on: those that are there stay as they are */
 };
 enum quire_open_mode {
     QUIRE_OPEN_OR_CREATE = 0,
@@ -272,7 +280,8 @@ enum quire_versions {
     QUIRE_VERSIONS_CALLER = 1  /* the caller passes versions */
 };
 
-/* Options of a tree; same rules for struct_size and zero as struct quire_options. Fixed when the tree is created. */
+/* Options of a tree; same rules for struct_size and zero as struct quire_options. Fixed when the tree is created, but for
+ * the sizes of pages. */
 struct quire_tree_options {
     size_t struct_size;            /* sizeof(struct quire_tree_options) */
     uint32_t versions;             /* enum quire_versions */
@@ -287,9 +296,13 @@ QUIRE_API void quire_tree_options_init(struct quire_tree_options *ret_options);
 
 /*
  * Opens the tree `name` (a C string; NULL or "" = the default tree), creating it if it is not there. options: NULL =
- * defaults. For an existing tree the options that are not 0 must equal those that it was created with (INVALID).
- * The handle belongs to the database; quire_close frees it. Opening a tree twice gives the same handle. Any thread.
- * Errors: INVALID, NO_MEMORY, TOO_LARGE (name), NOT_FOUND, EXISTS.
+ * defaults. For an existing tree the options that are not 0 must equal those that it was created with (INVALID), but for the
+ * sizes of pages: others take the place of the tree's, for all its users, from now on and after reopening (in a database that was
+ * opened read-only they are ignored). Pages that are there stay as they are until they are written to; 0 leaves the sizes.
+ * The handle belongs to the database; quire_close frees it. Opening a tree twice gives the same handle. Any thread; one at a
+ * time, so a call may wait for another that waits for memory or the disk. Results: NOT_FOUND (must_exist), EXISTS
+ * (must_create); errors: INVALID, NO_MEMORY, TOO_LARGE (name). Creating a tree, and giving one other sizes, is a write, without
+ * flags: the common errors of writes.
  */
 QUIRE_API int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_options *options,
                               struct quire_tree **ret_tree);
@@ -325,6 +338,14 @@ enum quire_write_flags {
     QUIRE_WRITE_DURABLE = 1, /* QUIRE_LEVEL_DURABLE for this call; without files, no difference */
     QUIRE_WRITE_PROCESS = 2  /* QUIRE_LEVEL_PROCESS */
 };
+
+/*
+ * Large values. In a database with files a value above blob_threshold_bytes is written once, to a file for such values; the
+ * log, the tree and memory have a reference to it. It is a value as any other: visible, versioned, atomic and durable as the
+ * calls say. What differs: reading it asks the file system each time, and verifies it (CORRUPT: this value is damaged; others can
+ * be read. IO, NO_MEMORY); a write of it answers NO_SPACE where there is no space for it. Space of values that were replaced or
+ * deleted comes back when all values of their file are, and checkpoints have been made since.
+ */
 
 /* Stores value under key, whether or not it had one. */
 QUIRE_API int quire_put(struct quire_tree *tree, const void *key, size_t key_size, const void *value,
@@ -395,8 +416,9 @@ struct quire_snapshot;
 
 /*
  * Reads answer the newest value, or with a snapshot the newest at the snapshot. snapshot: NULL = newest; it must be of
- * the tree's database (INVALID). Results: 0, QUIRE_NOT_FOUND; errors: INVALID, FORKED, and UNSUPPORTED for a tree with
- * caller versions. A read needs no memory but what its comment names.
+ * the tree's database (INVALID). Results: 0, QUIRE_NOT_FOUND; errors: INVALID, TOO_LARGE, FORKED, and UNSUPPORTED for a tree
+ * with caller versions. A read of pages in memory needs no more of it but what its comment names. Large values: + CORRUPT, IO, and
+ * NO_MEMORY for some.
  */
 
 /*
@@ -415,7 +437,7 @@ QUIRE_API int quire_exists(struct quire_tree *tree, struct quire_snapshot *snaps
 
 /*
  * Counts the keys with a value in [start, end) by reading the range: exact at the snapshot; without one, exact if
- * nobody writes meanwhile. Bounds as in struct quire_pages_options.
+ * nobody writes meanwhile. Bounds and errors as those of pages.
  */
 QUIRE_API int quire_count(struct quire_tree *tree, struct quire_snapshot *snapshot, struct quire_slice start,
                           struct quire_slice end, uint64_t *ret_count);
@@ -458,7 +480,11 @@ struct quire_value {
     uint64_t version;
 };
 
-/* Finds the value; the pointer in *ret_value is valid until the guard ends. Trees with engine versions. */
+/*
+ * Finds the value; the pointer in *ret_value is valid until the guard ends. Trees with engine versions. A large value is read to
+ * memory that counts as retained by the guard: NO_MEMORY if the limit leaves no room for it; + CORRUPT, IO.
+ * Errors as those of reads by copy; INVALID (a guard of another database, not pinned, or ended), WRONG_THREAD.
+ */
 QUIRE_API int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
                               const void *key, size_t key_size, struct quire_value *ret_value);
 
@@ -466,7 +492,7 @@ QUIRE_API int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree
  * Finds many values at once, overlapping their memory latencies: several times faster than single reads of a large
  * tree. keys: count keys in any order, duplicates allowed. ret_results[i] is 0 or QUIRE_NOT_FOUND, ret_values[i] is set
  * where it is 0. Returns 0, or an error that concerns the whole call; then the outputs may have been written to in part
- * and say nothing.
+ * and say nothing. Large values as in quire_guard_get, one after the other.
  */
 QUIRE_API int quire_get_many(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
                              const struct quire_slice *keys, size_t count, struct quire_value *ret_values,
@@ -520,6 +546,9 @@ QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);
  * Iteration page by page: each step hands out one leaf's visible records as pointers into the page, in key order.
  * Deletions are skipped, each key comes once with one value. Keys that exist during the whole iteration appear exactly
  * once; without a snapshot, keys changed meanwhile appear in one of their states, and each page is consistent.
+ *
+ * Large values are read for the step that hands them out, to memory of the iterator which is not counted in the limit: up to 1 MiB
+ * of them, or one that is larger; a leaf that has more comes in several steps. With skip_large_values they are not read.
  */
 /*
  * Same rules for struct_size as struct quire_options. Zero bytes are the defaults in a tree with engine versions; with
@@ -533,7 +562,7 @@ struct quire_pages_options {
     struct quire_snapshot *snapshot; /* engine versions: NULL = newest state of each page */
     uint64_t version;                /* caller versions: read at this version; UINT64_MAX = newest, 0 = version 0 */
     uint32_t reverse;                /* 1: pages, and the entries in them, come in descending order */
-    uint32_t reserved;               /* must be 0 */
+    uint32_t skip_large_values;      /* 1: the entry of a large value has value NULL, and value_size says how large it is */
 };
 /* The defaults: everything, ascending, newest. Sets version to UINT64_MAX, which zero bytes do not. */
 QUIRE_API void quire_pages_options_init(struct quire_pages_options *ret_options);
@@ -557,16 +586,16 @@ struct quire_pages; /* an iterator: one thread at a time; may move between threa
 
 /*
  * options: NULL = defaults; the bounds are copied. The snapshot must stay open as long as the iterator.
- * Errors: INVALID (start above end, a bound with NULL and a size, another database's snapshot), NO_MEMORY, FORKED,
- * LSN_TOO_OLD, UNSUPPORTED (snapshot with caller versions).
+ * Errors: INVALID (start above end, a bound with NULL and a size, another database's snapshot), TOO_LARGE (a bound above the
+ * limit of keys), NO_MEMORY, FORKED, LSN_TOO_OLD, UNSUPPORTED (snapshot with caller versions).
  */
 QUIRE_API int quire_pages_open(struct quire_tree *tree, const struct quire_pages_options *options,
                                struct quire_pages **ret_pages);
 
 /*
  * The next page. Its entries stay valid until the next call on this iterator: it keeps one page alive and needs no
- * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED, CORRUPT (a page could not be read); the
- * same step can be tried again.
+ * guard. QUIRE_END when there is none, again and again. Errors: NO_MEMORY, FORKED, CORRUPT and IO (a page, or the value of its
+ * first entry, could not be read); the same step can be tried again.
  * LSN_TOO_OLD if the safe version has been raised above the version of the iterator.
  */
 QUIRE_API int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page);
@@ -655,6 +684,27 @@ struct quire_stats {
     uint64_t recovery_ms, recovery_bytes, recovery_records; /* what the opening read of the log, and did again */
     uint64_t recovery_holes;          /* places where a process had died between reserving and writing */
     uint64_t recovery_same_boot;      /* 1: the log was read by the rule for the death of the process alone */
+
+    /* Checkpoints and the page store; without files zero. Counters. */
+    uint64_t checkpoints, checkpoint_failures;
+    uint64_t checkpoint_retries;      /* moments of rest that structure changes did not leave it */
+    uint64_t pages_flushed;           /* images that were written while work went on */
+    uint64_t store_written_bytes, store_write_operations, store_read_bytes, store_reads;
+    uint64_t store_segments_made, store_segments_recycled, store_segments_removed;
+    uint64_t store_checksum_failures; /* images that did not verify */
+    /* Gauges. */
+    uint64_t checkpoint_postponed_max_ns; /* the longest time for which structure changes were put off */
+    uint64_t checkpoint_age_ms;       /* since the last one ended, or since the opening */
+    uint64_t store_segments, store_size_bytes; /* files, without the reserve */
+    uint64_t store_reserve_bytes;     /* kept for a full disk */
+    uint64_t store_live_bytes;        /* of the segments: what some mapping names, or may yet */
+
+    /* Large values (blobs), with their heads. The first four are counters, the others gauges. */
+    uint64_t blobs_written, blob_bytes_written;
+    uint64_t blobs_read, blob_bytes_read;
+    uint64_t blob_segments, blob_segment_bytes; /* files that they lie in */
+    uint64_t blob_live_bytes;         /* that records have */
+    uint64_t blob_dead_bytes;         /* that none has any more, in files that others are in too */
     uint64_t log_disabled;            /* 1: the store was opened with disable_log */
 };
 
@@ -676,6 +726,87 @@ enum quire_format { QUIRE_FORMAT_TEXT = 0, QUIRE_FORMAT_JSON = 1 };
 QUIRE_API int quire_stats_print(const struct quire_stats *stats, enum quire_format format, char *buffer,
                                 size_t capacity, size_t *ret_size);
 
+/* ---- Verification, and a look at the log ------------------------------------------------------------------------- */
+
+/* What is wrong in one place. Later versions may have more fields behind these. */
+struct quire_defect {
+    size_t struct_size; /* of the library's struct */
+    const char *file;   /* its name in the store's directory; NULL: it is not about a place in a file */
+    uint64_t offset;    /* in the file */
+    const char *tree;   /* the tree's name ("" is the default tree); NULL: not about a tree */
+    uint64_t page_id;   /* 0: not about a page */
+    const char *text;   /* one line of English; like the other strings, valid during the call */
+};
+
+/* Called in the thread that verifies. Not 0 ends the verification. It may not call functions on the database. */
+typedef int quire_verify_callback(void *context, const struct quire_defect *defect);
+
+/*
+ * Reads everything of a database, compares it with its checksums and with what it has to be, and tells each defect to the
+ * callback (NULL: none is told). The manifest; each segment of pages: header, batches, images, the mapping and that the images
+ * which it names are there and are those pages; the log: each frame that is there and, of a database that is open for writing,
+ * still needed; each tree: order of keys, bounds of pages, and that each page is reached exactly once; the large values of the
+ * newest records. In a database in memory: the trees.
+ *
+ * Changes no file; pages are fetched, so all data must fit in memory. Others may read and write meanwhile; what they
+ * write is not verified, and no checkpoint is made, so the log grows. Waits for the disk, and for a checkpoint. What only the
+ * opening can see (a manifest that does not verify, a log that ends too early) is its answer: CORRUPT. One place may be told
+ * as the cause of several defects; below an inner page that cannot be read nothing is looked at.
+ *
+ * 0: no defect. CORRUPT: at least one, or the callback has ended it. Other errors: INVALID, NO_MEMORY, FORKED; BUSY: the
+ * thread holds a guard, or structure changes did not come to an end.
+ */
+QUIRE_API int quire_verify(struct quire *db, quire_verify_callback *callback, void *context);
+
+/* What stands at a position of the log. */
+enum quire_frame_kind {
+    QUIRE_FRAME_PUT = 1,
+    QUIRE_FRAME_DELETE = 2,
+    QUIRE_FRAME_PART = 3,   /* a piece of a key and value that are too large for one frame */
+    QUIRE_FRAME_FILLER = 4, /* nothing: the end of a segment, or a position that a process died on */
+    QUIRE_FRAME_HOLE = 5,   /* no frame: a process died between reserving the position and writing */
+    QUIRE_FRAME_DAMAGED = 6 /* a frame that does not verify */
+};
+enum quire_frame_state {
+    QUIRE_FRAME_UNDECIDED = 1, /* written; the process died before it was known whether it counts: the next opening decides */
+    QUIRE_FRAME_DONE = 2,
+    QUIRE_FRAME_VOID = 3 /* it does not count */
+};
+
+/* Later versions may have more fields behind these. What a kind does not have is 0. */
+struct quire_log_frame {
+    size_t struct_size; /* of the library's struct */
+    uint64_t lsn;
+    const char *file;      /* its name in the store's directory */
+    uint64_t offset;       /* in the file */
+    uint64_t size_bytes;   /* in the file; of a hole or damaged place: up to the next frame */
+    uint64_t incarnation;  /* which opening for writing wrote it: 1, 2, 3 ... */
+    uint32_t kind;         /* enum quire_frame_kind */
+    uint32_t state;        /* enum quire_frame_state */
+    uint32_t needed;       /* 1: an opening would read it; 0: a checkpoint has made it superfluous */
+    uint32_t tree_id;      /* PUT, DELETE: trees are numbered as they were created; 0: the list of trees */
+    uint32_t has_version;  /* 1: `version` is that of a tree with caller versions */
+    uint32_t conditional;  /* 1: it replaces the record with LSN `replaces` (0: none), and counts only if it does */
+    uint64_t version, replaces;
+    uint64_t key_size;
+    uint64_t value_size;   /* PART: of its piece */
+    const void *key, *value; /* NULL if they are in PARTs. PART: value is the piece. Like `file` valid during the call */
+    uint64_t last_part;    /* PUT, DELETE with key and value in PARTs: the LSN of the last one. PART: of the one before, or 0 */
+    uint32_t part_count;
+    uint32_t large;        /* 1: PUT of a large value, which lies in a file for such: value is NULL */
+};
+
+/* Not 0 ends the reading. */
+typedef int quire_log_callback(void *context, const struct quire_log_frame *frame);
+
+/*
+ * Reads the log of the store in the directory `path` as it is in the files, and calls the callback for each frame, in the
+ * order of LSNs; opens no database, writes nothing, and needs memory for one segment. No other process may have the store open
+ * for writing (BUSY), and none can open it meanwhile. 0, or what the callback answered; QUIRE_NOT_FOUND: there is no store.
+ * Errors: INVALID, NO_MEMORY, BUSY, FOREIGN, NEWER, CORRUPT (the manifest), IO.
+ */
+QUIRE_API int quire_log_each(const char *path, quire_log_callback *callback, void *context);
+
 /* ---- Events ----------------------------------------------------------------------------------------------------- */
 
 /*
@@ -691,8 +822,10 @@ enum quire_event_kind {
     QUIRE_EVENT_SPACE = 4,      /* room could be made again */
     QUIRE_EVENT_LOG_FAILED = 5, /* a sync or write of the log failed: no more writes until the store is opened again.
                                    os_errno; lsn: the last one that is durable */
-    QUIRE_EVENT_CLOSE = 6       /* the last event: quire_close is ending the database. result: of its last sync; lsn: the last
+    QUIRE_EVENT_CLOSE = 6,      /* the last event: quire_close is ending the database. result: of its last sync; lsn: the last
                                    one that is durable */
+    QUIRE_EVENT_CHECKPOINT = 7  /* a checkpoint has ended. result: 0, or why it failed (told once, until one succeeds); lsn: where
+                                   recovery would begin; amount: bytes written to the page store since the one before */
 };
 enum quire_severity { QUIRE_SEVERITY_INFO = 1, QUIRE_SEVERITY_WARNING = 2, QUIRE_SEVERITY_ERROR = 3 };
 

@@ -9,6 +9,7 @@
 #include "base/check.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <string.h>
 
 #ifdef QR_JEMALLOC
@@ -202,4 +203,30 @@ void *qr_malloc_aligned(size_t alignment, size_t size)
 void qr_free_aligned(void *memory)
 {
     qr_free(memory);
+}
+
+void *qr_map_buffer(size_t size)
+{
+    if (qr_alloc_must_fail()) return NULL;
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED) return NULL;
+    return counted(memory);
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+
+void qr_touch_buffer(void *memory, size_t size)
+{
+    const uintptr_t page = 4096;
+    uintptr_t from = (uintptr_t)memory & ~(page - 1);
+    (void)madvise((void *)from, ((uintptr_t)memory + size - from + page - 1) & ~(page - 1), MADV_POPULATE_WRITE); /* older kernels refuse: fine */
+}
+
+void qr_unmap_buffer(void *memory, size_t size)
+{
+    if (memory == NULL) return;
+    count_live(-1);
+    munmap(memory, size);
 }

@@ -31,6 +31,17 @@ void *qr_malloc_aligned(size_t alignment, size_t size);
 /* NULL is fine. */
 void qr_free_aligned(void *memory);
 
+/* Memory for a large buffer of a short life: whole pages of zeros, which go back to the system at once. size:
+ * not 0. */
+void *qr_map_buffer(size_t size);
+
+/* A part of a buffer, or other memory, is going to be written: has the system put memory behind it at once, which costs less than a fault for each
+ * page. */
+void qr_touch_buffer(void *memory, size_t size);
+
+/* NULL is fine. */
+void qr_unmap_buffer(void *memory, size_t size);
+
 /* ---- Planned failures, in the testing library ------------------------------------------------------------------- */
 
 #ifdef QR_TESTING

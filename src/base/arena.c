@@ -5,10 +5,10 @@
  * Allocation looks, in this order, at: the loaded magazine; the other one; the depot; what the cache carves; chunks
  * that others left half carved; larger free blocks; a new chunk. When the limit forbids that: a trim, which forms
  * larger blocks from small ones, if enough has changed since the last; the reserve, for those who may use it, while
- * others get no more (reserve_is_used). Of larger blocks the smallest is taken. It is carved like a chunk, for this allocation and those that follow, so that a cut
- * leaves no crumb before the block is used up. (That free memory goes before new chunks is what keeps a store from
- * growing while it is emptied: quire-bench --workload fillrandom,delete --num 1000000 peaked at 349 MiB without, at 211
- * MiB with it.)
+ * others get no more (reserve_is_used). Of larger blocks the smallest is taken. It is carved like a chunk, for this
+ * allocation and those that follow, so that a cut leaves no crumb before the block is used up. (That free memory goes
+ * before new chunks is what keeps a store from growing while it is emptied: quire-bench --workload fillrandom,delete
+ * --num 1000000 peaked at 349 MiB without, at 211 MiB with it.)
  *
  * Freeing fills the loaded magazine, then the other one, then hands full ones to the depot. The first step of each
  * touches nothing but the thread's own lines.
@@ -351,8 +351,7 @@ static void *find_after_trim(struct qr_arena *arena, struct qr_arena_cache *cach
     qr_arena_cache_flush(arena, cache);
     if (trim_is_due(arena, every))
         (void)qr_arena_trim_once(arena, &unused);
-    /* order: arena.trim_seen sees what trims that have ended put back, pairs with arena.trim_end */
-    uint32_t trims = atomic_load_explicit(&arena->trims, memory_order_acquire);
+    uint32_t trims = qr_arena_trims(arena);
     void *block = find_block(arena, cache, class_index);
     if (block == NULL) /* relaxed: a trim that is missed here costs a retry */
         cache->overtaken = trims % 2 != 0 || atomic_load_explicit(&arena->trims, memory_order_relaxed) != trims;
@@ -399,12 +398,18 @@ static QR_NOINLINE void *alloc_slow(struct qr_arena *arena, struct qr_arena_cach
 
 bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache)
 {
-    bool overtaken = cache->overtaken;
-    uint64_t unused;
+    uint64_t returned_bytes = UINT64_MAX;
 
-    cache->overtaken = false;
     qr_arena_cache_flush(arena, cache);
-    return qr_arena_trim_once(arena, &unused) || overtaken;
+    bool gained = qr_arena_trim_once(arena, &returned_bytes);
+    cache->overtaken = returned_bytes == UINT64_MAX;
+    return gained;
+}
+
+uint32_t qr_arena_trims(const struct qr_arena *arena)
+{
+    /* order: arena.trim_seen sees what trims that have ended put back, pairs with arena.trim_end */
+    return atomic_load_explicit(&arena->trims, memory_order_acquire);
 }
 
 bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache)
@@ -412,8 +417,7 @@ bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache)
     bool overtaken = cache->overtaken;
 
     cache->overtaken = false;
-    /* relaxed: one that is missed here has begun since, and the caller's next failure tells of it */
-    return overtaken || atomic_load_explicit(&arena->trims, memory_order_relaxed) % 2 != 0;
+    return overtaken || qr_arena_trims(arena) % 2 != 0;
 }
 
 void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,

@@ -6,8 +6,9 @@
  * ARENA-2  carved chunks + large blocks + charged bytes never exceed the limit (with use_reserve: limit + reserve).
  * ARENA-3  The bytes of a chunk that its carver has finished are covered exactly, without gap or overlap, by the blocks
  *          in use and the free blocks of that chunk. So a finished chunk whose free blocks add up to its size is
- * unused. ARENA-4  A magazine belongs to one cache, to the depot, to a trim, or to nobody; only its owner touches its
- * plain fields.
+ *          unused.
+ * ARENA-4  A magazine belongs to one cache, to the depot, to a trim, or to nobody; only its owner touches its plain
+ *          fields.
  *
  * Picture: one range of reserved addresses, handed out in chunks of equal size. A thread's cache owns one chunk and
  * carves blocks of all classes from its front. Free blocks lie in magazines (arrays of pointers), two for each class in
@@ -15,8 +16,10 @@
  * joins neighbouring free blocks in the depot to larger ones, and returns chunks that are free as a whole.
  *
  * Concurrency: a cache is used by one thread at a time; everything else by any number of threads. No locks: every
- * operation is lock-free, and a thread stopped anywhere keeps at most its own magazines and chunk. The arena knows
- * nothing of readers: who frees a block guarantees that nobody can read it any more (epoch/epoch.h does so).
+ * operation is lock-free. A thread stopped anywhere keeps its own magazines and chunk; one stopped in a trim also all
+ * that was in the depot when it began, which at the limit is what others live on. Nobody waits for it here: a caller
+ * who rather waits than fails asks qr_arena_overtaken. The arena knows nothing of readers: who frees a block guarantees
+ * that nobody can read it any more (epoch/epoch.h does so).
  *
  * Read next: arena_internal.h (the parts), arena.c (alloc and free), arena_depot.c (magazines), arena_chunk.c (the
  * reserved range and the limit), arena_trim.c.
@@ -78,11 +81,10 @@ void qr_arena_cache_init(struct qr_arena *arena, struct qr_arena_cache *cache);
 void qr_arena_cache_flush(struct qr_arena *arena, struct qr_arena_cache *cache);
 
 /*
- * A block of at least size bytes, contents undefined; *ret_usable_size is its full size, to be passed to
- * qr_arena_free: qr_arena_class_size(size). use_reserve: the
- * limit may be exceeded by max(limit / 16, 1 MiB), for work that frees memory in the end; while more than the limit is
- * in use, all that is free is for such work. NULL: the limit or the
- * machine's memory forbids it. Never waits.
+ * A block of at least size bytes, contents undefined; *ret_usable_size is its full size, qr_arena_class_size(size), to
+ * be passed to qr_arena_free. use_reserve: for work that frees memory in the end; it may exceed the limit by
+ * max(limit / 16, 1 MiB), and while more than the limit is in use, all that is free is for such work. NULL: the limit
+ * or the machine's memory forbids it. Never waits.
  */
 void *qr_arena_alloc(struct qr_arena *arena, struct qr_arena_cache *cache, size_t size, bool use_reserve,
                      size_t *ret_usable_size);
@@ -102,7 +104,7 @@ void qr_arena_stats(struct qr_arena *arena, struct qr_arena_stats *ret_stats);
 uint64_t qr_arena_total_bytes(const struct qr_arena *arena);
 uint64_t qr_arena_limit_bytes(const struct qr_arena *arena);
 
-/* 0 = none. A limit below what is in use takes nothing back; allocations without the reserve wait until there is room. */
+/* 0 = none. A limit below what is in use takes nothing back; without the reserve nothing is had until there is room. */
 void qr_arena_set_limit(struct qr_arena *arena, uint64_t limit_bytes);
 
 /* Counts memory outside the arena against the limit; never refuses. Negative: no longer. */
@@ -129,14 +131,17 @@ uint64_t qr_arena_trim(struct qr_arena *arena);
 
 /*
  * After qr_arena_alloc has answered NULL: flushes the cache and trims. True if it may be worth to try again: chunks
- * were returned, larger blocks formed, or another thread's trim had free blocks in its hands when the allocation
- * failed. qr_arena_alloc has tried a trim itself, unless little had changed since the last; so what is missing after a
- * second failure is elsewhere, and callers that try several allocations together should not regroup for them without
- * end.
+ * were returned or larger blocks formed. While another thread trims it does nothing: see qr_arena_overtaken.
+ * qr_arena_alloc has tried a trim itself, unless little had changed since the last; so what is missing after a second
+ * failure is elsewhere, and callers that try several allocations together should not regroup for them without end.
  */
 bool qr_arena_regroup(struct qr_arena *arena, struct qr_arena_cache *cache);
 
-/* Whether another thread's trim has free blocks in its hands, or had some when the last allocation failed. */
+/* Whether another thread's trim has free blocks in its hands, or had some when the last allocation failed, or when the
+ * last call to regroup found it. */
 bool qr_arena_overtaken(struct qr_arena *arena, struct qr_arena_cache *cache);
+
+/* Odd while a thread trims; each trim adds two. What a trim has put back is seen by whoever sees that it has ended. */
+uint32_t qr_arena_trims(const struct qr_arena *arena);
 
 #endif

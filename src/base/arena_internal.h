@@ -9,9 +9,9 @@
  *   Progress: lock-free; a failed compare-and-swap means that somebody else's succeeded.
  *   ABA: a pop reads `next` of an element that it does not own yet. If somebody pops that element and pushes it again
  *   meanwhile, `next` may be wrong, but every change of the head adds one to the tag, so the compare-and-swap fails. It
- * could succeed wrongly only after exactly a multiple of 2^32 changes of one head between two neighbouring
- * instructions. Reclamation: none is needed, the tables are type-stable; `next` is atomic, so a late reader of it races
- * with nobody.
+ *   could succeed wrongly only after exactly a multiple of 2^32 changes of one head between two neighbouring
+ *   instructions. Reclamation: none is needed, the tables are type-stable; `next` is atomic, so a late reader of it
+ *   races with nobody.
  */
 #ifndef QR_BASE_ARENA_INTERNAL_H
 #define QR_BASE_ARENA_INTERNAL_H
@@ -166,7 +166,7 @@ uint32_t qr_arena_depot_changes(struct qr_arena *arena);
 
 /* ---- arena_trim.c ----------------------------------------------------------------------------------------------- */
 
-/* As qr_arena_trim; true: chunks were returned or larger blocks formed. */
+/* true: chunks were returned or larger blocks formed. *ret_returned_bytes is not set if another thread trims. */
 bool qr_arena_trim_once(struct qr_arena *arena, uint64_t *ret_returned_bytes);
 
 /* ---- arena_chunk.c ---------------------------------------------------------------------------------------------- */

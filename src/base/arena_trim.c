@@ -5,11 +5,11 @@
  * TRIM-1  A chunk is returned only if free blocks that this trim has taken out of the depot add up to its size. By
  *         ARENA-3 they then are all of it: no block of it is in use, in a cache, or still to be carved.
  * TRIM-2  Of a chunk that is regrouped, every block that this trim has taken is dropped, its units of 64 bytes being
- * marked in the chunk's bits, each once; afterwards each maximal run of marks is cut into blocks of the largest classes
- *         that fit. So the new blocks cover the same bytes as the dropped ones, without gap or overlap: ARENA-3 is
- *         true again. Blocks in use, in caches, or freed meanwhile are not marked, and end a run.
+ *         marked in the chunk's bits, each once; afterwards each maximal run of marks is cut into blocks of the largest
+ *         classes that fit. So the new blocks cover the same bytes as the dropped ones, without gap or overlap: ARENA-3
+ *         is true again. Blocks in use, in caches, or freed meanwhile are not marked, and end a run.
  * TRIM-3  No block is lost for want of memory: the bits of a chunk are made writable before any block is dropped, or
- * the chunk is not regrouped; magazines come from those that were emptied, else the new block becomes a stray.
+ *         the chunk is not regrouped; magazines come from those that were emptied, else the new block becomes a stray.
  *
  * Nobody sees the change: what a free block is, only the magazine that lists it says, and the trim owns those
  * magazines. The blocks themselves are not touched, so under AddressSanitizer they stay poisoned.
@@ -21,8 +21,8 @@
  * chunk costs as much as moving some hundred blocks.
  *
  * One trim at a time; a second one leaves at once. Others go on meanwhile: they find the depot empty and carve new
- * chunks, if the limit lets them; if not, qr_arena_regroup tells them. A thread stopped in here retains the blocks that
- * it has taken and blocks nobody.
+ * chunks, if the limit lets them; if not, qr_arena_overtaken tells them. A thread stopped in here retains the blocks
+ * that it has taken and blocks nobody.
  */
 #include "base/arena_internal.h"
 

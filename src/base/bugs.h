@@ -34,6 +34,28 @@
     X(snapshot_no_wait)         /* a snapshot is handed out while writes below it are open */                          \
     X(generation_ignored)       /* a write that drops what it replaces does not look for new snapshots */              \
     X(free_list_untagged)       /* the free list of page ids takes a head that was there before */                     \
+    X(log_ack_unsynced)         /* a write is called durable without a sync */                                         \
+    X(log_ack_unwritten)        /* a write to a buffered log is called safe before it is written out */                \
+    X(log_past_open_slot)       /* what lies behind an open slot window is called durable */                           \
+    X(log_header_unsynced)      /* a segment takes frames before its header is synced */                               \
+    X(log_name_unsynced)        /* a segment takes frames before its name is synced */                                 \
+    X(log_older_attempt)        /* of two segments made for one place the one that failed may count */                 \
+    X(log_sync_retried)         /* after a failed sync the next one is believed */                                     \
+    X(log_mark_forgotten)       /* a failed sync leaves no mark in the segments */                                     \
+    X(log_mark_ignored)         /* recovery trusts the page cache of a log that is marked */                           \
+    X(log_not_rewritten)        /* after a failed sync recovery syncs what it read, and does not write it again */     \
+    X(log_frame_unchecked)      /* a frame is taken without its checksum */                                            \
+    X(log_hole_ends)            /* in the same boot a hole is taken for the end */                                     \
+    X(log_tentative_ends)       /* in the same boot an undecided frame is taken for the end */                         \
+    X(log_condition_ignored)    /* an undecided conditional write is done whether or not its condition holds */        \
+    X(log_hole_passed)          /* after power loss holes are passed over */                                           \
+    X(log_undecided_kept)       /* what recovery decided is not written to the log */                                  \
+    X(log_repair_unsynced)      /* what recovery decided is not synced */                                              \
+    X(log_tail_unsynced)        /* recovery believes what is in the page cache alone */                                \
+    X(log_read_beyond_end)      /* an old incarnation is read beyond its recorded end */                               \
+    X(lsn_reused)               /* after recovery LSNs go on at the end of what was found */                           \
+    X(incarnation_lost)         /* a manifest that is written anew lacks an older incarnation */                       \
+    X(manifest_new_unsynced)    /* a manifest takes its name before it is synced */                                    \
     X(manifest_unsettled)       /* a manifest is appended to without making durable what was read of it */             \
     X(manifest_torn_kept)       /* the next append to a manifest leaves the rest of a torn one behind it */            \
     X(manifest_names_unsynced)  /* a new manifest takes the name without a sync of the directory */                    \
@@ -44,7 +66,13 @@
     X(store_released_early)     /* segments are released before the checkpoint's record is durable */                  \
     X(store_release_pending)    /* what only the current mapping names does not keep a segment */                      \
     X(store_abandon_loses)      /* the changes of an abandoned checkpoint are lost */                                  \
+    X(replay_keys_unsorted)     /* records of the log whose keys begin alike are applied in the order of the log */    \
+    X(replay_judged_late)       /* records are judged by the max LSN that their page has by then */                    \
     X(store_resume_over)        /* after an opening batches go over those that are there */                            \
+    X(blob_unsynced)            /* the log is synced without the blobs that its frames name */                         \
+    X(blob_unchecked)           /* a blob is read without a look at its checksums */                                   \
+    X(blob_released_early)      /* a segment of blobs is released when a part of it is dead */                         \
+    X(blob_dead_beyond)         /* a checkpoint without log has blobs as dead that died after its LSN */               \
     X(as_of_unfiltered)         /* images as of an LSN have what was written later, too */                             \
     X(equal_not_held)           /* a newer equal version hides the one that a checkpoint without log needs */          \
     X(lsn_range_unused)         /* after an unclean end without log LSNs go on at the last checkpoint */

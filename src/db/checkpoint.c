@@ -7,7 +7,9 @@
 
 #include <stdlib.h>
 
+#include "base/bugs.h"
 #include "base/stop.h"
+#include "db/blobs.h"
 #include "db/db.h"
 #include "db/flush.h"
 
@@ -16,6 +18,9 @@
 #define TRIES 200u
 #define LOG_CAP_LEAST ((uint64_t)64 << 20)
 #define LOG_CAP_MOST ((uint64_t)1536 << 20)
+#define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
+#define NO_ROOM_PAUSE_NS 100000000u /* between two because space is missing */
+#define BLOB_CAP_LEAST ((uint64_t)256 << 20)
 #define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
 
 /* ---- Sets of pages ---------------------------------------------------------------------------------------------- */
@@ -168,6 +173,14 @@ static void capture_done(struct capture *c)
     *c = (struct capture){0};
 }
 
+/* The next checkpoint has what was captured. */
+static void abandon(struct quire *db, struct capture *c)
+{
+    if (c->store != NULL) qr_store_abandoned(db->checkpointer.store, c->store);
+    c->store = NULL;
+    give_changes_back(db, &c->pids);
+}
+
 /* Waits until no thread changes structure. The flag is set. */
 static bool wait_quiet(struct quire *db)
 {
@@ -241,34 +254,60 @@ static int capture_quiet(struct quire *db, struct capture *c)
     QR_STOP("checkpoint.captured");
     /* CHECK-1: who helped or began without the flag has its slot open, or has closed it and noted what it changed. */
     if (result == 0 && (!qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map))) result = QR_RETRY;
-    if (result != 0) {
-        if (c->store != NULL) qr_store_abandoned(db->checkpointer.store, c->store);
-        c->store = NULL;
-        give_changes_back(db, &c->pids);
-    }
+    if (result == 0 && qr_structure_has_left(&db->checkpointer.structure)) result = QR_RETRY;
+    if (result != 0) abandon(db, c);
     return result;
 }
 
-/* Merges that were left half done: sealed pages of S. Walks to each, which finishes it. */
+/* One try at a page: what others have left half done there. */
+static int finish_once(struct quire *db, struct qr_thread *thread, uint64_t pid)
+{
+    uint32_t count;
+    struct quire_tree **handles = qr_db_handles(db, &count);
+    int result = qr_epoch_prepare(thread);
+    if (result != 0) return result;
+    qr_epoch_enter(thread);
+    qr_word word = qr_map_load(db->map, pid);
+    enum qr_word_tag tag = qr_word_tag(word);
+    uint32_t tree_id = tag == QR_WORD_SEALED || tag == QR_WORD_HEAD
+                           ? ((const struct qr_page *)qr_word_block(word))->tree_id
+                           : count;
+    if (tree_id < count) {
+        struct qr_op op;
+        qr_op_init(&op, &handles[tree_id]->tree, thread);
+        while ((result = qr_tree_finish(&op, pid)) == QR_FETCH && (result = qr_db_fetch(db, &op)) == 0)
+            ;
+        qr_op_done(&op);
+    }
+    qr_epoch_exit(thread);
+    return result;
+}
+
+/* Merges that were left half done: sealed pages of S. */
 static void finish_sealed(struct quire *db, struct qr_thread *thread, const struct pids *pids)
 {
     for (uint64_t i = 0; i < pids->count; i++) {
-        uint32_t count;
-        struct quire_tree **handles = qr_db_handles(db, &count);
-        if (qr_epoch_prepare(thread) != 0) return;
-        qr_epoch_enter(thread);
-        qr_word word = qr_map_load(db->map, pids->ids[i]);
-        if (qr_word_tag(word) == QR_WORD_SEALED) {
-            const struct qr_page *page = qr_word_block(word);
-            if (page->tree_id < count) {
-                struct qr_op op;
-                qr_op_init(&op, &handles[page->tree_id]->tree, thread);
-                if (qr_tree_finish(&op, pids->ids[i]) == QR_FETCH) qr_db_fetch(db, &op);
-                qr_op_done(&op);
-            }
-        }
-        qr_epoch_exit(thread);
+        if (qr_word_tag(qr_map_load(db->map, pids->ids[i])) == QR_WORD_SEALED) (void)finish_once(db, thread, pids->ids[i]);
     }
+}
+
+/* CHECK-6. All pages in memory, if something was left: what is not in memory was in order when it left, or when it was captured. */
+static int finish_left(struct quire *db, struct qr_thread *thread)
+{
+    struct qr_structure *structure = &db->checkpointer.structure;
+    int result = 0;
+    if (!qr_structure_take_left(structure)) return 0;
+    for (uint64_t pid = QR_PID_NONE + 1; pid < qr_map_end(db->map) && result == 0; pid++) {
+        struct qr_memory_wait wait = {.use_reserve = true};
+        do {
+            result = finish_once(db, thread, pid);
+        } while (result == QUIRE_ERR_NO_MEMORY &&
+                 (qr_db_wait_memory(db, thread, &wait) == 0 || qr_db_lend_memory(db)));
+    }
+    qr_db_return_memory(db);
+    if (result == 0) return 0;
+    qr_structure_note_left(structure);
+    return result == QUIRE_ERR_NO_MEMORY ? qr_fail(result, 0, "the memory limit leaves no room for a checkpoint") : result;
 }
 
 static void note_postponed(struct qr_checkpointer *cp, uint64_t ns)
@@ -285,6 +324,8 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
 {
     struct qr_checkpointer *cp = &db->checkpointer;
     int result = QR_RETRY;
+    int finished = finish_left(db, thread);
+    if (finished != 0) return finished;
     for (unsigned i = 0; i < TRIES && result == QR_RETRY; i++) {
         capture_done(c);
         qr_epoch_enter(thread);
@@ -297,17 +338,16 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
         if (result == 0) {
             for (uint64_t l = 0; l < c->later.count; l++) qr_map_note_change(db->map, c->later.ids[l]);
             result = qr_db_flush_captured(db, thread, c->pages, c->page_count, ret_images);
-            if (result != 0) {
-                qr_store_abandoned(cp->store, c->store);
-                c->store = NULL;
-                give_changes_back(db, &c->pids);
-            }
+            if (result == 0 && !QR_BUG(blob_dead_beyond)) result = qr_blob_capture(c->store, cp->as_of_lsn != 0);
+            if (result != 0) abandon(db, c);
         }
         qr_epoch_exit(thread);
         if (result == QR_RETRY) {
             /* relaxed: statistics */
             atomic_fetch_add_explicit(&cp->retries, 1, memory_order_relaxed);
             finish_sealed(db, thread, &c->pids);
+            finished = finish_left(db, thread);
+            if (finished != 0) return finished;
             qr_sleep_us(i < 10 ? 100 : 1000);
         }
     }
@@ -343,12 +383,14 @@ static int sync_log(struct quire *db, uint64_t newest, uint64_t as_of_lsn, struc
     return result;
 }
 
-/* The images of the capture, the mapping, and the record that makes them count. as_of_lsn: C, or 0. */
+/* The images of the capture, the mapping, and the record that makes them count. as_of_lsn: C, or 0. blob_bytes: written when it
+ * began. */
 static int make_durable(struct quire *db, struct capture *c, struct qr_db_images *images, uint64_t replay_from,
-                        uint64_t as_of_lsn)
+                        uint64_t as_of_lsn, uint64_t blob_bytes)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
-    uint64_t newest = qr_log_tail(&db->log) - 1; /* CHECK-3: no image that was entered so far has a newer LSN */
+    /* CHECK-3: no image that was entered so far has a newer LSN, nor has what hid the blobs that were captured as dead (LIFE-1) */
+    uint64_t newest = qr_log_tail(&db->log) - 1;
     struct qr_manifest_checkpoint record = {
         .number = cp->record.number + 1,
         .replay_from = replay_from,
@@ -361,14 +403,13 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     qr_db_handles(db, &trees);
     record.next_tree_id = trees;
     record.tree_count = trees;
-    int result = qr_db_images_write(db, images, c->store, &newest);
+    int result = QR_BUG(blob_dead_beyond) ? qr_blob_capture(c->store, false) : 0;
+    if (result == 0) result = qr_db_images_write(db, images, c->store, &newest);
     for (uint64_t i = 0; i < c->gone.count && result == 0; i++) qr_store_capture_remove(c->store, c->gone.ids[i]);
     if (result == 0) result = sync_log(db, newest, as_of_lsn, &record);
     if (result == 0) result = qr_store_commit(cp->store, c->store, c->free_ids.ids, c->free_ids.count, &record);
     if (result != 0) {
-        qr_store_abandoned(cp->store, c->store);
-        c->store = NULL;
-        give_changes_back(db, &c->pids);
+        abandon(db, c);
         return result;
     }
     QR_STOP("checkpoint.committed");
@@ -385,6 +426,8 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->last_ns, qr_clock_ns(), memory_order_relaxed);
     /* relaxed: a threshold */
+    atomic_store_explicit(&cp->blob_mark, blob_bytes, memory_order_relaxed);
+    /* relaxed: a threshold */
     atomic_store_explicit(&cp->replay_from, replay_from, memory_order_relaxed);
     /* relaxed: what is told of it is durable, whatever else is seen */
     atomic_store_explicit(&cp->durable_end, record.durable_lsn, memory_order_relaxed);
@@ -399,6 +442,7 @@ static int capture_as_of(struct quire *db, struct qr_thread *thread, struct capt
 {
     int result = qr_db_as_of_begin(db);
     if (result != 0) return result;
+    qr_blob_mark(db->checkpointer.store);
     QR_STOP("checkpoint.as_of");
     *ret_as_of_lsn = db->checkpointer.as_of_lsn;
     result = flush_oldest(db, thread, *ret_as_of_lsn, 0);
@@ -409,6 +453,7 @@ static int capture_as_of(struct quire *db, struct qr_thread *thread, struct capt
     if (result == 0) result = flush_changes(db, thread, is_short);
     if (result == 0) result = capture(db, thread, c, ret_images);
     qr_db_as_of_end(db);
+    QR_STOP("checkpoint.as_of_over");
     return result;
 }
 
@@ -446,10 +491,11 @@ static int run_once(struct quire *db, struct qr_thread *thread, bool full, bool 
     struct qr_db_images *images = NULL;
     uint64_t as_of_lsn = 0;
     uint64_t replay_from = 0;
+    uint64_t blob_bytes = qr_blob_written_bytes(db->checkpointer.store);
     int result = qr_db_is_unlogged(db) ? capture_as_of(db, thread, &c, &images, &as_of_lsn, is_short)
                                        : capture_logged(db, thread, full, &c, &images, &replay_from, is_short, left_out);
     if (as_of_lsn != 0) replay_from = as_of_lsn + 1; /* no log from before is read again */
-    if (result == 0) result = make_durable(db, &c, images, replay_from, as_of_lsn);
+    if (result == 0) result = make_durable(db, &c, images, replay_from, as_of_lsn, blob_bytes);
     qr_db_images_free(images);
     capture_done(&c);
     if (result == 0) {
@@ -483,7 +529,8 @@ static void note_refusal(struct quire *db, int result, bool is_short)
     /* relaxed: only the code itself */
     atomic_store_explicit(&db->checkpointer.refusal, refusal, memory_order_relaxed);
     qr_log_set_short(&db->log, QR_LOG_PAGES_SHORT, refusal == QUIRE_ERR_NO_SPACE);
-    if (refusal == QUIRE_ERR_NO_SPACE || before == QUIRE_ERR_NO_SPACE) qr_db_note_room(db, refusal);
+    if (refusal == QUIRE_ERR_NO_SPACE || before == QUIRE_ERR_NO_SPACE) qr_db_note_room(db, QR_ROOM_PAGES, refusal);
+    if (result == 0 && refusal == 0 && qr_db_has_no_room(db)) qr_db_note_room(db, QR_ROOM_BLOBS, 0); /* the next one finds out */
 }
 
 static int run(struct quire *db, struct qr_thread *thread, bool full)
@@ -496,6 +543,24 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     return result;
 }
 
+/* Keeps account of one that has ended; under the mutex. */
+static struct qr_checkpoint_end note_end(struct qr_checkpointer *cp, int result)
+{
+    struct qr_store_stats store;
+    qr_store_stats(cp->store, &store);
+    struct qr_checkpoint_end end = {.written_bytes = store.written_bytes - cp->written_bytes, .replay_from = cp->record.replay_from};
+    cp->written_bytes = store.written_bytes;
+    if (result != 0) {
+        /* relaxed: written under the mutex */
+        end.repeated = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed) != 0;
+        /* relaxed: statistics */
+        atomic_fetch_add_explicit(&cp->failures, 1, memory_order_relaxed);
+    }
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->failed_ns, result != 0 ? qr_clock_ns() : 0, memory_order_relaxed);
+    return end;
+}
+
 int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
@@ -504,18 +569,39 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     pthread_mutex_lock(&cp->mutex);
     int result = cp->unknown ? qr_fail(QUIRE_ERR_IO, 0, "the manifest has failed: no checkpoint until the store is opened again")
                              : run(db, thread, full);
+    struct qr_checkpoint_end end = note_end(cp, result);
     pthread_mutex_unlock(&cp->mutex);
+    if (!end.repeated) qr_db_tell_checkpoint(db, result, &end);
     qr_db_tell(db);
     return result;
+}
+
+static uint64_t count_of(const _Atomic uint64_t *count)
+{
+    return atomic_load_explicit(count, memory_order_relaxed); /* relaxed: statistics */
+}
+
+void qr_db_checkpoint_counts(struct quire *db, struct qr_checkpoint_counts *ret_counts)
+{
+    const struct qr_checkpointer *cp = &db->checkpointer;
+    *ret_counts = (struct qr_checkpoint_counts){
+        .count = count_of(&cp->count),
+        .failures = count_of(&cp->failures),
+        .pages_flushed = count_of(&cp->pages_flushed),
+        .retries = count_of(&cp->retries),
+        .longest_postponed_ns = count_of(&cp->longest_postponed_ns),
+        .age_ns = qr_clock_ns() - count_of(&cp->last_ns),
+    };
 }
 
 /* ---- When ------------------------------------------------------------------------------------------------------- */
 
 uint64_t qr_db_log_cap(struct quire *db)
 {
-    if (db->options.log_cap_bytes != 0) return db->options.log_cap_bytes;
+    uint64_t most = QR_LOG_RING / 2 * db->options.log_segment_bytes; /* of segments there are not more than a ring holds */
+    if (db->options.log_cap_bytes != 0) return qr_min(db->options.log_cap_bytes, most);
     uint64_t quarter = qr_arena_total_bytes(db->arena) / 4;
-    return qr_min(qr_max(quarter, LOG_CAP_LEAST), LOG_CAP_MOST);
+    return qr_min(qr_min(qr_max(quarter, LOG_CAP_LEAST), LOG_CAP_MOST), most);
 }
 
 bool qr_db_checkpoint_is_due(struct quire *db)
@@ -523,16 +609,25 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     struct qr_checkpointer *cp = &db->checkpointer;
     bool unlogged = qr_db_is_unlogged(db);
     if ((db->log.files == NULL && !unlogged) || qr_log_failure(&db->log) != 0) return false;
+    uint64_t now = qr_clock_ns();
+    /* relaxed: a threshold */
+    uint64_t failed_ns = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed);
+    if (failed_ns != 0 && now - failed_ns < FAILED_PAUSE_NS) return false;
+    /* relaxed: a threshold */
+    uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
     uint64_t tail = qr_log_tail(&db->log);
     /* relaxed: a threshold */
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
     if (tail - from > qr_db_log_cap(db)) return true;
-    if (tail > from && qr_db_has_no_room(db)) return true; /* what it releases is used again */
+    if (tail > from && now - last_ns >= NO_ROOM_PAUSE_NS && qr_db_has_no_room(db)) return true; /* what it releases is used again */
+    if (qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE && now - last_ns >= FAILED_PAUSE_NS) return true; /* there may be by now */
+    /* relaxed: a threshold. After power loss recovery reads the blobs that were written since. */
+    uint64_t blobs = qr_blob_written_bytes(cp->store) - atomic_load_explicit(&cp->blob_mark, memory_order_relaxed);
+    if (blobs > (unlogged ? qr_db_log_cap(db) : qr_max(qr_db_log_cap(db), BLOB_CAP_LEAST))) return true;
     uint32_t interval = db->options.checkpoint_interval_ms;
-    /* relaxed: a threshold */
-    uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
-    bool written = unlogged ? tail > from : tail > qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
-    return interval != QUIRE_NO_PERIOD && written && qr_clock_ns() - last_ns >= interval * 1000000ull;
+    uint64_t least = unlogged ? from : qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
+    bool written = blobs + tail > least;
+    return interval != QUIRE_NO_PERIOD && written && now - last_ns >= interval * 1000000ull;
 }
 
 static void *run_checkpoints(void *argument)
@@ -544,7 +639,7 @@ static void *run_checkpoints(void *argument)
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */
         if (atomic_load_explicit(&db->stopping, memory_order_acquire) != 0) return NULL;
         struct qr_thread *thread = qr_thread_self(db->epoch);
-        if (thread != NULL && qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, false); /* else it stays due */
+        if (thread != NULL && qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, true); /* else it stays due */
         qr_event_wait(&cp->wake, seen, 20000);
     }
 }

@@ -19,10 +19,14 @@
  * CHECK-3  The log is synced up to the newest LSN in any image before the record is written, so no image is ahead of the log.
  * CHECK-4  Ids that are free, private, forwarded or in their grace period at the capture are free in the checkpoint (R2).
  * CHECK-5  What the record before named is released when the new one is known to be durable (R3).
- * CHECK-6  Without a log contents are those of one LSN C exactly (R14): C is chosen first (qr_db_as_of_begin), then every page
+ * CHECK-6  At that moment no separator was missing or one too many: a thread without memory leaves a split or a merge half done,
+ *          and says so (qr_structure_left). In memory the links lead on; a page on disk is written blind within the bounds of its
+ *          entry above, which must be its own; and an entry to a forwarded page leads to an id that CHECK-4 takes for free.
+ * CHECK-7  Without a log contents are those of one LSN C exactly (R14): C is chosen first (qr_db_as_of_begin), then every page
  *          with something to save from up to C is written, and what had no image after that is in S. Until the images of the
  *          capture are made a snapshot keeps what C sees. Pages of trees that were created above C are left out, and their
- *          ids are free. So bounds are those of the capture, and contents those of C, in all trees.
+ *          ids are free; so are large values that were written above C. What is dead before that snapshot is dropped is not
+ *          needed at C. So bounds are those of the capture, and contents those of C, in all trees.
  *
  * Waits: for the disk; for structure slots, QUIET_NS at most, then structure changes go on and it tries again.
  */
@@ -48,7 +52,10 @@ struct qr_checkpointer {
     struct qr_manifest_checkpoint record; /* the last durable one; number 0: none */
     _Atomic uint64_t last_ns;             /* when it ended, or the database was opened */
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
-    _Atomic uint64_t count, pages_flushed, retries, longest_postponed_ns;
+    _Atomic uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
+    _Atomic uint64_t failed_ns;           /* when the last one failed; 0: it did not */
+    _Atomic uint64_t blob_mark;           /* bytes of blobs that had been written at its capture */
+    uint64_t written_bytes;               /* of the store, when the last one ended */
     bool unknown; /* a record's outcome is unknown: no more checkpoints */
     /* NO_SPACE: the last one had to use the reserve, or had no space at all: writes but deletions are refused. IO: without a log,
      * it has failed. Both until one succeeds. */
@@ -70,7 +77,8 @@ struct qr_checkpointer {
 int qr_db_checkpointer_open(struct quire *db);
 void qr_db_checkpointer_close(struct quire *db);
 
-/* A checkpoint. full: all pages are flushed first, so that the next opening replays only what comes now. Outside sections. 0 or
+/* A checkpoint. full: all pages are flushed first, so that the next opening replays only what comes now; else those whose structure
+ * has changed, and the others only if the log has come half way to its cap. Outside sections. 0 or
  * a failure with its detail. */
 int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full);
 
@@ -82,6 +90,13 @@ int qr_db_checkpoint_refusal(const struct quire *db);
 
 /* The size that the log should not exceed. */
 uint64_t qr_db_log_cap(struct quire *db);
+
+/* What has been done since the opening. Any thread. */
+struct qr_checkpoint_counts {
+    uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
+    uint64_t age_ns; /* since the last one ended, or since the opening */
+};
+void qr_db_checkpoint_counts(struct quire *db, struct qr_checkpoint_counts *ret_counts);
 
 int qr_db_checkpoint_thread_start(struct quire *db);
 void qr_db_checkpoint_thread_stop(struct quire *db);

@@ -27,7 +27,10 @@
 #include "txn/snapshot.h"
 
 #define QR_MAX_KEY_SIZE 131072u
-#define QR_MAX_VALUE_SIZE (256u << 20)
+#define QR_MAX_VALUE_SIZE (256u << 20) /* that pages hold */
+#define QR_MAX_FILE_VALUE_SIZE UINT32_MAX
+#define QR_DEFAULT_BLOB_THRESHOLD 4096u
+#define QR_LEAST_BLOB_THRESHOLD 64u
 #define QR_MAX_TREE_NAME_SIZE 255u
 #define QR_MAX_OPTIONS_SIZE 4096u /* struct_size of a newer header; beyond it, it was not set */
 
@@ -40,12 +43,28 @@ struct qr_page_source {
     void (*destroy)(void *context);
 };
 
-/* What statistics count: the threads' counters, and behind them those of the log. */
+/* What statistics count: the threads' counters, and behind them those of the log, of checkpoints and of the page store. */
 enum qr_total {
     QR_TOTAL_LOG_SYNCS = QR_COUNTER_COUNT,
     QR_TOTAL_LOG_SEGMENTS_MADE,
     QR_TOTAL_LOG_SEGMENTS_RECYCLED,
     QR_TOTAL_LOG_PROVISION_WAITS,
+    QR_TOTAL_CHECKPOINTS,
+    QR_TOTAL_CHECKPOINT_FAILURES,
+    QR_TOTAL_CHECKPOINT_RETRIES,
+    QR_TOTAL_PAGES_FLUSHED,
+    QR_TOTAL_STORE_WRITTEN_BYTES,
+    QR_TOTAL_STORE_WRITES,
+    QR_TOTAL_STORE_READ_BYTES,
+    QR_TOTAL_STORE_READS,
+    QR_TOTAL_STORE_SEGMENTS_MADE,
+    QR_TOTAL_STORE_SEGMENTS_RECYCLED,
+    QR_TOTAL_STORE_SEGMENTS_REMOVED,
+    QR_TOTAL_STORE_CHECKSUM_FAILURES,
+    QR_TOTAL_BLOBS_WRITTEN,
+    QR_TOTAL_BLOB_BYTES_WRITTEN,
+    QR_TOTAL_BLOBS_READ,
+    QR_TOTAL_BLOB_BYTES_READ,
     QR_TOTAL_COUNT,
 };
 
@@ -141,6 +160,9 @@ static inline int qr_db_begin_tree(struct quire_tree *tree, struct qr_thread **r
     return qr_db_begin(tree->db, ret_thread);
 }
 
+/* The same for what a lower layer answered: the detail of a file's failure is there already. */
+QR_COLD int qr_db_fail_below(struct qr_thread *thread, int result);
+
 /* Counts a call that answered a failure. */
 void qr_db_count_failure(struct qr_thread *thread, int result);
 
@@ -171,7 +193,7 @@ static inline int qr_db_check_snapshot(struct qr_thread *thread, const struct qu
 /* Reads the page that the op asked for. Called inside a section, which it leaves and enters again. 0 or a failure. */
 int qr_db_fetch(struct quire *db, struct qr_op *op);
 
-/* Looks a key up, fetching what is needed; inside a section. */
+/* Looks a key up, fetching what is needed; inside a section. QR_BLOB: see db/blobs.h. */
 int qr_db_find(struct quire_tree *tree, struct qr_thread *thread, const struct qr_key *key, uint64_t version,
                struct quire_value *ret_value);
 
@@ -279,20 +301,40 @@ int qr_db_close_unlogged(struct quire *db, struct qr_thread *thread);
 struct qr_memory_wait {
     uint64_t deadline_ns;
     uint64_t reclaimed_bytes; /* since creation, when it last waited */
+    bool asked;          /* it has waited for a round */
     bool regrouped;
     bool use_reserve;    /* deletions: not refused as long as memory may be on its way back */
+    uint32_t hands;      /* how often it has waited for what other threads had in their hands */
     uint32_t looks;      /* one after the other that found nothing on its way */
     uint64_t seen_bytes; /* reclaimed since creation, at the last look */
     uint32_t seen_round; /* count of db->reclaimed then */
 };
 
 /*
- * A write found no memory: waits, outside sections, for retired memory to come back. 0: try again; NO_MEMORY: nothing to
- * wait for; STALLED: it did not come in time. One wait for all tries of a write: so they end. With use_reserve, and a
- * limit, NO_MEMORY comes only after a round that began after the failure has ended, several tries have gained nothing, and
- * no other thread has memory in its hands; or after stall_timeout_ms.
+ * A write found no memory: waits, outside sections, for retired memory to come back, and for what another thread's round or
+ * trim has in its hands. 0: try again; NO_MEMORY: nothing to wait for; STALLED: it did not come in time. One wait for all
+ * tries of a write: so they end. With use_reserve, and a limit, NO_MEMORY comes only after a round that began after the
+ * failure has ended, several tries have gained nothing, and no other thread has memory in its hands; or after
+ * stall_timeout_ms. Under a guard of the thread it waits for trims only.
  */
 int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait);
+
+/* What of the limit is the arena's. It may exceed that by a reserve, for deletions and structure changes; both together are
+ * the user's limit. 0: none. */
+static inline uint64_t qr_db_arena_limit(const struct quire *db)
+{
+    uint64_t limit_bytes = db->options.memory_limit_bytes;
+    return limit_bytes == 0 ? 0 : limit_bytes - qr_max(limit_bytes / 16, (uint64_t)1 << 20);
+}
+
+/*
+ * For what must not fail at the limit: the replay of a log (the store that wrote it may have been full, with its blocks lying
+ * better), and the separators that a checkpoint posts. Raises the arena's limit by a step; false: by no more than half of
+ * it. One thread at a time, under the mutex of checkpoints or before there are others. Maintenance returns what was lent as
+ * soon as it is not in use any more.
+ */
+bool qr_db_lend_memory(struct quire *db);
+void qr_db_return_memory(struct quire *db);
 
 /* After a write, outside sections: slows the writer if guards retain much, reclaims if nobody else does. */
 void qr_db_after_write(struct quire *db, struct qr_thread *thread);

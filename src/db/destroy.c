@@ -183,7 +183,7 @@ static int remove_store(struct qr_dir *dir, bool renamed)
 {
     const struct qr_disk_ops *ops = dir->disk->ops;
     int error = renamed ? 0 : ops->dir_rename(dir, QR_MANIFEST_NAME, QR_MANIFEST_NEW_NAME);
-    if (error == 0) error = ops->dir_sync(dir);
+    if (error == 0) error = qr_dir_sync(dir);
     if (error == 0) error = qr_db_remove_files(dir);
     return error == 0 ? 0 : qr_fail_io(-error, "removing the store");
 }

@@ -39,20 +39,20 @@ void qr_db_note_stall(struct quire *db)
     pthread_mutex_unlock(&e->mutex);
 }
 
-void qr_db_note_room(struct quire *db, int result)
+void qr_db_note_room(struct quire *db, enum qr_room of, int result)
 {
     struct qr_db_events *e = &db->events;
     if (result != 0 && result != QUIRE_ERR_NO_SPACE) return;
     pthread_mutex_lock(&e->mutex);
-    e->no_room = result != 0;
-    e->room_pending = e->no_room != e->no_room_told;
+    e->no_room = result != 0 ? e->no_room | of : e->no_room & ~(uint32_t)of;
+    e->room_pending = (e->no_room != 0) != e->no_room_told;
     pthread_mutex_unlock(&e->mutex);
 }
 
 bool qr_db_has_no_room(struct quire *db)
 {
     pthread_mutex_lock(&db->events.mutex);
-    bool none = db->events.no_room;
+    bool none = db->events.no_room != 0;
     pthread_mutex_unlock(&db->events.mutex);
     return none;
 }
@@ -96,7 +96,7 @@ static void tell_failure(struct quire *db)
 
 static void tell_room(struct quire *db)
 {
-    bool none = db->events.no_room;
+    bool none = db->events.no_room != 0;
     db->events.room_pending = false;
     db->events.no_room_told = none;
     call(&db->events,
@@ -104,7 +104,7 @@ static void tell_room(struct quire *db)
                                .severity = none ? QUIRE_SEVERITY_ERROR : QUIRE_SEVERITY_INFO,
                                .result = none ? QUIRE_ERR_NO_SPACE : 0,
                                .lsn = qr_log_tail(&db->log),
-                               .message = none ? "no space for the log, or a checkpoint: writes are refused until there is"
+                               .message = none ? "no space for the log, a checkpoint or a large value: writes are refused until there is"
                                                : "there is space again"});
 }
 
@@ -146,6 +146,25 @@ static void tell_recovery(struct quire *db)
                                             .lsn = r->last_lsn,
                                             .amount = r->log.bytes,
                                             .message = message});
+}
+
+void qr_db_tell_checkpoint(struct quire *db, int result, const struct qr_checkpoint_end *end)
+{
+    struct qr_db_events *e = &db->events;
+    char message[MESSAGE_BYTES];
+    if (result == 0)
+        snprintf(message, sizeof(message), "checkpoint: %llu bytes written, recovery would begin at LSN %llu",
+                 (unsigned long long)end->written_bytes, (unsigned long long)end->replay_from);
+    else
+        snprintf(message, sizeof(message), "no checkpoint: %s", quire_strerror(result));
+    pthread_mutex_lock(&e->mutex);
+    call(e, &(struct quire_event){.kind = QUIRE_EVENT_CHECKPOINT,
+                                  .severity = result == 0 ? QUIRE_SEVERITY_INFO : QUIRE_SEVERITY_WARNING,
+                                  .result = result,
+                                  .lsn = end->replay_from,
+                                  .amount = end->written_bytes,
+                                  .message = message});
+    pthread_mutex_unlock(&e->mutex);
 }
 
 void qr_db_tell_close(struct quire *db, int result)

@@ -11,7 +11,8 @@
 #include <sys/random.h>
 #include <time.h>
 
-#include "base/stop.h"
+#include "base/bugs.h"
+#include "db/blobs.h"
 #include "db/db.h"
 
 /* ---- Randomness ------------------------------------------------------------------------------------------------- */
@@ -64,7 +65,10 @@ static int open_directory(struct qr_db_files *files, const char *path, uint32_t 
     unsigned flags = mode == QUIRE_OPEN_READ_ONLY ? QR_DIR_READ_ONLY : 0;
     if (mode == QUIRE_OPEN_OR_CREATE || mode == QUIRE_CREATE_NEW) flags |= QR_DIR_CREATE;
     if (mode == QUIRE_OPEN_TEMPORARY) flags |= QR_DIR_CREATE | QR_DIR_PRIVATE;
-    int error = files->disk->ops->dir_open(files->disk, path, flags, &files->dir);
+    int error;
+    do {
+        error = files->disk->ops->dir_open(files->disk, path, flags, &files->dir);
+    } while (error == -EINTR); /* it may sync the parent */
     if (error == -ENOENT && (flags & QR_DIR_CREATE) == 0) return QUIRE_NOT_FOUND;
     if (error == -ENOTDIR) return qr_fail(QUIRE_ERR_FOREIGN, ENOTDIR, "the path is not a directory");
     return error == 0 ? 0 : qr_fail_io(-error, "opening the directory of the store");
@@ -119,6 +123,7 @@ static int take_incarnation(struct qr_db_files *files, const struct qr_manifest_
     struct qr_manifest_incarnation stored;
     int result = qr_manifest_incarnation_decode(record, &stored);
     if (result != 0) return result;
+    if (stored.first_lsn > QR_LOG_LSN_MOST) return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: an LSN that nobody has");
     if (files->incarnation_count != 0) {
         struct qr_incarnation *before = &files->incarnations[files->incarnation_count - 1];
         if (stored.number <= before->number || stored.first_lsn < before->first_lsn ||
@@ -131,10 +136,20 @@ static int take_incarnation(struct qr_db_files *files, const struct qr_manifest_
     return add_incarnation(files, &incarnation) ? 0 : qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for incarnations");
 }
 
+static int take_checkpoint(struct qr_manifest_checkpoint *checkpoint, const struct qr_manifest_record *record)
+{
+    int result = qr_manifest_checkpoint_decode(record, checkpoint);
+    if (result == 0 && qr_max(checkpoint->last_lsn, qr_max(checkpoint->durable_lsn, checkpoint->replay_from)) > QR_LOG_LSN_MOST)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: an LSN that nobody has");
+    return result;
+}
+
 static int take_range(struct qr_db_files *files, const struct qr_manifest_record *record)
 {
     struct qr_manifest_lsn_range range;
     int result = qr_manifest_lsn_range_decode(record, &range);
+    if (result == 0 && range.end_lsn > QR_LOG_LSN_MOST)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: an LSN that nobody has");
     if (result == 0) files->lsn_range_end = range.end_lsn;
     return result;
 }
@@ -148,7 +163,7 @@ static int visit_record(void *context, const struct qr_manifest_record *record)
     case QR_MANIFEST_INCARNATION:
         return take_incarnation(files, record);
     case QR_MANIFEST_CHECKPOINT:
-        return qr_manifest_checkpoint_decode(record, &files->db->checkpointer.record);
+        return take_checkpoint(&files->db->checkpointer.record, record);
     case QR_MANIFEST_LSN_RANGE:
         return take_range(files, record);
     case QR_MANIFEST_POISON:
@@ -193,7 +208,7 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
         records[kept++] = qr_manifest_store_encode(&files->settings, to);
         for (uint32_t i = 0; i < count; i++) {
             const struct qr_incarnation *old = &files->incarnations[i];
-            if (!in_force(files, i, replay_from)) continue;
+            if (!in_force(files, i, replay_from) || (QR_BUG(incarnation_lost) && i + 1 < count)) continue;
             struct qr_manifest_incarnation stored = {
                 .number = old->number, .first_lsn = old->first_lsn, .previous_end_lsn = previous_end};
             records[kept++] = qr_manifest_incarnation_encode(&stored, to += QR_MANIFEST_CHECKPOINT_BYTES);
@@ -311,6 +326,12 @@ static void wake(void *context)
     qr_event_signal(&files->wake);
 }
 
+static int sync_blobs(void *context)
+{
+    struct qr_db_files *files = context;
+    return qr_blob_sync(files->db->checkpointer.store);
+}
+
 static struct qr_log_options log_options(const struct qr_db_files *files)
 {
     const struct quire_options *o = &files->db->options;
@@ -319,17 +340,19 @@ static struct qr_log_options log_options(const struct qr_db_files *files)
                                      .buffered = o->log_buffered != 0,
                                      .random = qr_db_random,
                                      .wake = wake,
+                                     .before_sync = sync_blobs,
                                      .context = (void *)(uintptr_t)files};
     memcpy(options.store_id, qr_manifest_header(files->manifest)->store_id, sizeof(options.store_id));
     return options;
 }
 
-/* Whether a segment of an older incarnation has no frame at or above `lsn`. */
-static bool is_dead(const struct qr_db_files *files, const struct qr_log_header *h, uint64_t lsn)
+/* Whether a segment of an older incarnation has no frame at or above `lsn`; or it is one that never was in the log. */
+static bool is_dead(const struct qr_db_files *files, const struct qr_log_found *found, uint64_t lsn)
 {
+    const struct qr_log_header *h = &found->header;
     const uint64_t present = files->incarnations[files->incarnation_count - 1].number;
     if (h->incarnation >= present) return false;
-    if (h->end <= lsn) return true;
+    if (found->blank || found->superseded || h->end <= lsn) return true;
     for (uint32_t k = 0; k + 1 < files->incarnation_count; k++)
         if (files->incarnations[k].number == h->incarnation)
             return files->incarnations[k].end <= qr_max(lsn, h->start + QR_LOG_HEADER_BYTES);
@@ -344,7 +367,7 @@ void qr_db_release_old_log(struct quire *db, uint64_t lsn)
     for (uint32_t i = 0; i < files->old.count; i++) {
         const struct qr_log_found *found = &files->old.found[i];
         qr_log_file_name(found->number, name);
-        if (!is_dead(files, &found->header, lsn) || files->disk->ops->dir_unlink(files->dir, name) != 0)
+        if (!is_dead(files, found, lsn) || files->disk->ops->dir_unlink(files->dir, name) != 0)
             files->old.found[kept++] = *found;
         else
             files->recovery.old_log_bytes -= found->header.end - found->header.start;
@@ -424,6 +447,8 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     uint32_t count = files->incarnation_count;
     int result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
     if (result != 0) return result;
+    if (list.damaged_end > db->checkpointer.record.replay_from)
+        result = qr_fail(QUIRE_ERR_CORRUPT, 0, "log-%08x: its header is damaged", list.damaged_number);
     for (uint32_t i = 0; i < list.count; i++)
         files->recovery.old_log_bytes += list.found[i].header.end - list.found[i].header.start;
     uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
@@ -431,8 +456,9 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     if (!QR_BUG(lsn_range_unused))
         start_lsn = qr_max(start_lsn, qr_round_up(files->lsn_range_end, QR_LOG_HEADER_BYTES)); /* UNLOGGED-1 */
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
-    result = load_checkpoint(db, thread);
+    if (result == 0) result = load_checkpoint(db, thread);
     if (result == 0) result = qr_db_replay(db, thread, &list);
+    if (QR_BUG(lsn_reused)) start_lsn = files->recovery.log.end;
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
     if (result == 0 && !files->read_only) result = qr_store_clean_up(db->checkpointer.store);
     if (result == 0 && qr_db_is_unlogged(db) && files->old.count != 0) result = qr_db_checkpoint(db, thread, true);
@@ -470,7 +496,7 @@ int qr_db_log_work(struct quire *db)
     if (db->log.files == NULL) return 0;
     keep_reserve(db);
     int result = qr_log_work(&db->log);
-    if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, result);
+    if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {
         int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);

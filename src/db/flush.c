@@ -86,30 +86,67 @@ static int take_page(struct group *group, uint64_t pid)
     struct qr_op op;
     uint32_t tree_id;
     uint64_t first;
-    bool begun = false;
+    bool begun = false, again;
     const struct qr_checkpointer *cp = &db->checkpointer;
     int result = qr_epoch_prepare(group->thread);
     if (result != 0) return result;
     qr_epoch_enter(group->thread);
     struct quire_tree *tree = qr_tree_first_lsn(db->map, pid, &tree_id, &first) ? tree_of(db, tree_id) : NULL;
-    if (cp->as_of_lsn != 0 && tree != NULL && tree_id >= cp->as_of_trees) tree = NULL; /* CHECK-6 */
+    if (cp->as_of_lsn != 0 && tree != NULL && tree_id >= cp->as_of_trees) tree = NULL; /* CHECK-7 */
     if (tree != NULL) {
         qr_op_init(&op, &tree->tree, group->thread);
         begun = true;
         do {
             result = qr_tree_flush_begin(&op, pid, cp->as_of_lsn, &flush);
-            if (result == QR_FETCH) result = qr_db_fetch(db, &op) == 0 ? QR_FETCH : QUIRE_ERR_IO;
-        } while (result == QR_FETCH);
+            again = result == QR_FETCH;
+            if (again) result = qr_db_fetch(db, &op);
+        } while (again && result == 0);
     } else {
         result = QUIRE_NOT_FOUND; /* a tree that is just being created is in the next round */
     }
     if (result == 0) {
         result = add(group, &flush);
-        qr_tree_flush_done(&op, &flush);
+        qr_tree_flush_done(&flush);
     }
     qr_epoch_exit(group->thread);
     if (begun) qr_op_done(&op);
     return result;
+}
+
+/*
+ * The same. At the memory limit it waits as a deletion does: the blocks that the flush has replaced come back. When that does not
+ * help, the page is left out, and those after it that find no memory either: the capture makes its image, which needs none.
+ */
+static int take_page_at_limit(struct group *group, uint64_t pid, bool *patient)
+{
+    struct qr_memory_wait wait = {.use_reserve = true};
+    int result;
+    do {
+        result = take_page(group, pid);
+        if (result != QUIRE_ERR_NO_MEMORY) return result;
+        *patient = *patient && qr_db_wait_memory(group->db, group->thread, &wait) == 0;
+    } while (*patient);
+    return QUIRE_NOT_FOUND;
+}
+
+/* The same as of an LSN: no page may be left out (CHECK-7). At the limit it borrows. */
+static int take_page_as_of(struct group *group, uint64_t pid)
+{
+    struct quire *db = group->db;
+    struct qr_memory_wait wait = {.use_reserve = true};
+    unsigned tries = TRIES;
+    bool again;
+    int result;
+    do {
+        result = take_page(group, pid);
+        again = result == QR_RETRY && --tries != 0;
+        if (result == QUIRE_ERR_NO_MEMORY)
+            again = qr_db_wait_memory(db, group->thread, &wait) == 0 || qr_db_lend_memory(db);
+    } while (again);
+    /* A page that is sealed keeps what it has to save until the merge is done, which the capture sees to. */
+    if (result == QUIRE_NOT_FOUND && qr_word_tag(qr_map_load(db->map, pid)) == QR_WORD_SEALED) qr_map_note_change(db->map, pid);
+    if (result == QR_RETRY) return qr_fail(QUIRE_ERR_BUSY, 0, "a page changes faster than it can be looked at");
+    return result == QUIRE_ERR_NO_MEMORY ? qr_fail(result, 0, "the memory limit leaves no room for a checkpoint") : result;
 }
 
 /* Writes the group and enters what still holds. */
@@ -128,7 +165,7 @@ static int write_group(struct group *group)
                 qr_store_enter(store, pid, group->images[i].address);
             } else {
                 qr_store_forget(store, group->images[i].address);
-                if (db->checkpointer.as_of_lsn != 0) qr_map_note_change(db->map, pid); /* CHECK-6: it is captured */
+                if (db->checkpointer.as_of_lsn != 0) qr_map_note_change(db->map, pid); /* CHECK-7: it is captured */
             }
         }
         qr_epoch_exit(group->thread);
@@ -143,24 +180,18 @@ int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids
 {
     struct group *group = NULL;
     int result = group_make(db, thread, &group);
+    bool patient = true;
+    const bool as_of = db->checkpointer.as_of_lsn != 0;
     if (result != 0) return result;
     group->flags = flags;
     for (uint64_t i = 0; i < count && result == 0; i++) {
-        unsigned tries = db->checkpointer.as_of_lsn != 0 ? TRIES : 1; /* CHECK-6: none may be left out */
-        do {
-            result = take_page(group, pids[i]);
-        } while (result == QR_RETRY && --tries != 0);
-        /* CHECK-6: a page that is sealed keeps what it has to save until the merge is done, which the capture sees to. */
-        if (result == QUIRE_NOT_FOUND && db->checkpointer.as_of_lsn != 0 &&
-            qr_word_tag(qr_map_load(db->map, pids[i])) == QR_WORD_SEALED)
-            qr_map_note_change(db->map, pids[i]);
-        if (result == QR_RETRY && db->checkpointer.as_of_lsn != 0)
-            result = qr_fail(QUIRE_ERR_BUSY, 0, "a page changes faster than it can be looked at");
+        result = as_of ? take_page_as_of(group, pids[i]) : take_page_at_limit(group, pids[i], &patient);
         if (result == QUIRE_NOT_FOUND || result == QR_RETRY) result = 0;
         if (result == 0 && is_full(group)) result = write_group(group);
         if (!qr_epoch_process_guarded() && db->thread_count == 0) qr_db_after_write(db, thread);
     }
     if (result == 0) result = write_group(group);
+    if (as_of) qr_db_return_memory(db);
     group_clear(group);
     qr_free(group);
     return result;
@@ -184,7 +215,7 @@ static int take_captured(struct group *group, uint64_t pid, qr_word word)
     int result = qr_tree_flush_captured(&op, word, db->checkpointer.as_of_lsn, &flush);
     if (result == 0) {
         result = add(group, &flush);
-        qr_tree_flush_done(&op, &flush);
+        qr_tree_flush_done(&flush);
     }
     qr_op_done(&op);
     return result == QR_FETCH ? QUIRE_ERR_IO : result;
@@ -254,6 +285,19 @@ static void *alloc_block(void *context, size_t size)
     return qr_arena_alloc(reading->db->arena, &reading->thread->cache, size, true, &reading->block_size);
 }
 
+const char *qr_db_adopt_image(void *bytes, uint32_t size, size_t block_size, uint64_t pid, uint64_t address)
+{
+    struct qr_page *page = bytes;
+    if (size < QR_PAGE_HEADER || page->content_bytes != size) return "its size is not that of the image";
+    page->block_size = (uint32_t)block_size;
+    page->area_offset = (uint32_t)block_size; /* a page fetched for reading has no room for deltas */
+    atomic_init(&page->area_used, 0);
+    atomic_init(&page->image, address << 1);
+    page->image_address = address;
+    page->first_lsn = 0;
+    return page->pid != pid ? "it is another page" : qr_page_check_bytes(page, block_size);
+}
+
 int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint64_t address, struct qr_page **ret_page)
 {
     struct quire *db = context;
@@ -264,16 +308,7 @@ int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint6
     if (result == QR_STORE_GONE) return QR_RETRY;
     if (result != 0) return result;
     struct qr_page *page = bytes;
-    const char *bad = size < QR_PAGE_HEADER || page->content_bytes != size ? "its size is not that of the image" : NULL;
-    if (bad == NULL) {
-        page->block_size = (uint32_t)reading.block_size;
-        page->area_offset = (uint32_t)reading.block_size; /* a page fetched for reading has no room for deltas */
-        atomic_init(&page->area_used, 0);
-        atomic_init(&page->image, address << 1);
-        page->image_address = address;
-        page->first_lsn = 0;
-        bad = page->pid != pid ? "it is another page" : qr_page_check_bytes(page, reading.block_size);
-    }
+    const char *bad = qr_db_adopt_image(bytes, size, reading.block_size, pid, address);
     if (bad == NULL) {
         *ret_page = page;
         return 0;

@@ -39,6 +39,9 @@ int qr_db_images_write(struct quire *db, struct qr_db_images *images, struct qr_
 /* NULL is fine. */
 void qr_db_images_free(struct qr_db_images *images);
 
+/* The bytes of an image, `size` of them in a block of block_size, become a page. NULL, or what is wrong with them. */
+const char *qr_db_adopt_image(void *bytes, uint32_t size, size_t block_size, uint64_t pid, uint64_t address);
+
 /* struct qr_page_source. */
 int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint64_t address, struct qr_page **ret_page);
 

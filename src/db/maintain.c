@@ -14,7 +14,9 @@
 #define ROUND_BYTES ((uint64_t)4 << 20) /* a round interrupts every processor: it should be worth it */
 #define FLUSH_FROM_PERCENT 90u          /* of the limit: above it free memory is shared at once */
 #define ROUND_LATEST_NS 20000000u       /* what was retired waits no longer than this for a round */
-#define LOOKS 8u                        /* in vain, before a deletion is refused */
+#define LOOKS 8u                        /* in vain, before a deletion is refused; trims and rounds that a put waits for */
+#define LEND_STEPS 64u
+#define TRIM_US 50u                     /* a trim takes about so long */
 
 /* ---- Reclamation ------------------------------------------------------------------------------------------------ */
 
@@ -41,39 +43,57 @@ static bool has_threads(const struct quire *db)
 }
 
 /*
- * Free memory may lie in pieces of other sizes, or have been in the hands of another thread's trim. Once for a write: one
- * that needs several blocks may take a chunk for the first, fail at the second, and give the chunk back. Regrouping finds
- * that chunk, so it would be worth another try without end.
+ * Free memory may lie in pieces of other sizes. Once for a write: one that needs several blocks may take a chunk for the
+ * first, fail at the second, and give the chunk back. Regrouping finds that chunk, so it would be worth another try without
+ * end. One that another thread's trim has kept from it does not count.
  */
-static bool regroup(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait)
+static bool regroup(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait, bool *overtaken)
 {
-    if (wait->regrouped) return false;
-    wait->regrouped = true;
-    return qr_arena_regroup(db->arena, &thread->cache);
+    *overtaken = qr_arena_overtaken(db->arena, &thread->cache);
+    if (wait->regrouped || *overtaken) return false;
+    bool gained = qr_arena_regroup(db->arena, &thread->cache);
+    *overtaken = qr_arena_overtaken(db->arena, &thread->cache);
+    wait->regrouped = gained || !*overtaken;
+    return gained;
 }
 
 /*
  * For a deletion that failed, with little that is retired: whether to try again. Memory is on its way back if something
- * was reclaimed since the last look, or a round or another thread's trim has it in hand; and an operation of another
- * thread may be about to retire or return blocks. So it takes LOOKS looks in a row that find nothing, with a try of the
- * write between any two. One counts only if a round has ended since the one before, and none was under way then: so
- * that round began after the failure. Under a guard of anybody rounds do not end, and are not waited for.
+ * was reclaimed since the last look, or another thread has it in hand; and an operation of another thread may be about to
+ * retire or return blocks. So it takes LOOKS looks in a row that find nothing, with a try of the write between any two.
+ * One counts only if a round has ended since the one before, and none was under way then: so that round began after the
+ * failure. Under a guard of anybody rounds do not end, and are not waited for.
  */
-static bool is_on_its_way(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait)
+static bool is_on_its_way(struct quire *db, struct qr_memory_wait *wait, bool in_hand, bool guarded)
 {
     uint32_t round = qr_event_count(&db->reclaimed);
-    bool guarded = qr_epoch_process_guarded();
-    /* order: db.reclaimers.seen pairs with db.reclaimers.out and db.reclaimers.in */
-    bool busy = atomic_load_explicit(&db->reclaimers, memory_order_acquire) != 0 && !guarded;
     uint64_t bytes = qr_epoch_reclaimed_bytes(db->epoch);
 
-    if (qr_arena_overtaken(db->arena, &thread->cache) || bytes != wait->seen_bytes || busy)
+    if (in_hand || bytes != wait->seen_bytes)
         wait->looks = 0;
     else if (guarded || round != wait->seen_round)
         wait->looks++;
     wait->seen_bytes = bytes;
     wait->seen_round = round;
     return wait->looks < LOOKS;
+}
+
+/* Waits until the trim that runs has ended, or the deadline has come. */
+static void await_trim(struct quire *db, uint64_t deadline_ns)
+{
+    uint32_t trims = qr_arena_trims(db->arena);
+    uint64_t pause_us = TRIM_US;
+    while (trims % 2 != 0 && qr_arena_trims(db->arena) == trims && qr_clock_ns() < deadline_ns) {
+        qr_sleep_us(pause_us);
+        pause_us = qr_min(pause_us * 2, BUSY_US);
+    }
+}
+
+/* Waits until a round has ended, the deadline has come, or somebody has a guard. */
+static void await_end(struct quire *db, uint32_t seen, uint64_t deadline_ns)
+{
+    while (qr_event_count(&db->reclaimed) == seen && qr_clock_ns() < deadline_ns && !qr_epoch_process_guarded())
+        qr_event_wait(&db->reclaimed, seen, BUSY_US * 10);
 }
 
 /* Has a background thread do a round and waits for its end, or a little while. A round that brought nothing is not asked
@@ -90,34 +110,62 @@ static void await_round(struct quire *db, struct qr_memory_wait *wait, bool ask)
     qr_event_wait(&db->reclaimed, seen, BUSY_US * 10);
 }
 
-int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait)
+/*
+ * Whether so little is retired that neither rounds nor guards are what the write lacks. After a first round, that is: until
+ * then all of it may come back. Iterators at rest keep a leaf each, for as long as they like: of that it takes more.
+ */
+static bool is_little(struct quire *db, const struct qr_memory_wait *wait, uint64_t retired)
 {
     uint64_t limit = db->options.memory_limit_bytes;
-    if (qr_epoch_inside(thread)) return QUIRE_ERR_NO_MEMORY; /* the caller's own guard may be what retains it */
-    uint64_t retired = qr_epoch_retired_bytes(db->epoch);
-    bool first = wait->deadline_ns == 0;
-    bool little = retired == 0 || (!first && retired < limit / 64);
+    uint64_t held = qr_min(retired, qr_epoch_held_bytes(db->epoch));
+    return retired == 0 || (wait->asked && retired - held < limit / 64 && held < limit / 8);
+}
+
+/* The wait for a round, or for guards that keep one from ending. */
+static void await_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait, bool little)
+{
+    bool first = !wait->asked;
+    wait->asked = true;
+    if (first) qr_db_note_stall(db);
+    if (has_threads(db)) {
+        await_round(db, wait, first || little);
+    } else if (qr_epoch_process_guarded() || !reclaim(db, thread)) {
+        /* Rounds wait for guards: only when there is none can this thread do one without being held by it. One that brings
+         * nothing leaves what iterators hold: they may let it go. */
+        qr_sleep_us(BUSY_US);
+    }
+}
+
+int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memory_wait *wait)
+{
+    bool inside = qr_epoch_inside(thread); /* the caller's own guard may be what retains it: no round ends then */
+    bool little = inside || is_little(db, wait, qr_epoch_retired_bytes(db->epoch));
+    bool overtaken = false, busy = false;
+    uint32_t round = qr_event_count(&db->reclaimed);
     if (little) {
-        if (regroup(db, thread, wait)) return 0;
+        if (regroup(db, thread, wait, &overtaken)) return 0;
+        bool guarded = inside || qr_epoch_process_guarded();
+        /* order: db.reclaimers.seen pairs with db.reclaimers.out and db.reclaimers.in */
+        busy = !guarded && atomic_load_explicit(&db->reclaimers, memory_order_acquire) != 0;
         /* Without a limit it is the machine's memory that has ended, not what other threads have in hand. */
-        bool patient = wait->use_reserve && limit != 0 && !qr_epoch_inside_any();
-        if (!patient || !is_on_its_way(db, thread, wait)) return QUIRE_ERR_NO_MEMORY;
+        bool patient = wait->use_reserve && db->options.memory_limit_bytes != 0 && !qr_epoch_inside_any();
+        bool again = patient ? is_on_its_way(db, wait, overtaken || busy, guarded)
+                             : (overtaken || busy) && wait->hands++ < LOOKS;
+        if (!again) return QUIRE_ERR_NO_MEMORY;
     }
 
     uint64_t now = qr_clock_ns();
-    if (first) {
+    if (wait->deadline_ns == 0) {
         wait->deadline_ns = now + db->options.stall_timeout_ms * 1000000ull;
         qr_counter_add(&thread->counters[QR_COUNTER_STALLS], 1);
-        qr_db_note_stall(db);
     }
     if (now >= wait->deadline_ns) return little ? QUIRE_ERR_NO_MEMORY : QUIRE_ERR_STALLED;
-    if (!has_threads(db)) {
-        /* Rounds wait for guards: only when there is none can this thread do one without being held by it. One that brings
-         * nothing leaves what iterators hold: they may let it go. */
-        if (qr_epoch_process_guarded() || !reclaim(db, thread)) qr_sleep_us(BUSY_US);
-    } else {
-        await_round(db, wait, first || little);
-    }
+    if (overtaken)
+        await_trim(db, wait->deadline_ns);
+    else if (busy)
+        await_end(db, round, wait->deadline_ns);
+    else
+        await_memory(db, thread, wait, little);
     qr_counter_add(&thread->counters[QR_COUNTER_STALL_MS], (qr_clock_ns() - now) / 1000000);
     return 0;
 }
@@ -146,6 +194,26 @@ void qr_db_after_write(struct quire *db, struct qr_thread *thread)
     uint64_t most = limit == 0 ? ROUND_BYTES * 4 : qr_min(ROUND_BYTES * 4, limit / 8);
     if (QR_LIKELY(qr_epoch_queued_bytes(db->epoch) < most)) return;
     if (!qr_epoch_inside(thread)) slow_writer(db, thread);
+}
+
+/* ---- The limit while the log is replayed ------------------------------------------------------------------------ */
+
+bool qr_db_lend_memory(struct quire *db)
+{
+    uint64_t own = qr_db_arena_limit(db);
+    uint64_t limit = qr_arena_limit_bytes(db->arena) + own / LEND_STEPS;
+    if (own == 0 || limit > own + own / 2) return false;
+    qr_arena_set_limit(db->arena, limit);
+    return true;
+}
+
+void qr_db_return_memory(struct quire *db)
+{
+    uint64_t own = qr_db_arena_limit(db);
+    uint64_t limit = qr_arena_limit_bytes(db->arena);
+    if (QR_LIKELY(limit <= own)) return;
+    limit = qr_min(limit, qr_arena_total_bytes(db->arena));
+    qr_arena_set_limit(db->arena, qr_max(limit, own)); /* of two that return at once the later may return less */
 }
 
 /* ---- quire_maintain --------------------------------------------------------------------------------------------- */
@@ -250,14 +318,15 @@ int quire_maintain(struct quire *db)
     bool reclaimed = round && !qr_epoch_process_guarded() && reclaim(db, thread);
     if (!has_threads(db)) { /* what fails there fails for whoever needs it */
         qr_db_log_work(db);
-        if (qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, false);
+        if (qr_db_checkpoint_is_due(db)) qr_db_checkpoint(db, thread, true);
     }
     if (result == 0 || result == QUIRE_ERR_NO_MEMORY) {
         if (reclaimed) return QUIRE_MORE; /* once more, with what has come back */
         qr_arena_trim(db->arena);
+        qr_db_return_memory(db);
         result = 0; /* without memory: nothing that could be done now */
     }
-    return result >= 0 ? result : qr_db_fail(thread, result, "%s", quire_strerror(result));
+    return result >= 0 ? result : qr_db_fail_below(thread, result);
 }
 
 /* ---- Background threads ----------------------------------------------------------------------------------------- */
@@ -353,6 +422,7 @@ static void *background(void *argument)
             last_ns = qr_clock_ns();
         }
         if (prepare_memory(db, &last_bytes)) busy = true;
+        qr_db_return_memory(db);
         if (thread != NULL && maintain_at_rest(db, thread, &rest)) busy = true;
         /* Idle, it looks less and less often. */
         pause_us = busy ? BUSY_US : qr_min(pause_us + pause_us / 4, IDLE_US);

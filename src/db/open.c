@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "db/blobs.h"
 #include "db/db.h"
 #include "db/flush.h"
 
@@ -30,6 +31,15 @@ int qr_db_fail(struct qr_thread *thread, int result, const char *format, ...)
     va_end(arguments);
     if (thread != NULL) qr_db_count_failure(thread, result);
     return qr_fail(result, 0, "%s", text);
+}
+
+int qr_db_fail_below(struct qr_thread *thread, int result)
+{
+    bool of_file = result == QUIRE_ERR_IO || result == QUIRE_ERR_NO_SPACE || result == QUIRE_ERR_CORRUPT ||
+                   result == QUIRE_ERR_NEWER;
+    if (!of_file) return qr_db_fail(thread, result, "%s", quire_strerror(result));
+    qr_db_count_failure(thread, result);
+    return result;
 }
 
 /* ---- Options ---------------------------------------------------------------------------------------------------- */
@@ -136,6 +146,7 @@ static int refuse_file_options(const struct quire_options *o)
     if (o->disable_log != 0) set = "disable_log";
     if (o->recovery_progress != NULL) set = "recovery_progress";
     if (o->recovery_context != NULL) set = "recovery_context";
+    if (o->blob_threshold_bytes != 0) set = "blob_threshold_bytes";
     if (set == NULL) return 0;
     return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is set, and path is NULL", set);
 }
@@ -159,6 +170,9 @@ static int fill_file_options(struct quire_options *o)
     if (o->checkpoint_interval_ms > 86400000 && o->checkpoint_interval_ms != QUIRE_NO_PERIOD)
         bad = "checkpoint_interval_ms";
     if (o->no_sync_at_close > 1) bad = "no_sync_at_close";
+    if (o->blob_threshold_bytes != 0 &&
+        (o->blob_threshold_bytes < QR_LEAST_BLOB_THRESHOLD || o->blob_threshold_bytes > QR_MAX_VALUE_SIZE))
+        bad = "blob_threshold_bytes";
     if (bad != NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "options.%s is out of range", bad);
     o->log_segment_bytes = segment;
     if (o->checkpoint_interval_ms == 0) o->checkpoint_interval_ms = DEFAULT_CHECKPOINT_INTERVAL_MS;
@@ -173,6 +187,7 @@ static int fill_file_options(struct quire_options *o)
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
+    if (o->blob_threshold_bytes == 0) o->blob_threshold_bytes = QR_DEFAULT_BLOB_THRESHOLD;
     return 0;
 }
 
@@ -202,7 +217,8 @@ int quire_options_get(struct quire *db, struct quire_options *ret_options)
 void quire_limits(struct quire_limits *ret_limits)
 {
     if (ret_limits == NULL) return;
-    *ret_limits = (struct quire_limits){QR_MAX_KEY_SIZE, QR_MAX_VALUE_SIZE, QR_MAX_TREE_NAME_SIZE};
+    *ret_limits = (struct quire_limits){QR_MAX_KEY_SIZE, QR_MAX_VALUE_SIZE, QR_MAX_TREE_NAME_SIZE,
+                                        QR_MAX_FILE_VALUE_SIZE};
 }
 
 /* ---- Open ------------------------------------------------------------------------------------------------------- */
@@ -230,7 +246,14 @@ static uint32_t snapshot_bounds(void *context, uint64_t *bounds, uint32_t capaci
     return qr_snapshots_bounds(&db->snapshots, bounds, capacity, ret_keep_above);
 }
 
-static const struct qr_tree_ops tree_ops = {.snapshot_bounds = snapshot_bounds, .image_max_lsn = qr_db_image_max_lsn};
+static void blobs_dead(void *context, const uint8_t *references, uint32_t count)
+{
+    struct quire *db = context;
+    qr_blob_dead(db->checkpointer.store, references, count, qr_log_tail(&db->log));
+}
+
+static const struct qr_tree_ops tree_ops = {
+    .snapshot_bounds = snapshot_bounds, .image_max_lsn = qr_db_image_max_lsn, .blobs_dead = blobs_dead};
 
 static void wire(struct quire *db)
 {
@@ -282,12 +305,6 @@ static void stop_threads(struct quire *db)
     qr_db_background_stop(db);
 }
 
-/* The arena may exceed its own limit by a reserve, for deletions and structure changes; both together are the user's. */
-static uint64_t arena_limit(uint64_t limit_bytes)
-{
-    return limit_bytes == 0 ? 0 : limit_bytes - qr_max(limit_bytes / 16, (uint64_t)1 << 20);
-}
-
 static int no_memory(int result)
 {
     return qr_fail(result, 0, result == QUIRE_ERR_FORKED ? "a child made by fork opens a database after exec only"
@@ -297,7 +314,7 @@ static int no_memory(int result)
 static int build(struct quire *db, const char *path, struct qr_disk *disk)
 {
     struct qr_thread *thread = NULL;
-    int result = qr_arena_create(arena_limit(db->options.memory_limit_bytes), &db->arena);
+    int result = qr_arena_create(qr_db_arena_limit(db), &db->arena);
     if (result == 0) result = qr_epoch_create(db->arena, &epoch_ops, db, &db->epoch);
     if (result == 0) result = qr_map_create(db->arena, 0, &db->map);
     if (result != 0) return no_memory(result);

@@ -8,26 +8,35 @@
  *          merge meanwhile neither hide a key nor show it twice.
  * PAGES-2  Ascending, the leaf is first looked for by the sibling link: a page of the tree whose low key is exactly the
  *          position is that leaf, whatever happened since the link was read.
- * PAGES-3  After a step that fails, the position is what it was.
+ * PAGES-3  After a step that fails, the position is what it was: the step prepares `next`, which becomes `at` when all is done.
  */
+#include "db/blobs.h"
 #include "db/db.h"
+
+#define LARGE_BYTES (UINT64_C(1) << 20) /* of large values in one step, unless one alone is larger */
+
+/* A place in the order of keys. */
+struct position {
+    uint8_t *key; /* an allocation */
+    uint32_t size, capacity;
+    bool from_edge; /* reverse: begins at the greatest key */
+    bool done;
+};
 
 struct quire_pages {
     struct quire_tree *tree;
     uint64_t version;
     bool reverse;
-    bool done;
+    bool skip_large;
     bool has_end;           /* there is a far bound: end when ascending, start in reverse */
-    bool from_edge;         /* reverse: begins at the greatest key */
     uint64_t next_pid;      /* ascending: sibling link of the page last seen */
     struct qr_hold *hold;
     struct quire_entry *entries;
     uint32_t entry_capacity;
-    /* Keys, in one allocation each. */
-    uint8_t *position;
-    uint32_t position_size, position_capacity;
+    struct position at, next; /* next: where the step that is being made leads */
     uint8_t *bound;
     uint32_t bound_size;
+    uint8_t *large;           /* large values of this step */
 };
 
 void quire_pages_options_init(struct quire_pages_options *ret_options)
@@ -60,7 +69,7 @@ static int check_options(struct quire_tree *tree, struct qr_thread *thread, cons
         qr_compare(o->start.data, o->start.size, o->end.data, o->end.size) > 0)
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "start is above end");
     if (o->reverse > 1) return qr_db_fail(thread, QUIRE_ERR_INVALID, "options.reverse is not 0 or 1");
-    if (o->reserved != 0) return qr_db_fail(thread, QUIRE_ERR_INVALID, "options.reserved is not 0");
+    if (o->skip_large_values > 1) return qr_db_fail(thread, QUIRE_ERR_INVALID, "options.skip_large_values is not 0 or 1");
     if (tree->tree.settings.caller_versions && o->version < qr_tree_safe_version(&tree->tree))
         return qr_db_fail(thread, QUIRE_ERR_LSN_TOO_OLD, "version is below the safe version");
     return 0;
@@ -79,12 +88,19 @@ static bool copy_key(struct quire_slice from, uint8_t **key, uint32_t *size, uin
     return true;
 }
 
+static bool copy_position(struct quire_slice from, struct position *to)
+{
+    return copy_key(from, &to->key, &to->size, &to->capacity);
+}
+
 static void free_pages(struct quire_pages *pages)
 {
     qr_hold_release(pages->hold);
     qr_free(pages->entries);
-    qr_free(pages->position);
+    qr_free(pages->at.key);
+    qr_free(pages->next.key);
     qr_free(pages->bound);
+    qr_free_aligned(pages->large);
     qr_free(pages);
 }
 
@@ -94,12 +110,12 @@ static bool set_range(struct quire_pages *pages, const struct quire_pages_option
     struct quire_slice far = pages->reverse ? o->start : o->end;
     uint32_t unused = 0;
     pages->has_end = far.data != NULL;
-    pages->from_edge = near.data == NULL;
-    if (!copy_key(near, &pages->position, &pages->position_size, &pages->position_capacity)) return false;
+    pages->at.from_edge = near.data == NULL;
+    if (!copy_position(near, &pages->at)) return false;
     if (pages->has_end && !copy_key(far, &pages->bound, &pages->bound_size, &unused)) return false;
     /* Nothing lies below the empty key. */
-    if (pages->reverse && !pages->from_edge && pages->position_size == 0) pages->done = true;
-    if (!pages->reverse && pages->has_end && pages->bound_size == 0) pages->done = true;
+    if (pages->reverse && !pages->at.from_edge && pages->at.size == 0) pages->at.done = true;
+    if (!pages->reverse && pages->has_end && pages->bound_size == 0) pages->at.done = true;
     return true;
 }
 
@@ -120,6 +136,7 @@ int quire_pages_open(struct quire_tree *tree, const struct quire_pages_options *
     pages->tree = tree;
     pages->version = tree->tree.settings.caller_versions ? o.version : qr_db_version_of(o.snapshot);
     pages->reverse = o.reverse != 0;
+    pages->skip_large = o.skip_large_values != 0;
     pages->hold = qr_hold_acquire(tree->db->epoch);
     if (pages->hold == NULL || !set_range(pages, &o)) {
         free_pages(pages);
@@ -145,13 +162,13 @@ int quire_pages_close(struct quire_pages *pages)
 /* The next leaf in the order of iteration. */
 static int find_leaf(struct quire_pages *pages, struct qr_op *op, struct qr_leaf_spot *ret_spot)
 {
-    struct qr_key key = qr_key_make(pages->position, pages->position_size);
-    struct quire_slice low = {pages->position, pages->position_size};
+    struct qr_key key = qr_key_make(pages->at.key, pages->at.size);
+    struct quire_slice low = {pages->at.key, pages->at.size};
     if (!pages->reverse) {
         if (qr_tree_leaf_if_low(op, pages->next_pid, low, ret_spot)) return 0;
         return qr_tree_leaf_at(op, &key, false, ret_spot);
     }
-    if (pages->from_edge) return qr_tree_last_leaf(op, ret_spot);
+    if (pages->at.from_edge) return qr_tree_last_leaf(op, ret_spot);
     return qr_tree_leaf_at(op, &key, true, ret_spot);
 }
 
@@ -190,14 +207,14 @@ static void trim(struct quire_pages *pages, const struct qr_page *page, uint32_t
     struct quire_slice low = qr_page_low(page);
     size_t from = 0;
     size_t to = count;
-    const uint8_t *near = pages->position;
-    uint32_t near_size = pages->position_size;
+    const uint8_t *near = pages->at.key;
+    uint32_t near_size = pages->at.size;
 
     if (!pages->reverse) {
         if (!qr_equal(low.data, low.size, near, near_size)) from = lower_bound(entries, to, near, near_size);
         if (pages->has_end) to = lower_bound(entries, to, pages->bound, pages->bound_size);
     } else {
-        if (!pages->from_edge) to = lower_bound(entries, to, near, near_size);
+        if (!pages->at.from_edge) to = lower_bound(entries, to, near, near_size);
         if (pages->has_end) from = lower_bound(entries, to, pages->bound, pages->bound_size);
         for (size_t i = from, j = to; i + 1 < j; i++, j--) {
             struct quire_entry other = entries[i];
@@ -220,7 +237,7 @@ static bool is_last(const struct quire_pages *pages, const struct qr_page *page)
            (pages->has_end && qr_compare(high.data, high.size, pages->bound, pages->bound_size) >= 0);
 }
 
-/* One leaf, inside a section: 0 with *ret_page, which may be empty. */
+/* One leaf, inside a section: 0 with *ret_page, which may be empty, and `next`. */
 static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *ret_page)
 {
     struct qr_leaf_spot spot;
@@ -238,11 +255,78 @@ static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *
     trim(pages, page, count, ret_page);
     bool last = is_last(pages, page);
     struct quire_slice next = pages->reverse ? qr_page_low(page) : qr_page_high(page);
-    if (!last && !copy_key(next, &pages->position, &pages->position_size, &pages->position_capacity))
-        return QUIRE_ERR_NO_MEMORY;
-    pages->done = last;
-    pages->from_edge = false;
+    if (!last && !copy_position(next, &pages->next)) return QUIRE_ERR_NO_MEMORY;
+    pages->next.done = last;
     qr_hold_set(pages->hold, page);
+    return 0;
+}
+
+/* The step is done. */
+static void advance(struct quire_pages *pages)
+{
+    struct position done = pages->at;
+    pages->at = pages->next;
+    pages->next = done;
+    pages->next.from_edge = false;
+}
+
+/* ---- Large values ----------------------------------------------------------------------------------------------- */
+
+/* The step hands out the first `count` entries only; the next one goes on behind them. */
+static int cut(struct quire_pages *pages, struct quire_page *page, size_t count)
+{
+    const struct quire_entry *entry = &page->entries[pages->reverse ? count - 1 : count];
+    if (!copy_position((struct quire_slice){entry->key, entry->key_size}, &pages->next)) return QUIRE_ERR_NO_MEMORY;
+    pages->next.done = false;
+    page->count = count;
+    return 0;
+}
+
+/* Entries that hold references, without their mark: how many of the page fit a step, and the bytes of their values. */
+static int measure(struct quire_pages *pages, struct quire_page *page, uint64_t *ret_bytes)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < page->count; i++) {
+        struct qr_blob_ref ref;
+        if ((page->entries[i].value_size & QR_ENTRY_BLOB) == 0) continue;
+        if (!qr_blob_ref_decode(page->entries[i].value, &ref))
+            return qr_fail(QUIRE_ERR_CORRUPT, 0, "a blob reference is none");
+        if (!pages->skip_large && bytes != 0 && bytes + ref.size > LARGE_BYTES) {
+            *ret_bytes = bytes;
+            return cut(pages, page, i);
+        }
+        bytes += qr_round_up(ref.size, 64);
+    }
+    *ret_bytes = bytes;
+    return 0;
+}
+
+/* Reads the value of each entry, to the iterator's memory. Those before one that cannot be read are handed out without it. */
+static int read_large(struct quire_pages *pages, struct quire_page *page, uint64_t *gone)
+{
+    struct qr_store *store = pages->tree->db->checkpointer.store;
+    uint64_t bytes = 0;
+    int result = measure(pages, page, &bytes);
+    if (result != 0 || bytes == 0) return result;
+    qr_free_aligned(pages->large);
+    pages->large = pages->skip_large ? NULL : qr_malloc_aligned(64, bytes);
+    if (pages->large == NULL && !pages->skip_large)
+        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for %llu bytes of large values", (unsigned long long)bytes);
+    bytes = 0;
+    for (size_t i = 0; i < page->count; i++) {
+        struct quire_entry *entry = &pages->entries[page->entries - pages->entries + (ptrdiff_t)i];
+        struct qr_blob_ref ref;
+        if ((entry->value_size & QR_ENTRY_BLOB) == 0 || !qr_blob_ref_decode(entry->value, &ref)) continue;
+        entry->value = NULL;
+        entry->value_size = ref.size;
+        if (pages->skip_large) continue;
+        result = qr_blob_read(store, &ref, pages->large + bytes);
+        if (result == QR_STORE_GONE && *gone == ref.address) result = qr_db_blob_missing(&ref);
+        if (result == QR_STORE_GONE) *gone = ref.address;
+        if (result != 0) return i == 0 ? result : cut(pages, page, i);
+        entry->value = pages->large + bytes;
+        bytes += qr_round_up(ref.size, 64);
+    }
     return 0;
 }
 
@@ -257,18 +341,29 @@ int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page)
     if (ret_page == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_page is NULL");
 
     qr_op_init(&op, &pages->tree->tree, thread);
-    qr_epoch_enter(thread);
-    while (result == 0 && page.count == 0 && !pages->done) {
-        result = step(pages, &op, &page);
-        if (QR_UNLIKELY(result == QR_FETCH)) result = qr_db_fetch(pages->tree->db, &op);
-    }
-    qr_epoch_exit(thread);
-    if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
-    if (QR_UNLIKELY(result != 0)) return qr_db_fail(thread, result, "%s", quire_strerror(result));
+    uint64_t gone = 0;
+    do {
+        page.count = 0;
+        result = 0;
+        qr_epoch_enter(thread);
+        while (result == 0 && page.count == 0 && !pages->at.done) {
+            result = step(pages, &op, &page);
+            if (QR_UNLIKELY(result == QR_FETCH))
+                result = qr_db_fetch(pages->tree->db, &op);
+            else if (result == 0 && page.count == 0)
+                advance(pages);
+        }
+        qr_epoch_exit(thread);
+        if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
+        if (QR_UNLIKELY(result != 0)) return qr_db_fail_below(thread, result);
+        if (page.count != 0 && pages->tree->db->files != NULL) result = read_large(pages, &page, &gone);
+    } while (result == QR_STORE_GONE); /* what was found was replaced since */
+    if (QR_UNLIKELY(result != 0)) return qr_db_fail_below(thread, result);
     if (page.count == 0) {
         qr_hold_set(pages->hold, NULL);
         return QUIRE_END;
     }
+    advance(pages);
     qr_db_count(pages->tree->db, thread, QR_COUNTER_PAGES_READ, 1);
     qr_db_count(pages->tree->db, thread, QR_COUNTER_ENTRIES_READ, page.count);
     *ret_page = page;
@@ -311,6 +406,7 @@ int quire_count(struct quire_tree *tree, struct quire_snapshot *snapshot, struct
     options.start = start;
     options.end = end;
     options.snapshot = snapshot;
+    options.skip_large_values = 1;
     result = quire_pages_open(tree, &options, &pages);
     if (result != 0) return result;
     while ((result = quire_pages_next(pages, &page)) == 0) count += page.count;

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "db/blobs.h"
 #include "db/db.h"
 
 enum field_kind { COUNTER, GAUGE, TEXT };
@@ -104,6 +105,32 @@ static const struct field fields[] = {
     FIELD(recovery_records, GAUGE, -1),
     FIELD(recovery_holes, GAUGE, -1),
     FIELD(recovery_same_boot, GAUGE, -1),
+    FIELD(checkpoints, COUNTER, QR_TOTAL_CHECKPOINTS),
+    FIELD(checkpoint_failures, COUNTER, QR_TOTAL_CHECKPOINT_FAILURES),
+    FIELD(checkpoint_retries, COUNTER, QR_TOTAL_CHECKPOINT_RETRIES),
+    FIELD(pages_flushed, COUNTER, QR_TOTAL_PAGES_FLUSHED),
+    FIELD(store_written_bytes, COUNTER, QR_TOTAL_STORE_WRITTEN_BYTES),
+    FIELD(store_write_operations, COUNTER, QR_TOTAL_STORE_WRITES),
+    FIELD(store_read_bytes, COUNTER, QR_TOTAL_STORE_READ_BYTES),
+    FIELD(store_reads, COUNTER, QR_TOTAL_STORE_READS),
+    FIELD(store_segments_made, COUNTER, QR_TOTAL_STORE_SEGMENTS_MADE),
+    FIELD(store_segments_recycled, COUNTER, QR_TOTAL_STORE_SEGMENTS_RECYCLED),
+    FIELD(store_segments_removed, COUNTER, QR_TOTAL_STORE_SEGMENTS_REMOVED),
+    FIELD(store_checksum_failures, COUNTER, QR_TOTAL_STORE_CHECKSUM_FAILURES),
+    FIELD(checkpoint_postponed_max_ns, GAUGE, -1),
+    FIELD(checkpoint_age_ms, GAUGE, -1),
+    FIELD(store_segments, GAUGE, -1),
+    FIELD(store_size_bytes, GAUGE, -1),
+    FIELD(store_reserve_bytes, GAUGE, -1),
+    FIELD(store_live_bytes, GAUGE, -1),
+    FIELD(blobs_written, COUNTER, QR_TOTAL_BLOBS_WRITTEN),
+    FIELD(blob_bytes_written, COUNTER, QR_TOTAL_BLOB_BYTES_WRITTEN),
+    FIELD(blobs_read, COUNTER, QR_TOTAL_BLOBS_READ),
+    FIELD(blob_bytes_read, COUNTER, QR_TOTAL_BLOB_BYTES_READ),
+    FIELD(blob_segments, GAUGE, -1),
+    FIELD(blob_segment_bytes, GAUGE, -1),
+    FIELD(blob_live_bytes, GAUGE, -1),
+    FIELD(blob_dead_bytes, GAUGE, -1),
     FIELD(log_disabled, GAUGE, -1),
 };
 
@@ -119,6 +146,32 @@ static uint64_t number_of(const struct quire_stats *stats, const struct field *f
 
 /* ---- Gathering -------------------------------------------------------------------------------------------------- */
 
+static void sum_store(struct quire *db, uint64_t *totals)
+{
+    struct qr_checkpoint_counts checkpoints;
+    struct qr_store_stats store;
+    struct qr_blob_stats blobs;
+    qr_db_checkpoint_counts(db, &checkpoints);
+    qr_store_stats(db->checkpointer.store, &store);
+    totals[QR_TOTAL_CHECKPOINTS] = checkpoints.count;
+    totals[QR_TOTAL_CHECKPOINT_FAILURES] = checkpoints.failures;
+    totals[QR_TOTAL_CHECKPOINT_RETRIES] = checkpoints.retries;
+    totals[QR_TOTAL_PAGES_FLUSHED] = checkpoints.pages_flushed;
+    totals[QR_TOTAL_STORE_WRITTEN_BYTES] = store.written_bytes;
+    totals[QR_TOTAL_STORE_WRITES] = store.write_operations;
+    totals[QR_TOTAL_STORE_READ_BYTES] = store.read_bytes;
+    totals[QR_TOTAL_STORE_READS] = store.reads;
+    totals[QR_TOTAL_STORE_SEGMENTS_MADE] = store.segments_made;
+    totals[QR_TOTAL_STORE_SEGMENTS_RECYCLED] = store.segments_recycled;
+    totals[QR_TOTAL_STORE_SEGMENTS_REMOVED] = store.segments_removed;
+    totals[QR_TOTAL_STORE_CHECKSUM_FAILURES] = store.checksum_failures;
+    qr_blob_stats(db->checkpointer.store, &blobs);
+    totals[QR_TOTAL_BLOBS_WRITTEN] = blobs.written;
+    totals[QR_TOTAL_BLOB_BYTES_WRITTEN] = blobs.written_bytes;
+    totals[QR_TOTAL_BLOBS_READ] = blobs.read;
+    totals[QR_TOTAL_BLOB_BYTES_READ] = blobs.read_bytes;
+}
+
 static void sum_counters(struct quire *db, uint64_t *totals)
 {
     struct qr_log_counts log;
@@ -130,6 +183,7 @@ static void sum_counters(struct quire *db, uint64_t *totals)
     totals[QR_TOTAL_LOG_SEGMENTS_MADE] = log.segments_made;
     totals[QR_TOTAL_LOG_SEGMENTS_RECYCLED] = log.segments_recycled;
     totals[QR_TOTAL_LOG_PROVISION_WAITS] = log.provision_waits;
+    if (db->files != NULL) sum_store(db, totals);
 }
 
 static uint64_t mean(const uint64_t *totals, enum qr_counter samples)
@@ -182,6 +236,26 @@ static void gather_memory(struct quire *db, struct quire_stats *stats)
     stats->iterators_open = qr_db_open_count(&db->iterators_open);
 }
 
+static void gather_store(struct quire *db, struct quire_stats *stats)
+{
+    struct qr_checkpoint_counts checkpoints;
+    struct qr_store_stats store;
+    struct qr_blob_stats blobs;
+    qr_db_checkpoint_counts(db, &checkpoints);
+    qr_store_stats(db->checkpointer.store, &store);
+    stats->checkpoint_postponed_max_ns = checkpoints.longest_postponed_ns;
+    stats->checkpoint_age_ms = checkpoints.age_ns / 1000000;
+    stats->store_segments = store.segments;
+    stats->store_size_bytes = store.segment_bytes;
+    stats->store_reserve_bytes = store.reserve_bytes;
+    stats->store_live_bytes = store.live_bytes;
+    qr_blob_stats(db->checkpointer.store, &blobs);
+    stats->blob_segments = blobs.segments;
+    stats->blob_segment_bytes = blobs.segment_bytes;
+    stats->blob_live_bytes = blobs.live_bytes;
+    stats->blob_dead_bytes = blobs.dead_bytes;
+}
+
 static void gather_files(struct quire *db, struct quire_stats *stats)
 {
     const struct qr_db_files *files = db->files;
@@ -202,6 +276,7 @@ static void gather_files(struct quire *db, struct quire_stats *stats)
     stats->recovery_records = recovery->applied;
     stats->recovery_holes = recovery->log.holes;
     stats->recovery_same_boot = recovery->log.same_boot;
+    gather_store(db, stats);
 }
 
 /* ---- Structs of other headers ----------------------------------------------------------------------------------- */

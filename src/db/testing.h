@@ -37,6 +37,10 @@ int qr_testing_check(struct quire_tree *tree, char *message, size_t size);
  */
 void qr_testing_fail_read(struct quire *db, uint64_t n);
 
+/* 1: openings from now on apply the log's records one by one, as writes are: the oracle of the faster way. No other opening may be
+ * under way. */
+void qr_testing_replay_singly(int on);
+
 /* Pages that the test store holds. */
 uint64_t qr_testing_stored_pages(struct quire *db);
 

@@ -70,7 +70,7 @@ static int read_page(void *context, struct qr_thread *thread, uint64_t pid, uint
     struct image *image = store->buckets[pid % BUCKETS];
     while (image != NULL && image->address != address) image = image->next;
     if (store->fail_countdown != 0 && --store->fail_countdown == 0) {
-        result = QUIRE_ERR_CORRUPT;
+        result = qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu: failed verification, as the test wants", (unsigned long long)pid);
     } else if (image != NULL) {
         size_t block_size;
         struct qr_page *page = qr_arena_alloc(store->db->arena, &thread->cache, image->size, true, &block_size);

@@ -72,8 +72,8 @@ static void options_of(const struct qr_tree_settings *s, struct quire_tree_optio
 {
     quire_tree_options_init(o);
     o->versions = s->caller_versions ? QUIRE_VERSIONS_CALLER : QUIRE_VERSIONS_ENGINE;
-    o->leaf_page_size_bytes = s->leaf_page_size_bytes;
-    o->inner_page_size_bytes = s->inner_page_size_bytes;
+    o->leaf_page_size_bytes = qr_tree_leaf_page_size(s);
+    o->inner_page_size_bytes = qr_tree_inner_page_size(s);
     o->page_chain_length = s->chain_limit;
     o->value_alignment = 1u << s->align_log2;
 }
@@ -88,7 +88,7 @@ int quire_tree_options_get(struct quire_tree *tree, struct quire_tree_options *r
     return qr_db_hand_out_options(thread, &options, sizeof(options), ret_options);
 }
 
-/* An option that is given must be that of the tree. */
+/* An option that is given must be that of the tree; the sizes of pages are another matter (adopt_sizes). */
 static int match_options(struct qr_thread *thread, const struct quire_tree_options *given,
                          const struct qr_tree_settings *settings)
 {
@@ -96,10 +96,6 @@ static int match_options(struct qr_thread *thread, const struct quire_tree_optio
     options_of(settings, &is);
     const char *bad = NULL;
     if (given->versions != 0 && given->versions != is.versions) bad = "versions";
-    if (given->leaf_page_size_bytes != 0 && given->leaf_page_size_bytes != is.leaf_page_size_bytes)
-        bad = "leaf_page_size_bytes";
-    if (given->inner_page_size_bytes != 0 && given->inner_page_size_bytes != is.inner_page_size_bytes)
-        bad = "inner_page_size_bytes";
     if (given->page_chain_length != 0 && given->page_chain_length != is.page_chain_length) bad = "page_chain_length";
     if (given->value_alignment != 0 && given->value_alignment != is.value_alignment) bad = "value_alignment";
     if (bad == NULL) return 0;
@@ -220,8 +216,8 @@ static struct entry entry_of(const struct quire_tree *tree, uint64_t safe_versio
     return (struct entry){.format = 1,
                           .id = tree->tree.id,
                           .root = tree->tree.root,
-                          .leaf_page_size_bytes = s->leaf_page_size_bytes,
-                          .inner_page_size_bytes = s->inner_page_size_bytes,
+                          .leaf_page_size_bytes = qr_tree_leaf_page_size(s),
+                          .inner_page_size_bytes = qr_tree_inner_page_size(s),
                           .chain_limit = s->chain_limit,
                           .align_log2 = s->align_log2,
                           .caller_versions = s->caller_versions,
@@ -249,6 +245,23 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
     publish_handle(db, tree);
     *ret_tree = tree;
     return 0;
+}
+
+/* Under the mutex: sizes of pages that are given and differ take the place of the tree's. The catalogue has them first, so
+ * that a reopening finds what is in force. */
+static int adopt_sizes(struct quire_tree *tree, struct qr_thread *thread, const struct quire_tree_options *given)
+{
+    struct quire *db = tree->db;
+    struct entry entry = entry_of(tree, qr_tree_safe_version(&tree->tree));
+    const struct entry before = entry;
+    if (given->leaf_page_size_bytes != 0) entry.leaf_page_size_bytes = given->leaf_page_size_bytes;
+    if (given->inner_page_size_bytes != 0) entry.inner_page_size_bytes = given->inner_page_size_bytes;
+    if (memcmp(&entry, &before, sizeof(entry)) == 0) return 0;
+    if (db->files != NULL && db->files->read_only) return 0; /* nothing will be written by them */
+    int result = qr_db_put(db->catalogue, thread, tree->name, strlen(tree->name), &entry, sizeof(entry));
+    if (result == 0 || result == QUIRE_ERR_UNKNOWN)
+        qr_tree_set_page_sizes(&tree->tree, entry.leaf_page_size_bytes, entry.inner_page_size_bytes);
+    return result;
 }
 
 int qr_db_catalogue_raise_safe(struct quire_tree *tree, struct qr_thread *thread, uint64_t version)
@@ -337,17 +350,21 @@ static int replay_creation(struct quire *db, struct qr_thread *thread, struct qr
     return 0;
 }
 
-/* The safe version is all that changes. */
+/* The safe version and the sizes of pages are all that change. */
 static int replay_update(struct quire *db, struct qr_thread *thread, struct qr_write *write, const char *name,
                          struct entry *entry)
 {
     struct quire_tree *tree = handle_at(db, entry->id);
     struct entry same = entry_of(tree, entry->safe_version);
     same.root = entry->root;
+    same.leaf_page_size_bytes = entry->leaf_page_size_bytes;
+    same.inner_page_size_bytes = entry->inner_page_size_bytes;
     if (strcmp(name, tree->name) != 0 || memcmp(&same, entry, sizeof(same)) != 0) return bad_record();
     int result = store_record(db, thread, write, entry, tree);
-    if (result == 0) tree->replayed_safe_version = qr_max(tree->replayed_safe_version, entry->safe_version);
-    return result;
+    if (result != 0) return result;
+    tree->replayed_safe_version = qr_max(tree->replayed_safe_version, entry->safe_version);
+    qr_tree_set_page_sizes(&tree->tree, entry->leaf_page_size_bytes, entry->inner_page_size_bytes);
+    return 0;
 }
 
 /* One thread, no users yet. The ids of trees are those of their creation, so a new one must be the next. */
@@ -464,9 +481,10 @@ int quire_tree_open(struct quire *db, const char *name, const struct quire_tree_
 
     pthread_mutex_lock(&db->trees_mutex);
     result = lookup(db, thread, name, &tree);
-    if (result == 0)
+    if (result == 0) {
         result = given.must_create != 0 ? QUIRE_EXISTS : match_options(thread, &given, &tree->tree.settings);
-    else if (result == QUIRE_NOT_FOUND && given.must_exist == 0)
+        if (result == 0) result = adopt_sizes(tree, thread, &given);
+    } else if (result == QUIRE_NOT_FOUND && given.must_exist == 0)
         result = db->files != NULL && db->files->read_only
                      ? qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the tree is not there, and the database was opened read-only")
                      : create(db, thread, name, &given, &tree);

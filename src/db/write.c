@@ -4,6 +4,8 @@
  * Layer 6. Each call checks its arguments, makes a struct qr_write, and runs it: again after pages were fetched, again
  * after memory came back. The conditional calls differ by the function that looks at the present value.
  */
+#include "base/stop.h"
+#include "db/blobs.h"
 #include "db/db.h"
 
 /* Key and value of a write that is too large for a frame go to the log before it. */
@@ -15,16 +17,66 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
     write->first_part = frame.first_part;
     write->last_part = frame.last_part;
     write->part_count = frame.part_count;
+    if (result == 0) return 0;
+    qr_log_parts_done(thread);
+    qr_db_note_room(db, QR_ROOM_LOG, result);
     return result;
 }
 
-/* The log is short of space (FILES-5), or the last checkpoint was: whether there is space again. */
+/* The log is short of space (FILES-6), or the last checkpoint was: whether there is space again. */
 static QR_NOINLINE int look_for_space(struct quire *db)
 {
     if (qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE)
         return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there is no space for another checkpoint");
     if (qr_db_is_unlogged(db)) return 0;
-    return qr_log_regain(&db->log);
+    int result = qr_log_regain(&db->log);
+    qr_db_note_room(db, QR_ROOM_LOG, result);
+    return result;
+}
+
+/* While space is short new data are refused before anything is done for them. */
+static int check_space(struct quire *db, const struct qr_write *write)
+{
+    return QR_UNLIKELY(qr_log_is_short(&db->log)) && write->kind != QR_RECORD_DELETE ? look_for_space(db) : 0;
+}
+
+/* What compare_and_swap expects, and what is known of a value that had to be read for it. */
+struct expectation {
+    struct quire_slice value;
+    uint64_t read_lsn; /* of the record whose blob was compared; 0: none */
+    bool equal;
+    uint64_t gone_lsn; /* of one whose blob was not there */
+};
+
+/* Reads the value that the condition wants to know. 0: ask it again. */
+static int read_present(struct quire *db, struct qr_write *write)
+{
+    struct expectation *expected = write->argument;
+    int result = qr_db_blob_equals(db, &write->present, expected->value.data, &expected->equal);
+    if (result == QR_STORE_GONE) { /* it was replaced meanwhile */
+        if (expected->gone_lsn == write->present_lsn) return qr_db_blob_missing(&write->present);
+        expected->gone_lsn = write->present_lsn;
+        return 0;
+    }
+    if (result == 0) expected->read_lsn = write->present_lsn;
+    return result;
+}
+
+/* Room in the log, or LSNs where there is none. While the log has as many segments as it can have, the thread of checkpoints sets
+ * some free. Not under a guard, which may keep that waiting. */
+static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, bool may_use_reserve)
+{
+    const bool unlogged = qr_db_is_unlogged(db);
+    uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
+    int result = unlogged ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, may_use_reserve);
+    while (result == QUIRE_ERR_NO_SPACE && !unlogged && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
+           !qr_epoch_inside(thread) && qr_clock_ns() < end_ns) {
+        qr_event_signal(&db->checkpointer.wake);
+        qr_sleep_us(1000);
+        result = qr_log_provision(&db->log, may_use_reserve);
+    }
+    if (result != 0 || !qr_log_is_short(&db->log)) qr_db_note_room(db, QR_ROOM_LOG, result);
+    return result;
 }
 
 /* See qr_db_run_write. *ret_waited: something was noted that is to be told. */
@@ -34,17 +86,11 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     struct qr_op op;
     struct qr_memory_wait wait = {.use_reserve = write->kind == QR_RECORD_DELETE};
     bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
-    int result = 0;
-    if (QR_UNLIKELY(qr_log_is_short(&db->log)) && write->kind != QR_RECORD_DELETE) result = look_for_space(db);
+    int result = check_space(db, write);
     if (parts && result == 0) result = write_parts(db, thread, write);
 
-    *ret_waited = false;
-    if (QR_UNLIKELY(result != 0)) {
-        qr_log_parts_done(thread);
-        qr_db_note_room(db, result);
-        *ret_waited = true;
-        return result;
-    }
+    *ret_waited = result != 0;
+    if (QR_UNLIKELY(result != 0)) return result;
     qr_op_init(&op, &tree->tree, thread);
     for (;;) {
         op.use_reserve = wait.use_reserve;
@@ -60,9 +106,13 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         }
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(result == QR_NO_ROOM)) {
-            result = qr_db_is_unlogged(db) ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, wait.use_reserve);
-            qr_db_note_room(db, result);
+            result = make_room(db, thread, wait.use_reserve);
             *ret_waited = true;
+            if (result != 0) break;
+            continue;
+        }
+        if (QR_UNLIKELY(result == QR_BLOB)) {
+            result = read_present(db, write);
             if (result != 0) break;
             continue;
         }
@@ -76,10 +126,36 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     return result;
 }
 
+/* A write whose value goes to a blob first. Should it come to nothing, the blob is nobody's. */
+static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write, bool *ret_waited)
+{
+    uint8_t reference[QR_BLOB_REF_BYTES];
+    struct qr_write record;
+    struct quire *db = tree->db;
+    bool noted = false;
+    int result = check_space(db, write);
+    *ret_waited = true;
+    if (result != 0) return result;
+    result = qr_db_blob_write(tree, write, reference, &record);
+    if (result != 0 || QR_UNLIKELY(qr_db_has_no_room(db))) {
+        qr_db_note_room(db, QR_ROOM_BLOBS, result);
+        noted = true;
+    }
+    if (result != 0) return result;
+    QR_STOP("write.blob_written");
+    result = run_write(tree, thread, &record, ret_waited);
+    if (result != 0)
+        qr_blob_dead(db->checkpointer.store, reference, 1, qr_log_tail(&db->log));
+    write->ret_lsn = record.ret_lsn;
+    *ret_waited = *ret_waited || noted;
+    return result;
+}
+
 int qr_db_run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write)
 {
     bool waited;
-    int result = run_write(tree, thread, write, &waited);
+    int result = QR_UNLIKELY(qr_db_is_large(tree, write)) ? run_large(tree, thread, write, &waited)
+                                                          : run_write(tree, thread, write, &waited);
     if (QR_UNLIKELY(waited)) qr_db_tell(tree->db);
     return result;
 }
@@ -126,12 +202,8 @@ static QR_NOINLINE int report(struct quire *db, struct qr_thread *thread, const 
     case QUIRE_CONFLICT:
         qr_db_count(db, thread, QR_COUNTER_CONFLICTS, 1);
         return result;
-    case QUIRE_ERR_NO_SPACE:
-    case QUIRE_ERR_IO:
-        qr_db_count_failure(thread, result);
-        return result; /* the detail is that of the file */
     default:
-        return result < 0 ? qr_db_fail(thread, result, "%s", quire_strerror(result)) : result;
+        return result < 0 ? qr_db_fail_below(thread, result) : result;
     }
 }
 
@@ -158,9 +230,9 @@ static int begin(struct quire_tree *tree, struct qr_thread **ret_thread, const v
     struct qr_thread *thread = *ret_thread;
     result = qr_db_check_key(thread, key, key_size);
     if (QR_UNLIKELY(result != 0)) return result;
-    if (QR_UNLIKELY(value_size > QR_MAX_VALUE_SIZE))
-        return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "value of %zu bytes; at most %u", value_size,
-                          QR_MAX_VALUE_SIZE);
+    const uint32_t most = tree->db->files == NULL ? QR_MAX_VALUE_SIZE : QR_MAX_FILE_VALUE_SIZE;
+    if (QR_UNLIKELY(value_size > most))
+        return qr_db_fail(thread, QUIRE_ERR_TOO_LARGE, "value of %zu bytes; at most %u", value_size, most);
     if (QR_UNLIKELY(value == NULL && value_size != 0))
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "value is NULL, its size is %zu", value_size);
     if (QR_UNLIKELY(flags > QUIRE_WRITE_PROCESS))
@@ -187,7 +259,8 @@ int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key
                              .value = value,
                              .value_size = (uint32_t)value_size};
     bool waited;
-    int result = run_write(tree, thread, &write, &waited);
+    int result = tree->db->files == NULL ? 0 : check_writable(tree->db, thread);
+    if (result == 0) result = run_write(tree, thread, &write, &waited);
     if (result != 0 || tree->db->files == NULL) return result;
     write.level = tree->db->options.level;
     return acknowledge(tree->db, thread, &write);
@@ -283,9 +356,13 @@ int quire_insert(struct quire_tree *tree, const void *key, size_t key_size, cons
 
 static int must_equal(struct qr_write *write, const struct quire_value *present)
 {
-    const struct quire_slice *expected = write->argument;
+    const struct expectation *expected = write->argument;
     if (present == NULL) return QUIRE_NOT_FOUND;
-    return qr_equal(present->data, present->size, expected->data, expected->size) ? 0 : QUIRE_CONFLICT;
+    if (QR_UNLIKELY(present->data == NULL && present->size == expected->value.size)) { /* a blob */
+        if (expected->read_lsn != present->lsn) return QR_BLOB;
+        return expected->equal ? 0 : QUIRE_CONFLICT;
+    }
+    return qr_equal(present->data, present->size, expected->value.data, expected->value.size) ? 0 : QUIRE_CONFLICT;
 }
 
 int quire_compare_and_swap(struct quire_tree *tree, const void *key, size_t key_size, const void *expected,
@@ -294,14 +371,14 @@ int quire_compare_and_swap(struct quire_tree *tree, const void *key, size_t key_
 {
     struct qr_thread *thread = NULL;
     struct qr_write write;
-    struct quire_slice slice = {expected, expected_size};
+    struct expectation argument = {.value = {expected, expected_size}};
     int result = begin(tree, &thread, key, key_size, value, value_size, flags, false, &write);
     if (QR_UNLIKELY(result != 0)) return result;
     if (expected == NULL && expected_size != 0)
         return qr_db_fail(thread, QUIRE_ERR_INVALID, "expected is NULL, its size is %zu", expected_size);
     qr_db_count(tree->db, thread, QR_COUNTER_COMPARE_AND_SWAPS, 1);
     write.condition = must_equal;
-    write.argument = &slice;
+    write.argument = &argument;
     return finish(tree, thread, &write, qr_db_run_write(tree, thread, &write), ret_lsn);
 }
 
@@ -314,7 +391,7 @@ struct addition {
 static int sum_with(const struct quire_value *present, int64_t delta, int64_t *ret_sum)
 {
     int64_t value = 0;
-    if (present != NULL && present->size != sizeof(value)) return QUIRE_ERR_WRONG_TYPE;
+    if (present != NULL && (present->size != sizeof(value) || present->data == NULL)) return QUIRE_ERR_WRONG_TYPE;
     if (present != NULL) value = (int64_t)qr_load_u64(present->data);
     return __builtin_add_overflow(value, delta, ret_sum) ? QUIRE_ERR_OVERFLOW : 0;
 }
@@ -347,7 +424,10 @@ static int add_with_parts(struct quire_tree *tree, struct qr_thread *thread, str
         struct quire_value present;
         qr_epoch_enter(thread);
         result = qr_db_find(tree, thread, &write->key, UINT64_MAX, &present);
-        if (result >= 0) result = sum_with(result == 0 ? &present : NULL, addition->delta, &addition->sum);
+        if (result == QR_BLOB)
+            result = QUIRE_ERR_WRONG_TYPE;
+        else if (result >= 0)
+            result = sum_with(result == 0 ? &present : NULL, addition->delta, &addition->sum);
         qr_epoch_exit(thread);
         if (result != 0) return result;
         qr_store_u64(addition->stored, (uint64_t)addition->sum);

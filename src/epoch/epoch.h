@@ -154,6 +154,8 @@ struct qr_epoch {
     const void **held;                            /* blocks in holds, sorted */
     size_t held_count, held_capacity;
     bool held_complete; /* false: no memory for the array, walk the holds */
+    uint64_t kept_bytes;                          /* what this round has found in holds so far */
+    _Atomic uint64_t held_bytes;                  /* the same of the last round, when it had ended */
     _Atomic uint64_t reclaimed_bytes;
     _Atomic uint64_t reclaimed_count;
     _Atomic uint64_t rounds;
@@ -362,6 +364,13 @@ static inline uint64_t qr_epoch_reclaimed_bytes(const struct qr_epoch *epoch)
 {
     /* relaxed: a gauge; a stale one only makes somebody wait a little */
     return atomic_load_explicit(&epoch->reclaimed_bytes, memory_order_relaxed);
+}
+
+/* Of the retired bytes, those that the last round left in holds. One load. */
+static inline uint64_t qr_epoch_held_bytes(const struct qr_epoch *epoch)
+{
+    /* relaxed: a gauge; a stale one lasts until the next round */
+    return atomic_load_explicit(&epoch->held_bytes, memory_order_relaxed);
 }
 
 /* The same singly. Each walks the thread list (or the holds). */

@@ -211,10 +211,12 @@ static uint32_t reclaim_batch(struct qr_epoch *epoch, struct qr_thread *self, st
     while ((i = i == batch->held && i < batch->taken ? batch->taken : i) < end) {
         struct qr_retire_entry entry = batch->entries[i++];
         visited++;
-        if (qr_hold_holds(epoch, entry.pointer))
+        if (qr_hold_holds(epoch, entry.pointer)) {
             batch->entries[kept++] = entry;
-        else
+            epoch->kept_bytes += entry.word >> 8;
+        } else {
             reclaim_entry(epoch, self, entry);
+        }
     }
     batch->held = kept;
     batch->taken = end;
@@ -249,6 +251,7 @@ static uint64_t round_free(struct qr_epoch *epoch, struct qr_thread *self)
 
     epoch->deferred = NULL;
     epoch->taken = NULL;
+    epoch->kept_bytes = 0;
     for (struct qr_thread *thread = qr_thread_first(epoch); thread != NULL; thread = qr_thread_next(thread)) {
         if (thread->taken_batch != NULL)
             reclaimed += reclaim_batch(epoch, self, thread->taken_batch, thread->taken_end);
@@ -260,6 +263,8 @@ static uint64_t round_free(struct qr_epoch *epoch, struct qr_thread *self)
     }
     reclaimed += reclaim_list(epoch, self, deferred);
     reclaimed += reclaim_list(epoch, self, taken);
+    /* relaxed: a gauge */
+    atomic_store_explicit(&epoch->held_bytes, epoch->kept_bytes, memory_order_relaxed);
     return reclaimed;
 }
 

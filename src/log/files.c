@@ -108,49 +108,84 @@ static uint64_t ready_end(const struct qr_log_files *files)
     return atomic_load_explicit(&files->log->ready_end, memory_order_relaxed);
 }
 
-/* Under the mutex: makes the next part of the last segment ready, if there is one left; ready_end lies in it or at its end. */
+/* Under the mutex: makes the next part ready; ready_end is below the end of the last segment. At the beginning of the log it
+ * lies behind the first segment's header. */
 static int populate(struct qr_log_files *files)
 {
-    struct qr_log_segment *last = qr_log_segment_last(files);
-    uint64_t from = qr_max(ready_end(files), last->start);
-    uint64_t to = qr_min(from + POPULATE_BYTES, last->end);
-    if (last->mapped) {
-        int error = last->file->dir->disk->ops->file_populate(last->file, last->memory + (from - last->start), to - from);
-        if (error != 0) return qr_log_disk_failure(error, "making pages ready", last->number);
+    uint64_t from = ready_end(files);
+    struct qr_log_segment *segment = qr_log_segment_with(files, from);
+    uint64_t to = qr_min(from - from % QR_LOG_HEADER_BYTES + POPULATE_BYTES, segment->end);
+    if (segment->mapped) {
+        uint64_t offset = (from - segment->start) & ~(uint64_t)(QR_LOG_HEADER_BYTES - 1);
+        int error = segment->file->dir->disk->ops->file_populate(segment->file, segment->memory + offset,
+                                                                 to - segment->start - offset);
+        if (error != 0) return qr_log_disk_failure(error, "making pages ready", segment->number);
     }
     set_ready(files, to);
     return 0;
 }
 
-/* Under make_mutex: the reserve is what the next segment is made of (FILES-5). False: there is none. */
-static bool take_reserve(struct qr_log_files *files)
+/* As much as there was so far: the log doubles with each segment, up to the largest ones. */
+static uint64_t next_size(const struct qr_log_files *files, uint64_t end)
 {
-    if (files->spare != NULL || files->reserve == NULL) return false;
-    files->spare = files->reserve;
-    files->reserve = NULL;
-    qr_log_set_short(files->log, QR_LOG_SHORT, true);
-    return true;
+    uint64_t so_far = end - (files->first_lsn - QR_LOG_HEADER_BYTES);
+    uint64_t size = (uint64_t)1 << (63 - __builtin_clzll(so_far));
+    return qr_min(size, files->options.most_segment_bytes);
 }
 
-/* Under make_mutex: sees to it that there is a reserve, of a released segment or a new file, if one is to be kept. */
+static bool ring_is_full(const struct qr_log_files *files)
+{
+    /* relaxed: under the mutex, or a hint */
+    uint64_t next = atomic_load_explicit(&files->next, memory_order_relaxed);
+    /* relaxed: as above */
+    return next - atomic_load_explicit(&files->first, memory_order_relaxed) == QR_LOG_RING;
+}
+
+bool qr_log_is_full(const struct qr_log *log)
+{
+    return ring_is_full(log->files);
+}
+
+/* ---- The reserve (FILES-6) -------------------------------------------------------------------------------------- */
+
+/* Under make_mutex: the next segment is made of it. NO_SPACE: there is none. */
+static int use_reserve(struct qr_log_files *files, uint64_t start, struct qr_log_segment **ret_segment)
+{
+    struct qr_log_segment *segment = files->reserve;
+    if (segment == NULL) return qr_fail(QUIRE_ERR_NO_SPACE, ENOSPC, "the log has used up its reserve");
+    files->reserve = NULL;
+    qr_log_set_short(files->log, QR_LOG_SHORT, true);
+    int result = qr_log_segment_use_again(files, segment, start);
+    if (result == 0) *ret_segment = segment;
+    return result;
+}
+
+/* Under make_mutex: there is one again. */
+static void set_reserve(struct qr_log_files *files, struct qr_log_segment *segment)
+{
+    files->reserve = segment;
+    qr_log_set_short(files->log, QR_LOG_SHORT, false);
+}
+
+/* Under make_mutex: sees to it that there is one, of a spare segment or a new file, if one is to be kept. */
 static int complete_reserve(struct qr_log_files *files)
 {
+    struct qr_log_segment *segment;
     int result = 0;
     if (!files->keeps_reserve || files->reserve != NULL) return 0;
-    if (files->spare == NULL && qr_clock_ns() - files->reserve_failed_ns < RESERVE_PAUSE_NS)
+    if (files->spares != NULL) {
+        segment = qr_log_spare_pop(files);
+    } else if (qr_clock_ns() - files->reserve_failed_ns < RESERVE_PAUSE_NS) {
         return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there was no space for the log's reserve a moment ago");
-    if (files->spare != NULL) {
-        files->reserve = files->spare;
-        files->spare = NULL;
     } else {
         pthread_mutex_lock(&files->mutex);
         const struct qr_log_segment *last = qr_log_segment_last(files);
         uint64_t size = last->end - last->start;
         pthread_mutex_unlock(&files->mutex);
-        result = qr_log_segment_make_idle(files, size, &files->reserve);
+        result = qr_log_segment_make_idle(files, size, &segment);
         if (result != 0) files->reserve_failed_ns = qr_clock_ns();
     }
-    if (result == 0) qr_log_set_short(files->log, QR_LOG_SHORT, false);
+    if (result == 0) set_reserve(files, segment);
     return result;
 }
 
@@ -169,8 +204,10 @@ int qr_log_regain(struct qr_log *log)
     return result;
 }
 
+/* ---- Segments --------------------------------------------------------------------------------------------------- */
+
 /* Makes a segment behind the one that ends at `end`, if there is none yet. */
-static int add_segment(struct qr_log_files *files, uint64_t end, bool use_reserve)
+static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_reserve)
 {
     struct qr_log_segment *segment;
     int result = 0;
@@ -178,20 +215,20 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool use_reserv
     pthread_mutex_lock(&files->mutex);
     struct qr_log_segment *last = qr_log_segment_last(files);
     bool wanted = last->end == end;
-    uint64_t size = qr_min((last->end - last->start) * 2, files->options.most_segment_bytes);
+    bool full = ring_is_full(files);
+    uint64_t size = next_size(files, end);
     pthread_mutex_unlock(&files->mutex);
-    if (wanted) {
+    if (wanted && full) {
+        result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments, and no checkpoint has set one free", QR_LOG_RING);
+    } else if (wanted) {
         result = qr_log_segment_make(files, end, size, &segment);
-        if (result == QUIRE_ERR_NO_SPACE && use_reserve && take_reserve(files))
-            result = qr_log_segment_make(files, end, size, &segment);
+        if (result == QUIRE_ERR_NO_SPACE && may_use_reserve) result = use_reserve(files, end, &segment);
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
-            bool added = qr_log_segment_add(files, segment);
+            bool added = qr_log_segment_add(files, segment); /* only here are any added, under make_mutex */
             pthread_mutex_unlock(&files->mutex);
-            if (!added) {
-                qr_log_segment_free(segment);
-                result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments", QR_LOG_RING);
-            }
+            QR_ASSERT(added);
+            (void)added;
         }
     }
     pthread_mutex_unlock(&files->make_mutex);
@@ -199,7 +236,7 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool use_reserv
 }
 
 /* Makes ready what lies below `target`. */
-static int make_ready(struct qr_log_files *files, uint64_t target, bool use_reserve)
+static int make_ready(struct qr_log_files *files, uint64_t target, bool may_use_reserve)
 {
     int result = 0;
     while (result == 0) {
@@ -209,18 +246,18 @@ static int make_ready(struct qr_log_files *files, uint64_t target, bool use_rese
         if (ready < target && ready < end) result = populate(files);
         pthread_mutex_unlock(&files->mutex);
         if (ready >= target) return 0;
-        if (ready == end) result = add_segment(files, end, use_reserve);
+        if (ready == end) result = add_segment(files, end, may_use_reserve);
     }
     return result;
 }
 
-int qr_log_provision(struct qr_log *log, bool use_reserve)
+int qr_log_provision(struct qr_log *log, bool may_use_reserve)
 {
     int error = qr_log_failure(log);
     if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&log->files->provision_waits, 1, memory_order_relaxed);
-    return make_ready(log->files, qr_log_needed_end(log) + log->frame_cap_bytes, use_reserve);
+    return make_ready(log->files, qr_log_needed_end(log) + log->frame_cap_bytes, may_use_reserve);
 }
 
 int qr_log_work(struct qr_log *log)
@@ -246,10 +283,10 @@ int qr_log_work(struct qr_log *log)
 int qr_log_release(struct qr_log *log, uint64_t lsn)
 {
     struct qr_log_files *files = log->files;
-    const struct qr_disk_ops *ops = files->dir->disk->ops;
     int error = 0;
     lsn = qr_min(lsn, qr_log_durable_end(log));
     pthread_mutex_lock(&files->make_mutex);
+    uint64_t in_use = UINT64_MAX; /* bytes of the ring's segments when this began: as much is kept spare, no more */
     while (error == 0) {
         pthread_mutex_lock(&files->mutex);
         /* relaxed: under the mutex */
@@ -259,32 +296,24 @@ int qr_log_release(struct qr_log *log, uint64_t lsn)
         struct qr_log_segment *last = qr_log_segment_last(files);
         bool over = segment->end <= lsn && segment != last;
         bool large = (segment->end - segment->start) * 2 >= last->end - last->start;
+        if (in_use == UINT64_MAX) in_use = last->end - segment->start;
         /* relaxed: under the mutex */
         if (over) atomic_store_explicit(&files->first, first + 1, memory_order_relaxed);
         pthread_mutex_unlock(&files->mutex);
         if (!over) break;
-        if (files->keeps_reserve && files->reserve == NULL && large) {
-            files->reserve = segment;
-            qr_log_set_short(log, QR_LOG_SHORT, false);
+        if (!large) {
+            error = qr_log_segment_remove(files, segment);
             continue;
         }
-        if (files->spare == NULL && large) {
-            files->spare = segment;
+        if (files->keeps_reserve && files->reserve == NULL) {
+            set_reserve(files, segment);
             continue;
         }
-        char name[QR_LOG_NAME_BYTES];
-        uint32_t number = segment->number;
-        uint64_t size = segment->end - segment->start;
-        qr_log_file_name(number, name);
-        qr_log_segment_free(segment);
-        error = ops->dir_unlink(files->dir, name);
-        if (error != 0) {
-            qr_log_disk_failure(error, "removal", number);
-            break;
-        }
-        /* relaxed: statistics */
-        atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
+        segment->next = files->spares;
+        files->spares = segment;
+        files->spare_bytes += segment->end - segment->start;
     }
+    while (error == 0 && files->spare_bytes > in_use) error = qr_log_segment_remove(files, qr_log_spare_pop(files));
     pthread_mutex_unlock(&files->make_mutex);
     return error == 0 ? 0 : QUIRE_ERR_IO;
 }
@@ -375,8 +404,8 @@ void qr_log_close(struct qr_log *log)
         /* relaxed: as above */
         qr_log_segment_free(atomic_load_explicit(&files->ring[i % QR_LOG_RING], memory_order_relaxed));
     }
-    qr_log_segment_free(files->spare);
-    qr_log_segment_free(files->reserve); /* the file is removed by the next opening */
+    while (files->spares != NULL) qr_log_segment_remove(files, qr_log_spare_pop(files));
+    if (files->reserve != NULL) qr_log_segment_remove(files, files->reserve);
     pthread_mutex_destroy(&files->make_mutex);
     pthread_mutex_destroy(&files->mutex);
     qr_free_aligned(files);

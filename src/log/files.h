@@ -9,11 +9,17 @@
  * FILES-2  durable_end is the end of a prefix of the log that survives power loss; written_end of one that survives the death of
  *          the process. Both only grow. Only the thread that has `syncing` raises them.
  * FILES-3  The first failed sync, or failed write of a buffered log, is final: `failure` holds it, durable_end stays where it is,
- *          nothing is synced again and called durable.
+ *          nothing is synced again and called durable. The segments are marked, so that recovery in the same boot does not take
+ *          what the page cache shows for what the disk has.
  * FILES-4  What stands in old incarnations is read by recovery only.
- * FILES-5  From some size of the store on (qr_log_keep_reserve) a file is kept ready that no writes but deletions, and what
- *          is under way, make a segment of. Without it the log is short of space: other writes are refused until there is
- *          one again. Its header is that of an incarnation that is over, or of none.
+ * FILES-5  A file system may keep what one call wrote as one unit of its cache, and write the whole unit for a byte that is stored
+ *          into it. So where syncs come often the zeros of a segment are written page by page: a lone commit writes one page
+ *          instead of 64 KiB. Elsewhere, where each unit is filled before it is synced, they are written by 64 KiB, since each
+ *          unit costs the kernel some microseconds. A segment is used again for work of its kind only, but for the reserve.
+ * FILES-6  From some size of the store on (qr_log_keep_reserve) a file is kept ready that no writes but deletions, and what
+ *          is under way, make a segment of, when there is neither a spare one nor space for a new one. Without it the log is
+ *          short of space: other writes are refused until there is one again. Its header is that of LSNs that are over, or
+ *          of none.
  *
  * Two implementations. Mapped: the segment's memory is a shared mapping, so a frame survives the process with its last store.
  * Buffered, where mappings are not safe: the memory is the process's own, and whoever needs the frames to survive writes the
@@ -45,6 +51,9 @@ struct qr_log_options {
     uint8_t store_id[16];
     int (*random)(void *context, void *ret_bytes, size_t size); /* for salts; 0 or a negative result */
     void (*wake)(void *context); /* there is something to do for qr_log_work; any thread, in a slot window */
+    /* Called before each sync: what frames name beside the log is to be durable before they are. 0 or a negated errno, which
+     * is as that of the sync. */
+    int (*before_sync)(void *context);
     void *context;
 };
 
@@ -59,12 +68,13 @@ struct qr_log_header {
     /* Where and when it was written: for the rule of the same boot (R12). */
     uint8_t boot_id[16];
     uint64_t device, mount_id, inode;
-    uint32_t reserved;
+    uint32_t attempt; /* of this incarnation, to make a segment: of two with one start the later one counts */
     uint32_t crc;
     uint32_t poisoned; /* not under the checksum: a sync of this log has failed */
     uint32_t unused;
 };
 #define QR_LOG_FORMAT 1u
+#define QR_LOG_LSN_MOST (UINT64_C(1) << 62) /* more is not believed: sums with it do not overflow */
 
 struct qr_log_segment {
     uint64_t start, end;
@@ -72,7 +82,9 @@ struct qr_log_segment {
     struct qr_file *file;
     uint32_t number, salt;
     bool mapped;
-    bool idle; /* it stands for no LSNs */
+    bool idle;                   /* it stands for no LSNs */
+    bool fine;                   /* its zeros were written page by page (FILES-5) */
+    struct qr_log_segment *next; /* of the spare ones */
 };
 
 struct qr_log_files {
@@ -87,11 +99,14 @@ struct qr_log_files {
 
     /* Held while a segment is made, which may take long; taken before `mutex`. */
     pthread_mutex_t make_mutex;
-    uint32_t next_number;
-    struct qr_log_segment *spare; /* a released segment that the next one is made of; NULL: none */
-    struct qr_log_segment *reserve; /* NULL: none */
+    uint32_t next_number, attempts;
+    struct qr_log_segment *spares; /* released segments that the next ones are made of; the last released first */
+    uint64_t spare_bytes;
+    bool fine;                     /* what the last segment was chosen to be, and where the log was then */
+    uint64_t chosen_lsn, chosen_syncs;
+    struct qr_log_segment *reserve; /* FILES-6; NULL: none */
     bool keeps_reserve;
-    uint64_t reserve_failed_ns; /* when it could not be made; monotonic */
+    uint64_t reserve_failed_ns;    /* when it could not be made; monotonic */
 
     /* Segments by order of their LSNs: ring[i % QR_LOG_RING] for first <= i < next. Changed under the mutex. */
     pthread_mutex_t mutex;
@@ -126,14 +141,17 @@ void qr_log_close(struct qr_log *log);
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
 /* Makes room for every writer's next frame. Outside slots and sections. 0, or a negative result with the detail: NO_SPACE, IO,
- * NO_MEMORY. Any thread. use_reserve: for a deletion. */
-int qr_log_provision(struct qr_log *log, bool use_reserve);
+ * NO_MEMORY. Any thread. may_use_reserve: for a deletion. */
+int qr_log_provision(struct qr_log *log, bool may_use_reserve);
 
 /* From now on a reserve is kept; qr_log_work makes it. Any thread. */
 void qr_log_keep_reserve(struct qr_log *log);
 
 /* The log is short of space: 0 if there is a reserve again, else a failure. Outside slots and sections. */
 int qr_log_regain(struct qr_log *log);
+
+/* Whether it has as many segments as it can have: then provisioning answers NO_SPACE until some are released. */
+bool qr_log_is_full(const struct qr_log *log);
 
 /* What a background thread does for the log: room ahead, so that writers find it. As qr_log_provision. */
 int qr_log_work(struct qr_log *log);
@@ -197,18 +215,30 @@ void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts);
 
 /* ---- Inside ----------------------------------------------------------------------------------------------------- */
 
-/* Under make_mutex: makes a segment of `size_bytes` at `start`, or of the spare one, in the size that it has. 0 or a negative
+/* Under make_mutex: makes a segment of `size_bytes` at `start`, or of a spare one, in the size that it has. 0 or a negative
  * result with the detail. */
 int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
                         struct qr_log_segment **ret_segment);
-/* Under make_mutex: a file that a segment can be made of; it becomes `spare` then. */
+/* Under make_mutex: makes a file that a segment can be made of later, by the next. */
 int qr_log_segment_make_idle(struct qr_log_files *files, uint64_t size_bytes, struct qr_log_segment **ret_segment);
+/* Under make_mutex: the segment, which is in no ring, goes on at `start`. 0; a negative result with the detail: it is gone, and its
+ * file too. */
+int qr_log_segment_use_again(struct qr_log_files *files, struct qr_log_segment *segment, uint64_t start);
 void qr_log_segment_free(struct qr_log_segment *segment);
+/* Under make_mutex: frees a segment that is in no ring any more, and removes its file. 0 or a negated errno, with the detail. */
+int qr_log_segment_remove(struct qr_log_files *files, struct qr_log_segment *segment);
+/* Under make_mutex: takes a spare segment out; there is one. */
+struct qr_log_segment *qr_log_spare_pop(struct qr_log_files *files);
 /* Under the mutex: puts it behind the last one. False: the ring is full. */
 bool qr_log_segment_add(struct qr_log_files *files, struct qr_log_segment *segment);
 struct qr_log_segment *qr_log_segment_last(const struct qr_log_files *files);
+/* Under the mutex: the one that has lsn. There is one: lsn is below the end of the last. */
+struct qr_log_segment *qr_log_segment_with(const struct qr_log_files *files, uint64_t lsn);
 /* Fails the log for good. */
 void qr_log_fail(struct qr_log_files *files, int error);
+
+/* Marks a segment: the page cache proves nothing about it any more (R12). */
+int qr_log_segment_mark(struct qr_file *file);
 
 void qr_log_file_name(uint32_t number, char *ret_name);
 /* A detail and a result for a negated errno of the disk. */

@@ -14,7 +14,8 @@
  * FRAME-1  Written in this order: the first word with state RESERVED, the payload, the first word with the checksum and state
  *          TENTATIVE, the LSN. So whoever finds the LSN of a position there finds a whole frame, whatever was there before: in a
  *          recycled segment stands the LSN of another position, or none.
- * FRAME-2  After that only the state changes: TENTATIVE to DONE or VOID.
+ * FRAME-2  After that only the state changes: TENTATIVE to DONE or VOID. So a decided frame whose sum is that of a position where
+ *          another LSN stands was damaged there, and is no hole.
  *
  * The payload of a RECORD frame:
  *
@@ -130,6 +131,10 @@ enum qr_frame_verdict {
 
 /* What stands at a position: memory of `room` bytes, which may hold any bytes. GOOD: *ret_size is that of the frame. */
 enum qr_frame_verdict qr_frame_look(const uint8_t *at, uint64_t room, uint64_t lsn, uint32_t salt, uint32_t *ret_size);
+
+/* memory: of the segment that starts at LSN `start`. The next position from `lsn` on, below `end`, where a whole frame of that
+ * position stands; `end` if there is none. */
+uint64_t qr_frame_next(const uint8_t *memory, uint64_t start, uint64_t lsn, uint64_t end, uint32_t salt);
 
 static inline enum qr_frame_kind qr_frame_kind_at(const uint8_t *at)
 {

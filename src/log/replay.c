@@ -1,16 +1,20 @@
 /*
  * replay.c: reading the frames of a log in order, and deciding what is undecided.
  *
- * Layer 3. A segment is read as a whole and looked at in memory; what has to be changed on disk is changed frame by frame, and
- * synced at the end of each segment.
+ * Layer 3. A segment is read piece by piece into the window and looked at there (REPLAY-5); what has to be changed on disk is
+ * changed frame by frame, and synced at the end of each segment.
  *
  * The top is qr_log_replay: incarnation by incarnation, read_incarnation: segment by segment, read_segment: frame by frame.
+ *
+ *     window:  | frames that were visited and are kept | piece in hand ... |        free        |
+ *              0                                       kept                                     window_bytes
  */
 #include "log/replay.h"
 
 #include <errno.h>
 
 #include "base/alloc.h"
+#include "base/bugs.h"
 #include "base/status.h"
 
 /* Hole and end are told apart only when something comes after it: until then it is remembered. */
@@ -18,21 +22,36 @@ struct hole {
     uint64_t start, end;
 };
 
+/* A key and value put together from PARTs, kept as long as the frames. */
+struct large {
+    struct large *next;
+    _Alignas(QR_FRAME_UNIT) uint8_t bytes[];
+};
+
+#define PIECE_BYTES ((uint64_t)1 << 20)
+
 struct reader {
     const struct qr_replay *replay;
     struct qr_replay_result *result;
     const struct qr_disk_ops *ops;
-    uint64_t all_bytes; /* for the progress */
+    uint64_t done_bytes, all_bytes; /* for the progress: done without the segment in hand */
 
     bool last;      /* reading the last incarnation */
     bool same_boot; /* ... by the rule of the same boot */
+    bool doubtful;  /* ... a sync of it has failed: what is read is written again */
 
     /* The segment in hand. */
     const struct qr_log_found *found;
     struct qr_file *file;
-    uint8_t *memory;
-    uint64_t capacity;
     bool changed; /* something was written to the file */
+
+    uint8_t *window;
+    uint64_t window_bytes;
+
+    /* The piece in hand: what the window holds of it, by LSN. */
+    uint64_t kept; /* bytes at the start of the window that are not released */
+    const uint8_t *piece;
+    uint64_t piece_start, piece_end;
 
     /* What looks like the end, if nothing comes after it. */
     bool ended;
@@ -40,8 +59,8 @@ struct reader {
     struct hole holes[64]; /* one for each segment and gap; more of them are the end */
     uint32_t hole_count;
 
-    uint8_t *large; /* a record put together from PARTs */
-    uint64_t large_capacity;
+    struct large *large; /* newest first */
+    uint64_t large_bytes;
 };
 
 static int corrupt(const struct reader *r, uint64_t lsn, const char *what)
@@ -58,7 +77,7 @@ static const struct qr_log_found *segment_at(const struct reader *r, uint64_t in
     const struct qr_log_list *list = r->replay->list;
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_header *h = &list->found[i].header;
-        if (h->incarnation == incarnation && h->start <= lsn && lsn < h->end) return &list->found[i];
+        if (h->incarnation == incarnation && h->start <= lsn && lsn < h->end && !list->found[i].superseded) return &list->found[i];
     }
     return NULL;
 }
@@ -71,24 +90,16 @@ static int open_file(const struct reader *r, uint32_t number, struct qr_file **r
     return error == 0 ? 0 : qr_log_disk_failure(error, "opening", number);
 }
 
-static bool grow(uint8_t **memory, uint64_t *capacity, uint64_t size)
-{
-    if (size <= *capacity) return true;
-    uint8_t *grown = qr_malloc_aligned(QR_FRAME_UNIT, size);
-    if (grown == NULL) return false;
-    qr_free_aligned(*memory);
-    *memory = grown;
-    *capacity = size;
-    return true;
-}
-
-/* Syncs what was changed and closes the file. */
+/* Syncs what was changed and closes the file. A failure leaves the mark: at the next opening this sync may well succeed. */
 static int leave_segment(struct reader *r, int result)
 {
     if (r->file == NULL) return result;
-    if (result == 0 && r->changed) {
+    if (result == 0 && r->changed && !QR_BUG(log_repair_unsynced)) {
         int error = qr_file_sync(r->file);
-        if (error != 0) result = qr_log_disk_failure(error, "sync of the repaired log", r->found->number);
+        if (error != 0) {
+            qr_log_segment_mark(r->file);
+            result = qr_log_disk_failure(error, "sync of the repaired log", r->found->number);
+        }
     }
     r->ops->file_close(r->file);
     r->file = NULL;
@@ -98,27 +109,94 @@ static int leave_segment(struct reader *r, int result)
 
 static int enter_segment(struct reader *r, const struct qr_log_found *found)
 {
-    uint64_t size = found->header.end - found->header.start;
     r->found = found;
-    int result = open_file(r, found->number, &r->file);
-    if (result != 0) return result;
-    if (!grow(&r->memory, &r->capacity, size)) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to read a log segment");
-    int64_t got = qr_file_read(r->file, r->memory, size, 0);
-    if (got < 0) return qr_log_disk_failure((int)got, "reading", found->number);
-    memset(r->memory + got, 0, size - (uint64_t)got);
-    r->result->bytes += size;
-    return 0;
+    r->piece_start = r->piece_end = 0;
+    r->result->bytes += found->header.end - found->header.start;
+    return open_file(r, found->number, &r->file);
 }
 
-/* ---- Repair ----------------------------------------------------------------------------------------------------- */
+/* ---- Pieces ----------------------------------------------------------------------------------------------------- */
+
+static void free_large(struct reader *r)
+{
+    while (r->large != NULL) {
+        struct large *large = r->large;
+        r->large = large->next;
+        qr_free_aligned(large);
+    }
+    r->large_bytes = 0;
+}
+
+/* Lets go what the visitor has kept. */
+static int release(struct reader *r)
+{
+    int result = r->replay->release == NULL ? 0 : r->replay->release(r->replay->context);
+    r->kept = 0;
+    free_large(r);
+    return result;
+}
+
+/* `here`: bytes of the segment in hand that were read. */
+static int report(struct reader *r, uint64_t here)
+{
+    if (r->replay->progress == NULL) return 0;
+    return r->replay->progress(r->replay->context, r->done_bytes + here, r->all_bytes);
+}
 
 static int write_at(struct reader *r, uint64_t lsn, const void *bytes, size_t size)
 {
-    if (r->replay->read_only) return 0;
+    if (r->replay->read_only || QR_BUG(log_undecided_kept)) return 0;
     int error = qr_file_write(r->file, bytes, size, lsn - r->found->header.start);
     r->changed = true;
     return error == 0 ? 0 : qr_log_disk_failure(error, "repairing", r->found->number);
 }
+
+/* Makes the next piece the one that begins at `lsn`. What cannot be read, the file being shorter, is zeros: a hole. */
+static int read_piece(struct reader *r, uint64_t lsn)
+{
+    const struct qr_log_header *h = &r->found->header;
+    uint64_t size = qr_min(qr_min(h->end - lsn, PIECE_BYTES), r->window_bytes);
+    if (r->kept + size > r->window_bytes) {
+        int result = release(r);
+        if (result != 0) return result;
+    }
+    uint8_t *to = r->window + r->kept;
+    qr_touch_buffer(to, size);
+    int64_t got = qr_file_read(r->file, to, size, lsn - h->start);
+    if (got < 0) return qr_log_disk_failure((int)got, "reading", r->found->number);
+    memset(to + got, 0, size - (uint64_t)got);
+    /* What no sync has vouched for is written again as it was read: what a page cache shows may not be what the disk has. */
+    if (r->last && r->doubtful && !QR_BUG(log_not_rewritten)) {
+        int result = write_at(r, lsn, to, (uint64_t)got);
+        if (result != 0) return result;
+    }
+    r->piece = to;
+    r->piece_start = lsn;
+    r->piece_end = lsn + size;
+    return report(r, r->piece_end - h->start);
+}
+
+static const uint8_t *at_lsn(const struct reader *r, uint64_t lsn)
+{
+    return r->piece + (lsn - r->piece_start);
+}
+
+/* Bytes from `lsn` on that are in hand. */
+static uint64_t in_hand(const struct reader *r, uint64_t lsn)
+{
+    return r->piece_start <= lsn && lsn < r->piece_end ? r->piece_end - lsn : 0;
+}
+
+/* Sees to it that a frame that begins at `lsn` is in hand as a whole, or as much as the segment has. */
+static int bring(struct reader *r, uint64_t lsn)
+{
+    uint64_t room = in_hand(r, lsn);
+    if (room >= QR_FRAME_HEADER && (uint64_t)qr_load_u16(at_lsn(r, lsn)) * QR_FRAME_UNIT <= room) return 0;
+    if (room >= qr_min(r->found->header.end - lsn, QR_FRAME_MOST_BYTES)) return 0;
+    return read_piece(r, lsn);
+}
+
+/* ---- Repair ----------------------------------------------------------------------------------------------------- */
 
 /* Only the headers of fillers mean something. */
 static int fill_hole(struct reader *r, const struct hole *hole)
@@ -174,38 +252,32 @@ static int decide(struct reader *r, uint64_t lsn, enum qr_frame_state state)
 /* ---- Records ---------------------------------------------------------------------------------------------------- */
 
 /* Reads the PART at lsn, of any segment of the incarnation. Not GOOD: DAMAGE in *ret_bad. The data go to the end of the first
- * *left bytes of `large`. */
-static int read_part(struct reader *r, uint64_t lsn, uint64_t *left, uint64_t *ret_before, bool *ret_bad)
+ * *left bytes at `to`. */
+static int read_part(struct reader *r, uint64_t lsn, uint8_t *to, uint64_t *left, uint64_t *ret_before, bool *ret_bad)
 {
     const struct qr_log_found *in = segment_at(r, r->found->header.incarnation, lsn);
     const uint8_t *data;
-    uint8_t *copy = NULL;
-    struct qr_file *file = NULL;
     uint32_t size;
-    int result = 0;
     *ret_bad = true;
     if (in == NULL) return 0;
     uint64_t offset = lsn - in->header.start;
-    uint64_t room = in->header.end - lsn;
-    const uint8_t *at = r->memory + offset;
-    if (in != r->found) {
-        room = qr_min(room, QR_FRAME_MOST_BYTES);
-        copy = qr_malloc(room);
-        if (copy == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a part of a record");
-        result = open_file(r, in->number, &file);
-        if (result == 0) {
-            int64_t got = qr_file_read(file, copy, room, offset);
-            if (got < 0) result = qr_log_disk_failure((int)got, "reading", in->number);
-            room = got < 0 ? 0 : (uint64_t)got;
-            r->ops->file_close(file);
-        }
-        at = copy;
+    uint64_t room = qr_min(in->header.end - lsn, QR_FRAME_MOST_BYTES);
+    uint8_t *copy = qr_malloc(room);
+    struct qr_file *file = in == r->found ? r->file : NULL;
+    if (copy == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a part of a record");
+    int result = file == NULL ? open_file(r, in->number, &file) : 0;
+    if (result == 0) {
+        int64_t got = qr_file_read(file, copy, room, offset);
+        if (got < 0) result = qr_log_disk_failure((int)got, "reading", in->number);
+        room = got < 0 ? 0 : (uint64_t)got;
+        if (in != r->found) r->ops->file_close(file);
     }
     if (result == 0 && offset % QR_FRAME_UNIT == 0 && offset >= QR_LOG_HEADER_BYTES &&
-        qr_frame_look(at, room, lsn, in->header.salt, &size) == QR_FRAME_GOOD && qr_frame_kind_at(at) == QR_FRAME_PART &&
-        qr_frame_parse_part(at, size, ret_before, &data, &size) && size <= *left) {
+        qr_frame_look(copy, room, lsn, in->header.salt, &size) == QR_FRAME_GOOD &&
+        qr_frame_kind_at(copy) == QR_FRAME_PART && qr_frame_parse_part(copy, size, ret_before, &data, &size) &&
+        size <= *left) {
         *left -= size;
-        qr_copy(r->large + *left, data, size);
+        qr_copy(to + *left, data, size);
         *ret_bad = false;
     }
     qr_free(copy);
@@ -218,9 +290,15 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
 {
     uint64_t left = (uint64_t)frame->key_size + frame->value_size;
     uint64_t at = frame->last_part;
-    if (!grow(&r->large, &r->large_capacity, left + 1))
-        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a large record of the log");
-    *ret_bad = false;
+    *ret_bad = left > r->all_bytes; /* there is no place for so much */
+    if (*ret_bad) return 0;
+    int result = r->large_bytes + left > r->window_bytes ? release(r) : 0;
+    if (result != 0) return result;
+    struct large *large = qr_malloc_aligned(QR_FRAME_UNIT, sizeof(*large) + left);
+    if (large == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a large record of the log");
+    large->next = r->large;
+    r->large = large;
+    r->large_bytes += left;
     for (uint32_t i = 0; i < frame->part_count && !*ret_bad; i++) {
         uint64_t before = 0;
         if (at == 0 || at >= lsn) {
@@ -231,21 +309,23 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
             *ret_over = true;
             return 0;
         }
-        int result = read_part(r, at, &left, &before, ret_bad);
+        result = read_part(r, at, large->bytes, &left, &before, ret_bad);
         if (result != 0) return result;
         lsn = at;
         at = before;
     }
     if (left != 0 || at != 0) *ret_bad = true;
-    frame->key = r->large;
-    frame->value = r->large + frame->key_size;
+    frame->first_part = lsn;
+    frame->key = large->bytes;
+    frame->value = large->bytes + frame->key_size;
     return 0;
 }
 
-/* A RECORD that is DONE or TENTATIVE. */
+/* A RECORD that is DONE or TENTATIVE. 0, QR_REPLAY_END, or a failure. */
 static int take_record(struct reader *r, uint64_t lsn, const uint8_t *at, uint32_t size, enum qr_frame_state state)
 {
-    struct qr_replay_record record = {.lsn = lsn, .tentative = state == QR_FRAME_TENTATIVE};
+    struct qr_replay_record record = {.lsn = lsn, .tentative = state == QR_FRAME_TENTATIVE, .at = at, .size = size};
+    record.suspect = r->last && !r->same_boot && lsn >= r->replay->durable_end;
     bool bad = !qr_frame_parse(at, size, &record.frame);
     if (!bad && record.frame.last_part != 0) {
         bool over = false;
@@ -254,7 +334,11 @@ static int take_record(struct reader *r, uint64_t lsn, const uint8_t *at, uint32
     }
     if (bad) return corrupt(r, lsn, "a record that does not say what a record says");
     int result = r->replay->visit(r->replay->context, &record);
-    if (result < 0) return result;
+    if (result < 0 || result == QR_REPLAY_END) return result;
+    if (r->replay->release != NULL)
+        r->kept = (uint64_t)(at + size - r->window);
+    else
+        free_large(r);
     r->result->records++;
     if (!record.tentative) return 0;
     r->result->tentative++;
@@ -268,35 +352,46 @@ static bool note_end(struct reader *r, uint64_t lsn, uint64_t next)
 {
     if (!r->ended) r->end = lsn;
     r->ended = true;
+    if (r->same_boot && QR_BUG(log_hole_ends)) return false;
     if (!r->same_boot || r->hole_count == QR_ARRAY_COUNT(r->holes)) return false;
     r->holes[r->hole_count++] = (struct hole){lsn, next};
     return true;
 }
 
-/* The next position from `lsn` on, below `end`, where a whole frame of that position stands; `end` if there is none. */
-static uint64_t resync(const struct reader *r, uint64_t lsn, uint64_t end)
+/* *ret_next: the next position from `lsn` on where a whole frame of that position stands; the end of the segment if there is
+ * none. */
+static int resync(struct reader *r, uint64_t lsn, uint64_t *ret_next)
 {
+    const struct qr_log_header *h = &r->found->header;
     uint32_t size;
-    for (; lsn < end; lsn += QR_FRAME_UNIT)
-        if (qr_frame_look(r->memory + (lsn - r->found->header.start), end - lsn, lsn, r->found->header.salt, &size) ==
-            QR_FRAME_GOOD)
-            return lsn;
-    return end;
+    for (; lsn < h->end; lsn += QR_FRAME_UNIT) {
+        if (in_hand(r, lsn) >= QR_FRAME_HEADER && qr_load_u64(at_lsn(r, lsn) + 8) != lsn) continue;
+        int result = bring(r, lsn);
+        if (result != 0) return result;
+        if (qr_frame_look(at_lsn(r, lsn), in_hand(r, lsn), lsn, h->salt, &size) == QR_FRAME_GOOD) break;
+    }
+    *ret_next = qr_min(lsn, h->end);
+    return 0;
 }
 
 /* Reads the frames of the segment in hand from `lsn` on, below `stop`. *ret_over: the log ends here. */
 static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret_over)
 {
     const struct qr_log_header *h = &r->found->header;
+    int result = 0;
     while (lsn < stop) {
-        const uint8_t *at = r->memory + (lsn - h->start);
+        result = bring(r, lsn);
+        if (result != 0) return result;
+        const uint8_t *at = at_lsn(r, lsn);
         uint32_t size;
-        enum qr_frame_verdict verdict = qr_frame_look(at, h->end - lsn, lsn, h->salt, &size);
+        enum qr_frame_verdict verdict = qr_frame_look(at, in_hand(r, lsn), lsn, h->salt, &size);
         enum qr_frame_state state = verdict == QR_FRAME_GOOD ? qr_frame_state_at(at) : QR_FRAME_RESERVED;
-        bool undecided = state == QR_FRAME_TENTATIVE && !(r->last && r->same_boot);
+        bool undecided = state == QR_FRAME_TENTATIVE && !(r->last && r->same_boot && !QR_BUG(log_tentative_ends));
         if (verdict != QR_FRAME_GOOD || undecided) {
             if (!r->last || lsn < r->replay->durable_end) return corrupt(r, lsn, "no frame where one was synced");
-            uint64_t next = verdict == QR_FRAME_HOLE ? resync(r, lsn, h->end) : h->end;
+            uint64_t next = h->end;
+            if (verdict == QR_FRAME_HOLE) result = resync(r, lsn, &next);
+            if (result != 0) return result;
             if (verdict == QR_FRAME_DAMAGE || !note_end(r, lsn, next)) {
                 if (!r->ended) r->end = lsn;
                 *ret_over = r->ended = true;
@@ -305,15 +400,18 @@ static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret
             lsn = next;
             continue;
         }
-        if (r->ended) {
-            int result = fill_holes(r);
-            if (result != 0) return result;
-        }
+        if (r->ended) result = fill_holes(r);
+        if (result != 0) return result;
         r->result->frames++;
         if (state == QR_FRAME_VOID)
             r->result->voids++;
         else if (qr_frame_kind_at(at) == QR_FRAME_RECORD) {
-            int result = take_record(r, lsn, at, size, state);
+            result = take_record(r, lsn, at, size, state);
+            if (result == QR_REPLAY_END) {
+                r->end = lsn;
+                *ret_over = r->ended = true;
+                return 0;
+            }
             if (result != 0) return result;
         } else if (state == QR_FRAME_TENTATIVE)
             return corrupt(r, lsn, "an undecided frame that is no record");
@@ -330,27 +428,28 @@ static int judge_boot(struct reader *r, const struct qr_incarnation *incarnation
 {
     const struct qr_log_list *list = r->replay->list;
     bool same = true;
+    r->doubtful = false;
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_found *found = &list->found[i];
-        if (found->header.incarnation != incarnation->number) continue;
+        if (found->header.incarnation != incarnation->number || found->header.start < incarnation->first_lsn) continue;
         same = same && found->same_boot;
-        if (r->replay->read_only) continue;
+        r->doubtful = r->doubtful || (found->header.poisoned != 0 && !QR_BUG(log_mark_ignored));
+        if (r->replay->read_only || QR_BUG(log_tail_unsynced)) continue;
         struct qr_file *file;
         int result = open_file(r, found->number, &file);
         if (result != 0) return result;
         int error = qr_file_sync(file);
+        if (error != 0) {
+            same = false;
+            r->doubtful = true;
+            error = qr_log_segment_mark(file);
+        }
         r->ops->file_close(file);
         if (error != 0) return qr_log_disk_failure(error, "sync of the log before it is read", found->number);
     }
-    r->same_boot = same;
+    r->same_boot = same || QR_BUG(log_hole_passed);
     r->result->same_boot = same;
     return 0;
-}
-
-static int report(struct reader *r)
-{
-    if (r->replay->progress == NULL) return 0;
-    return r->replay->progress(r->replay->context, r->result->bytes, r->all_bytes);
 }
 
 static int read_incarnation(struct reader *r, const struct qr_incarnation *incarnation)
@@ -367,10 +466,12 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
         if (found == NULL) break;
         uint64_t first = found->header.start + QR_LOG_HEADER_BYTES;
         result = enter_segment(r, found);
-        if (result == 0) result = read_segment(r, qr_max(lsn, first), qr_min(found->header.end, limit), &over);
+        uint64_t stop = QR_BUG(log_read_beyond_end) ? found->header.end : qr_min(found->header.end, limit);
+        if (result == 0) result = read_segment(r, qr_max(lsn, first), stop, &over);
         result = leave_segment(r, result);
         lsn = found->header.end;
-        if (result == 0) result = report(r);
+        r->done_bytes += found->header.end - found->header.start;
+        if (result == 0) result = report(r, 0);
     }
     if (result != 0) return result;
     /* An end in or right behind the header of a segment: that segment holds nothing, and may have been removed. */
@@ -380,22 +481,34 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
                                                     : corrupt(r, r->result->end, "the log ends below what was synced");
 }
 
+uint64_t qr_log_replay_bytes(const struct qr_log_list *list, uint64_t from)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct qr_log_header *h = &list->found[i].header;
+        if (h->end > from) bytes += h->end - h->start;
+    }
+    return bytes;
+}
+
 int qr_log_replay(const struct qr_replay *replay, struct qr_replay_result *ret_result)
 {
     struct qr_replay_result found = {0};
-    struct reader r = {.replay = replay, .result = &found, .ops = replay->dir->disk->ops};
+    struct reader r = {.replay = replay,
+                       .result = &found,
+                       .ops = replay->dir->disk->ops,
+                       .all_bytes = qr_log_replay_bytes(replay->list, replay->from),
+                       .window = replay->window,
+                       .window_bytes = replay->window_bytes};
     int result = 0;
-    for (uint32_t i = 0; i < replay->list->count; i++) {
-        const struct qr_log_header *h = &replay->list->found[i].header;
-        if (h->end > replay->from) r.all_bytes += h->end - h->start;
-    }
+    QR_ASSERT(r.window_bytes >= QR_REPLAY_WINDOW_LEAST);
     for (uint32_t i = 0; i < replay->incarnation_count && result == 0; i++) {
         const struct qr_incarnation *incarnation = &replay->incarnations[i];
         r.last = i + 1 == replay->incarnation_count;
         if (r.last || incarnation->end > replay->from) result = read_incarnation(&r, incarnation);
     }
-    qr_free_aligned(r.memory);
-    qr_free_aligned(r.large);
+    if (result == 0) result = release(&r);
+    free_large(&r);
     if (result == 0) *ret_result = found;
     return result;
 }

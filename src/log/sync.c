@@ -21,6 +21,7 @@
 uint64_t qr_log_stable_end(const struct qr_log *log, struct qr_epoch *epoch)
 {
     uint64_t end = qr_log_tail(log); /* before the slots: LOG-2 */
+    if (QR_BUG(log_past_open_slot)) return end;
     for (struct qr_thread *t = qr_thread_first(epoch); t != NULL; t = qr_thread_next(t))
         end = qr_min(end, qr_log_slot_bound(t));
     return end;
@@ -52,15 +53,14 @@ uint64_t qr_log_last_sync_ns(const struct qr_log *log)
 
 void qr_log_fail(struct qr_log_files *files, int error)
 {
-    static const uint32_t poisoned = 1;
     int none = 0;
     QR_ASSERT(error < 0);
     /* order: log.failure.set pairs with log.failure.read: the first one stays */
     if (!atomic_compare_exchange_strong_explicit(&files->failure, &none, error, memory_order_acq_rel,
                                                  memory_order_acquire))
         return;
-    /* The mark for recovery within this boot (R12): what the page cache holds need not be what the disk has. If it cannot be
-     * written either, the first sync of the tail at recovery fails, or the cache has lost it with the rest. */
+    /* The mark for recovery within this boot (R12): what the page cache holds need not be what the disk has. A file system on
+     * which not even this can be written takes nothing until it is mounted again, and then it is another mount. */
     pthread_mutex_lock(&files->mutex);
     /* relaxed: under the mutex */
     uint64_t next = atomic_load_explicit(&files->next, memory_order_relaxed);
@@ -68,7 +68,7 @@ void qr_log_fail(struct qr_log_files *files, int error)
     for (uint64_t i = atomic_load_explicit(&files->first, memory_order_relaxed); i < next; i++) {
         /* relaxed: under the mutex */
         struct qr_log_segment *s = atomic_load_explicit(&files->ring[i % QR_LOG_RING], memory_order_relaxed);
-        qr_file_write(s->file, &poisoned, sizeof(poisoned), offsetof(struct qr_log_header, poisoned));
+        qr_log_segment_mark(s->file);
     }
     pthread_mutex_unlock(&files->mutex);
 }
@@ -79,13 +79,7 @@ static int each_segment(struct qr_log_files *files, uint64_t from, uint64_t to,
 {
     while (from < to) {
         pthread_mutex_lock(&files->mutex);
-        struct qr_log_segment *segment = NULL;
-        /* relaxed: under the mutex */
-        uint64_t i = atomic_load_explicit(&files->first, memory_order_relaxed);
-        do {
-            /* relaxed: under the mutex */
-            segment = atomic_load_explicit(&files->ring[i++ % QR_LOG_RING], memory_order_relaxed);
-        } while (segment->end <= from);
+        struct qr_log_segment *segment = qr_log_segment_with(files, from);
         pthread_mutex_unlock(&files->mutex); /* segments above durable_end are not released */
         uint64_t end = qr_min(to, segment->end);
         int error = step(segment, qr_max(from, segment->start + QR_LOG_HEADER_BYTES), end);
@@ -118,14 +112,16 @@ static void advance(struct qr_log_files *files, enum qr_log_level level)
     /* relaxed: as above */
     uint64_t durable = atomic_load_explicit(&files->durable_end, memory_order_relaxed);
     int error = 0;
-    if (files->options.buffered && end > written) error = each_segment(files, written, end, write_part);
+    if (files->options.buffered && end > written && !QR_BUG(log_ack_unwritten)) error = each_segment(files, written, end, write_part);
     if (error == 0 && end > written) {
         /* order: log.written.raise pairs with log.durable.read */
         atomic_store_explicit(&files->written_end, end, memory_order_release);
     }
     if (error == 0 && level == QR_LOG_DURABLE && end > durable) {
         QR_STOP("log.before_sync");
-        error = each_segment(files, durable, end, sync_part);
+        /* Whatever a frame below the end names was written before that frame was (BLOB-1). */
+        if (files->options.before_sync != NULL) error = files->options.before_sync(files->options.context);
+        if (error == 0 && !QR_BUG(log_ack_unsynced)) error = each_segment(files, durable, end, sync_part);
         QR_STOP("log.synced");
         if (error == 0) {
             /* order: log.durable.raise pairs with log.durable.read: SYNC-2 */
@@ -136,7 +132,7 @@ static void advance(struct qr_log_files *files, enum qr_log_level level)
         /* relaxed: a time to compare with */
         atomic_store_explicit(&files->last_sync_ns, qr_clock_ns(), memory_order_relaxed);
     }
-    if (error != 0) qr_log_fail(files, error);
+    if (error != 0 && !QR_BUG(log_sync_retried)) qr_log_fail(files, error);
 }
 
 /* Takes the lead and advances; false: another thread has it. */

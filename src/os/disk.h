@@ -5,7 +5,7 @@
  * (posix.c), or on a simulated disk that loses power (in the tests). Nothing may bypass it.
  *
  * DISK-1  A function answers at least 0, or a negated errno. It retries nothing: a short count and -EINTR reach the caller;
- *         qr_file_read, qr_file_write, qr_file_sync ... below are what the engine calls, and they deal with both.
+ *         qr_file_read, qr_file_write, qr_file_sync, qr_dir_sync ... below are what the engine calls, and they deal with both.
  * DISK-2  What a call of `sync` that answered 0 covers survives power loss: for a file, its data and its size as they were
  *         when the call began; for a directory, the names in it. After a sync that failed nothing is known about what was
  *         written since the last good one, and a later sync that answers 0 says nothing about it.
@@ -182,8 +182,12 @@ int qr_file_write(struct qr_file *file, const void *memory, size_t size, uint64_
 int qr_file_sync(struct qr_file *file);
 int qr_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes);
 
-/* Zeros, really written. */
-int qr_file_write_zeros(struct qr_file *file, uint64_t offset, uint64_t size_bytes);
+/* The same for a directory. */
+int qr_dir_sync(struct qr_dir *dir);
+
+/* Zeros, really written, in pieces of unit_bytes (at most 64 KiB): a file system may keep what one call wrote as one unit of its
+ * cache, and write all of it for each byte that is changed. */
+int qr_file_write_zeros(struct qr_file *file, uint64_t offset, uint64_t size_bytes, uint32_t unit_bytes);
 
 /*
  * Runs all of them to their ends: short counts and -EINTR are continued. 0: each did all of its bytes; else the first failure

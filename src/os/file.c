@@ -69,6 +69,15 @@ int qr_file_sync(struct qr_file *file)
     return error;
 }
 
+int qr_dir_sync(struct qr_dir *dir)
+{
+    int error;
+    do {
+        error = dir->disk->ops->dir_sync(dir);
+    } while (error == -EINTR);
+    return error;
+}
+
 int qr_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes)
 {
     int error;
@@ -78,10 +87,11 @@ int qr_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes)
     return error;
 }
 
-int qr_file_write_zeros(struct qr_file *file, uint64_t offset, uint64_t size_bytes)
+int qr_file_write_zeros(struct qr_file *file, uint64_t offset, uint64_t size_bytes, uint32_t unit_bytes)
 {
+    size_t unit = unit_bytes < sizeof(zeros) ? unit_bytes : sizeof(zeros);
     while (size_bytes != 0) {
-        size_t part = size_bytes < sizeof(zeros) ? (size_t)size_bytes : sizeof(zeros);
+        size_t part = size_bytes < unit ? (size_t)size_bytes : unit;
         int error = qr_file_write(file, zeros, part, offset);
         if (error != 0)
             return error;

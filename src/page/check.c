@@ -12,6 +12,7 @@
  * Pure; any number of threads, beside writers that reserve room in the area (`area_used` is not looked at).
  */
 #include "base/hash.h"
+#include "page/blob.h"
 #include "page/inner.h"
 
 #define ALIGN_LOG2_MAX 6u
@@ -21,7 +22,7 @@
 static const char *check_header(const struct qr_page *page, size_t size)
 {
     const unsigned leaf_flags =
-        QR_PAGE_HIGH_INFINITE | QR_PAGE_CALLER | QR_PAGE_MULTI | QR_PAGE_STUB | QR_PAGE_COLLECTED;
+        QR_PAGE_HIGH_INFINITE | QR_PAGE_CALLER | QR_PAGE_MULTI | QR_PAGE_STUB | QR_PAGE_COLLECTED | QR_PAGE_BLOBS;
 
     if (page->block_size < QR_PAGE_HEADER || page->block_size > size)
         return "block size is not that of the block";
@@ -164,6 +165,13 @@ static uint64_t bounded_record_size(const struct qr_page *page, uint64_t at)
     return size <= room ? size : 0;
 }
 
+static bool check_blob(const struct qr_page *page, const uint8_t *record)
+{
+    struct qr_blob_ref ref;
+    return (page->flags & QR_PAGE_BLOBS) != 0 && qr_record_value_size(record) == QR_BLOB_REF_BYTES &&
+           qr_blob_ref_decode(qr_record_value(record, qr_page_caller(page), page->align_log2), &ref);
+}
+
 /* A record by itself and its place in the arrays. */
 static const char *check_record(const struct qr_page *page, uint32_t i, const uint8_t *record)
 {
@@ -172,8 +180,10 @@ static const char *check_record(const struct qr_page *page, uint32_t i, const ui
     uint32_t key_size = qr_record_key_size(record);
     unsigned kind = qr_record_kind(record);
 
-    if (kind != QR_RECORD_PUT && kind != QR_RECORD_DELETE)
+    if (kind != QR_RECORD_PUT && kind != QR_RECORD_DELETE && kind != QR_RECORD_BLOB)
         return "a record of a kind that pages do not hold";
+    if (kind == QR_RECORD_BLOB && !check_blob(page, record))
+        return "a blob reference that is none, or in a page that says it has none";
     if (qr_load_u32(record + 12) >> 28 != 0)
         return "a record with unknown flags";
     if (kind == QR_RECORD_DELETE && (page->flags & QR_PAGE_MULTI) == 0)

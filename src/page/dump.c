@@ -71,7 +71,8 @@ static void add_header(struct text *text, const struct qr_page *page)
     } flags[] = {{QR_PAGE_CALLER, " caller-versions"},
                  {QR_PAGE_MULTI, " multi"},
                  {QR_PAGE_STUB, " stub"},
-                 {QR_PAGE_COLLECTED, " collected"}};
+                 {QR_PAGE_COLLECTED, " collected"},
+                 {QR_PAGE_BLOBS, " blobs"}};
 
     add(text, "%s pid %" PRIu64 " tree %" PRIu32 " level %u right %" PRIu64 " count %" PRIu32,
         page->kind == QR_PAGE_LEAF ? "leaf" : "inner", page->pid, page->tree_id, page->level, page->right_pid,

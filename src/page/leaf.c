@@ -50,6 +50,15 @@ static inline void set_entry(struct quire_entry *out, const uint8_t *record, boo
     out->version = qr_record_version(record, caller);
 }
 
+/* Of a record that may be of any kind; the number of entries that it makes. */
+static inline uint32_t add_entry(struct quire_entry *out, const uint8_t *record, bool caller, unsigned align_log2)
+{
+    if (!qr_kind_is_value(qr_record_kind(record))) return 0;
+    set_entry(out, record, caller, align_log2);
+    if (qr_record_kind(record) == QR_RECORD_BLOB) out->value_size |= QR_ENTRY_BLOB;
+    return 1;
+}
+
 /* Records this far ahead are asked for while entries are made: about what a core can have under way. */
 #define READ_AHEAD_BYTES 1024
 
@@ -97,12 +106,11 @@ static const uint8_t *pick_base(const struct qr_page *page, uint32_t i, uint64_t
 static uint32_t entries_base(const struct qr_page *page, uint32_t from, uint32_t to, uint64_t version,
                              struct quire_entry *out)
 {
-    if ((page->flags & QR_PAGE_MULTI) == 0 && page->max_version <= version) return entries_plain(page, from, to, out);
+    if ((page->flags & (QR_PAGE_MULTI | QR_PAGE_BLOBS)) == 0 && page->max_version <= version) return entries_plain(page, from, to, out);
     struct quire_entry *start = out;
     while (from < to) {
         const uint8_t *record = pick_base(page, from, version, &from);
-        if (record != NULL && qr_record_kind(record) == QR_RECORD_PUT)
-            set_entry(out++, record, qr_page_caller(page), page->align_log2);
+        if (record != NULL) out += add_entry(out, record, qr_page_caller(page), page->align_log2);
     }
     return (uint32_t)(out - start);
 }
@@ -157,7 +165,7 @@ static uint32_t entries_up_to(const struct qr_page *base, uint32_t *at, const ui
             if (older != NULL && qr_record_version(older, caller) > qr_record_version(record, caller)) record = older;
         }
     }
-    if (qr_record_kind(record) == QR_RECORD_PUT) set_entry(out++, record, caller, base->align_log2);
+    out += add_entry(out, record, caller, base->align_log2);
     return (uint32_t)(out - start);
 }
 

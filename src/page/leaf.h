@@ -21,8 +21,10 @@ void qr_delta_link(const struct qr_leaf_view *view, uint32_t offset, uint8_t fin
 
 /*
  * Writes an entry for each key with a value at `version` to out, ascending; room for page->count + chain entries. The
- * entries point into the page. Returns their number. A stub shows its own records only.
+ * entries point into the page. Returns their number. A stub shows its own records only. The value of a blob is its
+ * reference, and its size has QR_ENTRY_BLOB set.
  */
+#define QR_ENTRY_BLOB ((size_t)1 << 63)
 uint32_t qr_leaf_entries(const struct qr_leaf_view *view, uint64_t version, struct quire_entry *out);
 
 /* As qr_leaf_entries for a stub together with its image. out: room for the records of both. */

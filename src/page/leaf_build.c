@@ -191,7 +191,8 @@ static void write_header(struct qr_page *page, const struct qr_plan *plan, const
     page->block_size = (uint32_t)block_size;
     page->kind = QR_PAGE_LEAF;
     page->flags = (uint8_t)(properties->flags | (plan->caller ? QR_PAGE_CALLER : 0) |
-                            (plan->multi ? QR_PAGE_MULTI : 0) | (plan->collected ? QR_PAGE_COLLECTED : 0));
+                            (plan->multi ? QR_PAGE_MULTI : 0) | (plan->collected ? QR_PAGE_COLLECTED : 0) |
+                            (plan->blobs ? QR_PAGE_BLOBS : 0));
     page->align_log2 = plan->align_log2;
     page->count = count;
     page->record_stride = measure->stride;

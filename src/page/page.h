@@ -49,6 +49,7 @@ enum qr_page_flags {
     QR_PAGE_MULTI = 4,         /* some key has several versions, or there are deletions */
     QR_PAGE_STUB = 8,          /* the base of this leaf is on disk: records are the newer part only */
     QR_PAGE_COLLECTED = 16,    /* since the image: a version was dropped or a bound changed (rule R10) */
+    QR_PAGE_BLOBS = 32,        /* a record may be a blob reference; the chain apart */
 };
 
 /* The first line holds what a search needs, the second what a writer needs. */
@@ -97,10 +98,10 @@ QR_STATIC_ASSERT(offsetof(struct qr_page, max_lsn) == 64, "what a search needs i
 enum qr_record_kind {
     QR_RECORD_PUT = 0,
     QR_RECORD_DELETE = 1,
+    QR_RECORD_BLOB = 4, /* the value is a reference (page/blob.h) */
     /* Reserved by the format: */
     QR_RECORD_MERGE = 2,
     QR_RECORD_RANGE_DELETE = 3,
-    QR_RECORD_BLOB = 4,
     QR_RECORD_INTENT = 5,
 };
 
@@ -130,6 +131,12 @@ static inline uint32_t qr_record_key_size(const uint8_t *record)
 static inline unsigned qr_record_kind(const uint8_t *record)
 {
     return (qr_load_u32(record + 12) >> 24) & 0xfu;
+}
+
+/* Whether a record of the kind gives its key a value. */
+static inline bool qr_kind_is_value(unsigned kind)
+{
+    return kind == QR_RECORD_PUT || kind == QR_RECORD_BLOB;
 }
 
 static inline uint32_t qr_record_header_size(bool caller)

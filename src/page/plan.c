@@ -9,6 +9,7 @@
 
 #include "base/alloc.h"
 #include "base/stop.h"
+#include "page/blob.h"
 #include "page/search.h"
 
 /* A record that is newer than the base: a delta's or the pending one. */
@@ -44,6 +45,9 @@ void qr_plan_init(struct qr_plan *plan, bool caller, uint8_t align_log2)
     plan->multi = false;
     plan->collected = false;
     plan->dropped = 0;
+    plan->blobs = false;
+    plan->dead = NULL;
+    plan->dead_count = plan->dead_capacity = 0;
     plan->count = 0;
     plan->bytes = 0;
     plan->max_version = 0;
@@ -53,6 +57,23 @@ void qr_plan_done(struct qr_plan *plan)
 {
     if (plan->pieces != plan->inline_pieces) qr_free(plan->pieces);
     plan->pieces = plan->inline_pieces;
+    qr_free(plan->dead);
+    plan->dead = NULL;
+    plan->dead_count = plan->dead_capacity = 0;
+}
+
+/* Notes a blob that nobody needs any more. False: there is no memory for that, and its record had better stay. */
+static bool note_dead(struct qr_plan *plan, const uint8_t *reference)
+{
+    if (plan->dead_count == plan->dead_capacity) {
+        uint32_t capacity = plan->dead_capacity == 0 ? 16 : plan->dead_capacity * 2;
+        uint8_t *grown = qr_realloc(plan->dead, (size_t)capacity * QR_BLOB_REF_BYTES);
+        if (grown == NULL) return false;
+        plan->dead = grown;
+        plan->dead_capacity = capacity;
+    }
+    memcpy(plan->dead + (size_t)plan->dead_count++ * QR_BLOB_REF_BYTES, reference, QR_BLOB_REF_BYTES);
+    return true;
 }
 
 /* Room for one more piece. */
@@ -63,7 +84,7 @@ static bool grow(struct qr_plan *plan)
     struct qr_piece *pieces = qr_malloc(capacity * sizeof(*pieces));
     if (pieces == NULL) return false;
     memcpy(pieces, plan->pieces, plan->piece_count * sizeof(*pieces));
-    qr_plan_done(plan);
+    if (plan->pieces != plan->inline_pieces) qr_free(plan->pieces);
     plan->pieces = pieces;
     plan->piece_capacity = capacity;
     return true;
@@ -76,6 +97,7 @@ static bool add_run(struct qr_plan *plan, const struct qr_page *page, uint32_t f
     struct qr_piece *last = plan->piece_count == 0 ? NULL : &plan->pieces[plan->piece_count - 1];
     plan->count += to - from;
     plan->bytes += bytes;
+    if (QR_UNLIKELY((page->flags & QR_PAGE_BLOBS) != 0)) plan->blobs = true;
     if (last != NULL && last->page == page && last->to == from) {
         last->to = to;
         last->bytes += bytes;
@@ -97,6 +119,7 @@ static bool add_newer(struct qr_plan *plan, const struct newer *newer)
         .record = newer->record, .spec = newer->spec, .bytes = bytes, .fingerprint = newer->fingerprint};
     plan->count++;
     plan->bytes += bytes;
+    if (QR_UNLIKELY(newer->kind == QR_RECORD_BLOB)) plan->blobs = true;
     return true;
 }
 
@@ -113,8 +136,8 @@ static bool bound_between(const struct qr_retention *retention, uint64_t version
     return false;
 }
 
-/* PLAN-1 to PLAN-3 for the next older version of the key in hand. */
-static bool keep(struct weave *w, uint64_t lsn, uint64_t version, unsigned kind)
+/* PLAN-1 to PLAN-3 for the next older version of the key in hand. value: of a blob, its reference. */
+static bool keep(struct weave *w, uint64_t lsn, uint64_t version, unsigned kind, const uint8_t *value)
 {
     if (QR_UNLIKELY(w->retention->as_of_lsn != 0) && lsn > w->retention->as_of_lsn) return false;
     bool has_newer = w->has_newer;
@@ -131,14 +154,22 @@ static bool keep(struct weave *w, uint64_t lsn, uint64_t version, unsigned kind)
         if (kept && kind == QR_RECORD_DELETE && version <= lowest && (w->full || QR_BUG(drop_tombstone_over_base)))
             kept = false;
     }
+    if (!kept && QR_UNLIKELY(kind == QR_RECORD_BLOB) && !note_dead(w->plan, value)) kept = true;
     if (!kept) {
         w->plan->collected = true;
         w->plan->dropped++;
         return false;
     }
-    if (w->kept != 0 || kind != QR_RECORD_PUT) w->plan->multi = true;
+    if (w->kept != 0 || !qr_kind_is_value(kind)) w->plan->multi = true;
     w->kept++;
     return true;
+}
+
+static bool keep_record(struct weave *w, const uint8_t *record)
+{
+    const bool caller = w->plan->caller;
+    return keep(w, qr_record_lsn(record), qr_record_version(record, caller), qr_record_kind(record),
+                qr_record_value(record, caller, w->plan->align_log2));
 }
 
 static void begin_key(struct weave *w)
@@ -208,9 +239,7 @@ static bool take_base(struct weave *w, uint32_t from, uint32_t to)
             if (!qr_equal(key.data, key.size, before.data, before.size)) begin_key(w);
         }
         const uint8_t *record = qr_leaf_record(base, i);
-        if (keep(w, qr_record_lsn(record), qr_record_version(record, w->plan->caller), qr_record_kind(record)) &&
-            !add_run(w->plan, base, i, i + 1))
-            return false;
+        if (keep_record(w, record) && !add_run(w->plan, base, i, i + 1)) return false;
     }
     return true;
 }
@@ -244,12 +273,13 @@ static bool weave_key(struct weave *w, const struct newer *list, uint32_t count,
     while (i < count || from < to) {
         const uint8_t *record = from < to ? qr_leaf_record(w->base, from) : NULL;
         if (i < count && (record == NULL || list[i].version >= qr_record_version(record, caller))) {
-            if (keep(w, list[i].lsn, list[i].version, list[i].kind) && !add_newer(w->plan, &list[i])) return false;
+            const uint8_t *value = list[i].spec != NULL
+                                       ? list[i].spec->value
+                                       : qr_record_value(list[i].record, caller, w->plan->align_log2);
+            if (keep(w, list[i].lsn, list[i].version, list[i].kind, value) && !add_newer(w->plan, &list[i])) return false;
             i++;
         } else {
-            if (keep(w, qr_record_lsn(record), qr_record_version(record, caller), qr_record_kind(record)) &&
-                !add_run(w->plan, w->base, from, from + 1))
-                return false;
+            if (keep_record(w, record) && !add_run(w->plan, w->base, from, from + 1)) return false;
             from++;
         }
     }
@@ -272,6 +302,17 @@ static bool weave_all(struct weave *w, const struct newer *list, uint32_t count)
     return take_base(w, at, w->base->count);
 }
 
+/* Takes a sorted list of newer records without a base. */
+static bool weave_chain(struct weave *w, const struct newer *list, uint32_t count)
+{
+    for (uint32_t i = 0; i < count;) {
+        uint32_t end = newer_key_end(list, count, i);
+        if (!weave_key(w, list + i, end - i, 0, 0)) return false;
+        i = end;
+    }
+    return true;
+}
+
 bool qr_plan_add_leaf(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_record_spec *pending,
                       const struct qr_retention *retention)
 {
@@ -292,60 +333,93 @@ bool qr_plan_add_chain(struct qr_plan *plan, const struct qr_leaf_view *view, co
     uint32_t count = gather_newer(view, NULL, plan->caller, list);
     struct weave w = {.plan = plan, .retention = retention, .base = view->page, .full = false};
     plan->max_version = qr_max(plan->max_version, qr_view_max_version(view));
-    for (uint32_t i = 0; i < count;) {
-        uint32_t end = newer_key_end(list, count, i);
-        if (!weave_key(&w, list + i, end - i, 0, 0)) return false;
-        i = end;
-    }
-    return true;
+    return weave_chain(&w, list, count);
 }
 
 bool qr_plan_add_record(struct qr_plan *plan, const struct qr_record_spec *record)
 {
-    struct newer item = {.spec = record, .fingerprint = record->fingerprint};
-    plan->multi = plan->multi || record->kind != QR_RECORD_PUT;
+    struct newer item = {.spec = record, .kind = (uint8_t)record->kind, .fingerprint = record->fingerprint};
+    plan->multi = plan->multi || !qr_kind_is_value(record->kind);
     if (plan->caller) plan->max_version = qr_max(plan->max_version, record->version);
     return add_newer(plan, &item);
+}
+
+/* Merges two sorted lists; of equal versions those of `first`, which are newer, come first. */
+static void merge_newer(const struct newer *first, uint32_t first_count, const struct newer *second, uint32_t second_count,
+                        struct newer *ret_list)
+{
+    for (uint32_t i = 0, j = 0; i < first_count || j < second_count;) {
+        bool take_first = j == second_count;
+        if (!take_first && i < first_count) {
+            const struct newer *a = &first[i];
+            const struct newer *b = &second[j];
+            int order = qr_compare(a->key.data, a->key.size, b->key.data, b->key.size);
+            take_first = order < 0 || (order == 0 && a->version >= b->version);
+        }
+        *ret_list++ = take_first ? first[i++] : second[j++];
+    }
 }
 
 bool qr_plan_add_joined(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_page *image,
                         const struct qr_record_spec *pending, const struct qr_retention *retention)
 {
     struct newer few[QR_CHAIN_MAX + 1];
-    struct newer *list = NULL;
     bool caller = plan->caller;
     const struct qr_page *stub = view->page;
     uint32_t few_count = gather_newer(view, pending, caller, few);
-    uint32_t count = 0;
-    bool done = false;
+    uint32_t count = few_count + stub->count;
 
-    list = qr_malloc((few_count + stub->count + 1) * sizeof(*list));
+    struct newer *list = qr_malloc(((size_t)count + stub->count + 1) * sizeof(*list));
     if (list == NULL) return false;
-    for (uint32_t i = 0, j = 0; i < few_count || j < stub->count;) { /* the stub's run is sorted, and older */
-        struct newer item = {0};
-        if (j < stub->count) {
-            const uint8_t *record = qr_leaf_record(stub, j);
-            item = (struct newer){.key = qr_leaf_key(stub, j),
-                                  .lsn = qr_record_lsn(record),
-                                  .version = qr_record_version(record, caller),
-                                  .record = record,
-                                  .kind = (uint8_t)qr_record_kind(record),
-                                  .fingerprint = qr_page_fingerprints(stub)[j]};
-        }
-        bool take_few = j == stub->count;
-        if (!take_few && i < few_count) {
-            int order = qr_compare(few[i].key.data, few[i].key.size, item.key.data, item.key.size);
-            take_few = order < 0 || (order == 0 && few[i].version >= item.version);
-        }
-        if (take_few)
-            list[count++] = few[i++];
-        else
-            list[count++] = item, j++;
+    struct newer *run = list + count;
+    for (uint32_t j = 0; j < stub->count; j++) { /* the stub's run is sorted, and older */
+        const uint8_t *record = qr_leaf_record(stub, j);
+        run[j] = (struct newer){.key = qr_leaf_key(stub, j),
+                                .lsn = qr_record_lsn(record),
+                                .version = qr_record_version(record, caller),
+                                .record = record,
+                                .kind = (uint8_t)qr_record_kind(record),
+                                .fingerprint = qr_page_fingerprints(stub)[j]};
     }
+    merge_newer(few, few_count, run, stub->count, list);
     struct weave w = {.plan = plan, .retention = retention, .base = image, .full = true};
     plan->max_version = qr_max(plan->max_version, qr_max(qr_view_max_version(view), image->max_version));
     if (pending != NULL && caller) plan->max_version = qr_max(plan->max_version, pending->version);
-    done = weave_all(&w, list, count);
+    bool done = weave_all(&w, list, count);
+    qr_free(list);
+    return done;
+}
+
+bool qr_plan_add_batch(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_record_spec *records,
+                       uint32_t count, const struct qr_retention *retention)
+{
+    struct newer few[QR_CHAIN_MAX];
+    bool caller = plan->caller;
+    uint32_t few_count = view == NULL ? 0 : gather_newer(view, NULL, caller, few);
+
+    struct newer *list = qr_malloc(((size_t)count * 2 + few_count + 1) * sizeof(*list));
+    if (list == NULL) return false;
+    struct newer *batch = few_count == 0 ? list : list + count + few_count;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct qr_record_spec *record = &records[i];
+        batch[i] = (struct newer){.key = {record->key, record->key_size},
+                                  .version = caller ? record->version : record->lsn,
+                                  .spec = record,
+                                  .kind = (uint8_t)record->kind,
+                                  .fingerprint = record->fingerprint};
+        plan->max_version = qr_max(plan->max_version, batch[i].version);
+    }
+    if (few_count != 0) merge_newer(batch, count, few, few_count, list);
+    struct weave w = {.plan = plan, .retention = retention};
+    bool done = true;
+    if (view != NULL) {
+        w.base = view->page;
+        w.full = (view->page->flags & QR_PAGE_STUB) == 0;
+        plan->max_version = qr_max(plan->max_version, qr_view_max_version(view));
+        done = weave_all(&w, list, count + few_count);
+    } else {
+        done = weave_chain(&w, list, count);
+    }
     qr_free(list);
     return done;
 }

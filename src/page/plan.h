@@ -48,6 +48,9 @@ struct qr_plan {
     bool multi;        /* becomes QR_PAGE_MULTI */
     bool collected;    /* something was dropped */
     uint32_t dropped;  /* how many records were */
+    bool blobs;        /* becomes QR_PAGE_BLOBS */
+    uint8_t *dead;     /* references to blobs of records that were dropped; allocated */
+    uint32_t dead_count, dead_capacity;
     uint32_t count;    /* records */
     uint64_t bytes;    /* of records */
     uint64_t max_version;
@@ -74,6 +77,14 @@ bool qr_plan_add_record(struct qr_plan *plan, const struct qr_record_spec *recor
 /* Appends the records of `older` that a stub's own records in `view` do not hide: joins a stub with its image. */
 bool qr_plan_add_joined(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_page *image,
                         const struct qr_record_spec *pending, const struct qr_retention *retention);
+
+/*
+ * Appends all that chain and base of a leaf say, and `count` newer records: by key, those of a key by version, newest first,
+ * of equal versions the one with the higher LSN first; of engine versions the LSN is the version. view NULL: there is
+ * nothing but these records, and older ones elsewhere.
+ */
+bool qr_plan_add_batch(struct qr_plan *plan, const struct qr_leaf_view *view, const struct qr_record_spec *records,
+                       uint32_t count, const struct qr_retention *retention);
 
 /* Frees what the plan allocated. */
 void qr_plan_done(struct qr_plan *plan);

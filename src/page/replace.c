@@ -36,7 +36,7 @@ bool qr_leaf_replaces(const struct qr_leaf_view *view, const struct qr_record_sp
     const uint32_t stride = page->record_stride;
     struct qr_replacement *r = ret_replacement;
 
-    if (stride == 0 || (page->flags & (QR_PAGE_CALLER | QR_PAGE_MULTI | QR_PAGE_STUB)) != 0) return false;
+    if (stride == 0 || (page->flags & (QR_PAGE_CALLER | QR_PAGE_MULTI | QR_PAGE_STUB | QR_PAGE_BLOBS)) != 0) return false;
     if (retention->count != 1 || retention->keep_below != 0) return false;
     if (retention->bounds[0] < (pending != NULL ? UINT64_MAX : qr_view_max_version(view))) return false;
     r->count = 0;

@@ -342,21 +342,11 @@ static void count(struct append *append, int result)
     qr_unlock(store);
 }
 
-static int may_write(struct qr_store *store)
-{
-    qr_lock(store);
-    int failed = store->failed, failed_errno = store->failed_errno;
-    qr_unlock(store);
-    if (failed != 0)
-        return qr_fail(failed, failed_errno, "page segments: an earlier sync failed");
-    return store->read_only ? qr_fail(QUIRE_ERR_READ_ONLY, 0, "the page store is open for reading") : 0;
-}
-
 /* Under the write mutex. */
 static int append_images(struct append *append)
 {
     struct qr_store *store = append->store;
-    int result = may_write(store);
+    int result = qr_store_may_write(store);
     if (result == 0)
         result = make_nodes(append);
     if (result != 0) {

@@ -361,7 +361,7 @@ static bool is_in_place(const struct qr_store_capture *capture, uint32_t number)
     bool in = false;
     for (uint32_t i = 0; i < QR_PLACES; i++)
         in = in || (capture->places[i].size_bytes != 0 && qr_address_number(capture->places[i].address) == number);
-    return in;
+    return in || qr_blob_list_is_in(capture, number);
 }
 
 /* As qr_append_fill: the root's list has the segments that the new mapping or its places name. */
@@ -374,25 +374,35 @@ static uint32_t fill_root(void *context, const struct qr_segment *own, uint64_t 
     for (uint32_t i = 0; i < store->segment_count; i++) {
         const struct qr_segment *segment = store->segments[i];
         int64_t live = (int64_t)segment->mapped + segment->delta;
-        if (own != NULL && live == 0 && segment != own && !is_in_place(capture, segment->number))
+        uint64_t used = segment == own ? end : segment->used;
+        if (segment->stream == QR_STREAM_BLOB) {
+            const struct qr_blob_captured *captured = qr_blob_captured_find(capture, segment->number);
+            if (captured == NULL)
+                continue;
+            used = captured->used;
+            live = (int64_t)(used - QR_SEGMENT_HEADER_BYTES - captured->dead_bytes);
+        } else if (own != NULL && live == 0 && segment != own && !is_in_place(capture, segment->number)) {
             continue;
-        struct qr_root_segment entry = {
-            segment->number, segment->stream, segment->salt, segment->size, segment == own ? end : segment->used,
-            (uint64_t)live};
+        }
+        struct qr_root_segment entry = {segment->number, segment->stream, segment->salt, segment->size, used,
+                                        (uint64_t)live};
         if (to != NULL)
             qr_root_segment_encode(&entry, to + QR_ROOT_BYTES + (size_t)count * QR_ROOT_SEGMENT_BYTES);
         count++;
     }
+    uint64_t size = QR_ROOT_BYTES + (uint64_t)count * QR_ROOT_SEGMENT_BYTES;
+    uint32_t dead = qr_blob_table(capture, to == NULL ? NULL : to + size);
     qr_unlock(store);
     struct qr_root root = {.height = capture->height,
                            .segment_count = count,
+                           .dead_count = dead,
                            .top = capture->top_address,
                            .pages = capture->pages,
                            .live_bytes = capture->live_bytes,
                            .sequence = store->sequence + 1};
     if (to != NULL)
         qr_root_encode(&root, to);
-    return QR_ROOT_BYTES + (count + (own == NULL)) * QR_ROOT_SEGMENT_BYTES;
+    return (uint32_t)(size + (own == NULL) * QR_ROOT_SEGMENT_BYTES + (uint64_t)dead * QR_ROOT_DEAD_BYTES);
 }
 
 static int write_root(struct qr_store_capture *capture)
@@ -463,7 +473,9 @@ int qr_store_commit(struct qr_store *store, struct qr_store_capture *capture, co
         result = build(capture);
     if (result == 0)
         result = write_free_ids(capture, free_ids, free_id_count);
-    bool empty = capture->top_address == 0 && free_id_count == 0 && record->range_tombstones.size_bytes == 0;
+    if (result == 0)
+        result = qr_blob_lists_write(capture, record->replay_from);
+    bool empty = capture->top_address == 0 && free_id_count == 0 && capture->blob_count == 0 && record->range_tombstones.size_bytes == 0;
     if (result == 0 && !empty)
         result = write_root(capture);
     if (result == 0)
@@ -491,6 +503,7 @@ static void free_capture(struct qr_store_capture *capture)
     qr_changes_done(&capture->changes);
     qr_free(capture->sorted);
     qr_free(capture->built);
+    qr_blob_capture_free(capture);
     qr_free(capture);
 }
 
@@ -578,6 +591,11 @@ void qr_store_committed(struct qr_store *store, struct qr_store_capture *capture
         count_place(store, &capture->places[i], 1);
         store->places[i] = capture->places[i];
     }
+    for (uint32_t i = 0; i < capture->blob_count; i++) {
+        if (capture->blobs[i].written)
+            settle(store, capture->blobs[i].place.address);
+    }
+    qr_blob_lists_committed(capture);
     store->pages = capture->pages;
     store->live_bytes = capture->live_bytes;
     store->captured = NULL;
@@ -598,6 +616,10 @@ static void forget_built(struct qr_store_capture *capture)
     for (uint32_t i = 0; i < QR_PLACES; i++) {
         if (i != QR_PLACE_TOMBSTONES && capture->places[i].size_bytes != 0)
             settle(store, capture->places[i].address);
+    }
+    for (uint32_t i = 0; i < capture->blob_count; i++) {
+        if (capture->blobs[i].written)
+            settle(store, capture->blobs[i].place.address);
     }
     for (uint32_t i = 0; i < store->segment_count; i++)
         store->segments[i]->delta = 0;

@@ -153,6 +153,8 @@ static int begin_segment(struct qr_store *store, struct qr_segment *segment)
     }
     qr_lock(store);
     store->names_dirty = true;
+    if (segment->stream == QR_STREAM_BLOB)
+        store->blobs_dirty = store->blob_names_dirty = true;
     bool many = store->open_files > store->options.most_open_files;
     qr_unlock(store);
     if (many)
@@ -167,7 +169,7 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
 {
     struct qr_spare spare;
     uint64_t least = qr_round_up(need + QR_SEGMENT_HEADER_BYTES, QR_SEGMENT_UNIT);
-    if (least > QR_SEGMENT_MOST)
+    if (!qr_segment_size_is_possible(stream, least))
         return qr_fail(QUIRE_ERR_TOO_LARGE, 0, "an image of %llu bytes", (unsigned long long)need);
     struct qr_segment *segment = qr_calloc(1, sizeof(*segment));
     if (segment == NULL)
@@ -220,7 +222,8 @@ static struct qr_segment *take_dead(struct qr_store *store)
     qr_lock(store);
     for (uint32_t i = 0; i < store->segment_count && !store->frozen; i++) {
         struct qr_segment *segment = store->segments[i];
-        if (segment->pins != 0 || !is_dead(segment))
+        bool released = segment->stream == QR_STREAM_BLOB ? qr_blob_segment_is_dead(store, segment) : is_dead(segment);
+        if (segment->pins != 0 || !released)
             continue;
         dead = segment;
         store->segment_count--;

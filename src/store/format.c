@@ -51,10 +51,20 @@ void qr_segment_header_encode(const struct qr_segment_header *header, uint8_t *t
     qr_store_u32(to + 60, qr_crc32c(0, to, 60));
 }
 
+static bool is_segment_header(const uint8_t *from)
+{
+    return memcmp(from, SEGMENT_MAGIC, 8) == 0 && qr_load_u32(from + 60) == qr_crc32c(0, from, 60);
+}
+
+uint32_t qr_segment_header_newer(const uint8_t *from)
+{
+    uint32_t format = qr_load_u32(from + 8);
+    return is_segment_header(from) && format > QR_SEGMENT_FORMAT ? format : 0;
+}
+
 bool qr_segment_header_decode(const uint8_t *from, struct qr_segment_header *ret_header)
 {
-    if (memcmp(from, SEGMENT_MAGIC, 8) != 0 || qr_load_u32(from + 60) != qr_crc32c(0, from, 60) ||
-        qr_load_u32(from + 8) != QR_SEGMENT_FORMAT || qr_load_u32(from + 12) != QR_SEGMENT_HEADER_BYTES)
+    if (!is_segment_header(from) || qr_load_u32(from + 8) != QR_SEGMENT_FORMAT || qr_load_u32(from + 12) != QR_SEGMENT_HEADER_BYTES)
         return false;
     *ret_header = (struct qr_segment_header){.number = qr_load_u32(from + 32),
                                              .stream = qr_load_u32(from + 36),
@@ -212,6 +222,24 @@ void qr_root_encode(const struct qr_root *root, uint8_t *to)
     qr_store_u64(to + 16, root->pages);
     qr_store_u64(to + 24, root->live_bytes);
     qr_store_u64(to + 32, root->sequence);
+    qr_store_u32(to + 40, root->dead_count);
+}
+
+void qr_root_dead_encode(const struct qr_root_dead *dead, uint8_t *to)
+{
+    qr_store_u32(to, dead->number);
+    qr_store_u32(to + 4, dead->stored_bytes);
+    qr_store_u64(to + 8, dead->address);
+    qr_store_u64(to + 16, dead->lsn);
+}
+
+struct qr_root_dead qr_root_dead_decode(const uint8_t *from, const struct qr_root *root, uint32_t i)
+{
+    from += QR_ROOT_BYTES + (size_t)root->segment_count * QR_ROOT_SEGMENT_BYTES + (size_t)i * QR_ROOT_DEAD_BYTES;
+    return (struct qr_root_dead){.number = qr_load_u32(from),
+                                 .stored_bytes = qr_load_u32(from + 4),
+                                 .address = qr_load_u64(from + 8),
+                                 .lsn = qr_load_u64(from + 16)};
 }
 
 void qr_root_segment_encode(const struct qr_root_segment *segment, uint8_t *to)
@@ -236,11 +264,18 @@ struct qr_root_segment qr_root_segment_decode(const uint8_t *from, uint32_t i)
                                     .salt = qr_load_u32(from + 32)};
 }
 
+bool qr_segment_size_is_possible(uint32_t stream, uint64_t size)
+{
+    uint64_t most = stream == QR_STREAM_BLOB ? QR_BLOB_SEGMENT_MOST : QR_SEGMENT_MOST;
+    return size >= QR_SEGMENT_LEAST && size <= most && size % QR_SEGMENT_UNIT == 0;
+}
+
 static bool segment_is_possible(const struct qr_root_segment *s)
 {
-    return s->stream < QR_STREAMS && s->size_bytes >= QR_SEGMENT_LEAST && s->size_bytes <= QR_SEGMENT_MOST &&
-           s->size_bytes % QR_SEGMENT_UNIT == 0 && s->used_bytes >= QR_SEGMENT_HEADER_BYTES &&
-           s->used_bytes <= s->size_bytes && s->used_bytes % QR_SEGMENT_UNIT == 0 && s->live_bytes <= s->used_bytes;
+    bool blobs = s->stream == QR_STREAM_BLOB;
+    return s->stream < QR_STREAMS && qr_segment_size_is_possible(s->stream, s->size_bytes) &&
+           s->used_bytes >= QR_SEGMENT_HEADER_BYTES && s->used_bytes <= s->size_bytes &&
+           s->used_bytes % (blobs ? QR_BLOB_UNIT : QR_SEGMENT_UNIT) == 0 && s->live_bytes <= s->used_bytes;
 }
 
 const char *qr_root_decode(const uint8_t *from, uint64_t size, uint64_t next_number, struct qr_root *ret_root)
@@ -254,8 +289,10 @@ const char *qr_root_decode(const uint8_t *from, uint64_t size, uint64_t next_num
         .pages = qr_load_u64(from + 16),
         .live_bytes = qr_load_u64(from + 24),
         .sequence = qr_load_u64(from + 32),
+        .dead_count = qr_load_u32(from + 40),
     };
-    if (size != QR_ROOT_BYTES + (uint64_t)root.segment_count * QR_ROOT_SEGMENT_BYTES)
+    if (size != QR_ROOT_BYTES + (uint64_t)root.segment_count * QR_ROOT_SEGMENT_BYTES +
+                    (uint64_t)root.dead_count * QR_ROOT_DEAD_BYTES)
         return "the root has another size";
     if (root.height > QR_HEIGHT_MOST)
         return "the mapping is too high";

@@ -41,6 +41,7 @@
 #include <stdint.h>
 
 #include "base/check.h"
+#include "store/blob.h"
 #include "store/store.h"
 
 #define QR_SEGMENT_FORMAT 1u
@@ -102,7 +103,7 @@ static inline bool qr_address_is_possible(uint64_t address)
 
 /* ---- Segments --------------------------------------------------------------------------------------------------- */
 
-enum qr_stream { QR_STREAM_HOT, QR_STREAM_COLD, QR_STREAM_BLOB /* reserved */, QR_STREAMS };
+enum qr_stream { QR_STREAM_HOT, QR_STREAM_COLD, QR_STREAM_BLOB, QR_STREAMS };
 
 struct qr_segment_header {
     uint8_t store_id[16];
@@ -114,10 +115,15 @@ void qr_segment_name(uint32_t number, char *ret_name);
 /* False: the name is that of another file. */
 bool qr_segment_number_of(const char *name, uint32_t *ret_number);
 
+/* Of the file. */
+bool qr_segment_size_is_possible(uint32_t stream, uint64_t size);
+
 /* to: QR_SEGMENT_HEADER_USED bytes; the rest of the header is zero. */
 void qr_segment_header_encode(const struct qr_segment_header *header, uint8_t *to);
 /* False: not a header. */
 bool qr_segment_header_decode(const uint8_t *from, struct qr_segment_header *ret_header);
+/* A header of a later format; magic, format and sum stay where they are. 0: it is none. */
+uint32_t qr_segment_header_newer(const uint8_t *from);
 
 /* ---- Images and batches ----------------------------------------------------------------------------------------- */
 
@@ -185,15 +191,20 @@ bool qr_entry_is_possible(const struct qr_entry *entry);
  *    16  8  pages
  *    24  8  bytes of their images and parts
  *    32  8  sequence of the next batch
- *    40 24  zero
+ *    40  4  number of segments with dead blobs
+ *    44 20  zero
  *    64     for each segment that is not the reserve's, by number, 40 bytes: number 4, stream 4, file size 8, end of
- * its last batch 8, bytes that the mapping names (images, parts, blocks, nodes) 8, salt 4, zero 4
+ * its last batch or blob 8, bytes that the mapping names (images, parts, blocks, nodes), of blobs those that are not dead 8, salt
+ * 4, zero 4
+ *           then for each segment with dead blobs, by number, 24 bytes: number 4, and the list of them (blob.h): size with header
+ *           4, address 8; an LSN 8: none died later
  */
 #define QR_ROOT_BYTES 64u
 #define QR_ROOT_SEGMENT_BYTES 40u
+#define QR_ROOT_DEAD_BYTES 24u
 
 struct qr_root {
-    uint32_t height, segment_count;
+    uint32_t height, segment_count, dead_count;
     uint64_t top, pages, live_bytes, sequence;
 };
 struct qr_root_segment {
@@ -201,11 +212,19 @@ struct qr_root_segment {
     uint64_t size_bytes, used_bytes, live_bytes;
 };
 
+struct qr_root_dead {
+    uint32_t number, stored_bytes;
+    uint64_t address, lsn;
+};
+
 void qr_root_encode(const struct qr_root *root, uint8_t *to);
 void qr_root_segment_encode(const struct qr_root_segment *segment, uint8_t *to);
+void qr_root_dead_encode(const struct qr_root_dead *dead, uint8_t *to);
 /* NULL, or what is wrong. next_number: segments have numbers below it. */
 const char *qr_root_decode(const uint8_t *from, uint64_t size, uint64_t next_number, struct qr_root *ret_root);
 /* i below segment_count of a root that was decoded. */
 struct qr_root_segment qr_root_segment_decode(const uint8_t *from, uint32_t i);
+/* i below dead_count. */
+struct qr_root_dead qr_root_dead_decode(const uint8_t *from, const struct qr_root *root, uint32_t i);
 
 #endif

@@ -9,6 +9,8 @@
  *   fetch.c     addresses to verified bytes
  *   mapping.c   the durable mapping in memory, loaded on demand          (nodes, under `mutex`)
  *   commit.c    a capture: construction, and what becomes of it
+ *   blob.c      blobs written, read, synced                          (a place under `mutex`)
+ *   blob_life.c which blobs are dead
  *   store.c     open, close, changes, statistics
  *
  * INTERNAL-1  `mutex` is held for some instructions, and never while the disk is asked. `write_mutex` is held for a
@@ -23,11 +25,18 @@
 
 #include <pthread.h>
 
+#include "store/blob.h"
 #include "store/changes.h"
 #include "store/format.h"
 #include "store/store.h"
 
 /* ---- Segments --------------------------------------------------------------------------------------------------- */
+
+/* Places of blobs in a segment, by offset: offset (32 bits) | extent (32), in units of QR_BLOB_UNIT. */
+struct qr_blob_places {
+    uint64_t *places;
+    uint32_t count, room;
+};
 
 struct qr_segment {
     uint32_t number, stream, salt;
@@ -41,6 +50,16 @@ struct qr_segment {
     bool dirty;              /* written to since the last sync began */
     bool verified;           /* its header was compared */
     bool visited;            /* for the choice of a file to close */
+
+    /* Of blobs. */
+    struct qr_blob_places dead;
+    uint64_t dead_bytes, dead_lsn;       /* dead_lsn: none of them died later */
+    bool dead_changed;                   /* since the list was written */
+    bool left_out;                       /* the durable checkpoint does not know it any more */
+    struct qr_manifest_place dead_place; /* of the list */
+    uint64_t mark;                       /* `used` at qr_blob_mark; 0: it was not there yet */
+    uint64_t known;                      /* recovery: `used` of the checkpoint */
+    struct qr_blob_places named;         /* recovery: behind that, by frames */
 };
 
 /* A file that holds nothing: kept for a full disk, or to be used again. */
@@ -65,6 +84,16 @@ struct qr_map_node {
 
 /* ---- The store -------------------------------------------------------------------------------------------------- */
 
+/* What a checkpoint says of a segment of blobs. */
+struct qr_blob_captured {
+    uint32_t number;
+    bool all_dead, left_out, written;
+    uint64_t used, dead_bytes, dead_lsn;
+    uint8_t *bytes; /* the list, if it is a new one */
+    uint32_t size;
+    struct qr_manifest_place place; /* of the list; size 0: none */
+};
+
 enum qr_place { QR_PLACE_ROOT, QR_PLACE_FREE_IDS, QR_PLACE_TOMBSTONES, QR_PLACES };
 
 struct qr_store {
@@ -83,6 +112,10 @@ struct qr_store {
     uint64_t segment_bytes;
     uint32_t next_number, open_files, close_hand;
     bool names_dirty; /* a name changed since the last sync of the directory began */
+    pthread_mutex_t blob_mutex;      /* of the segment that blobs go to; taken before `mutex` */
+    pthread_mutex_t blob_sync_mutex; /* as above */
+    bool blobs_dirty, blob_names_dirty;
+    struct qr_blob_stats blob_stats;
     bool frozen;      /* nothing is released any more */
     int failed;       /* STORE-5; the result of a sync */
     int failed_errno;
@@ -138,6 +171,10 @@ bool qr_segment_close_idle(struct qr_store *store);
 
 /* Syncs what was written, and the directory. A failure is final. */
 int qr_segments_sync(struct qr_store *store);
+/* Whether anything may be written: no sync has failed (STORE-5), and the store is not open for reading. 0 or a failure. */
+int qr_store_may_write(struct qr_store *store);
+/* STORE-5. */
+int qr_segment_fail_for_good(struct qr_store *store, int error, const char *what);
 
 /* ---- files.c ---------------------------------------------------------------------------------------------------- */
 
@@ -214,6 +251,8 @@ struct qr_store_capture {
     uint32_t height;
     uint64_t pages, live_bytes;
     struct qr_manifest_place places[QR_PLACES];
+    struct qr_blob_captured *blobs; /* by number */
+    uint32_t blob_count;
 };
 
 #endif

@@ -32,16 +32,9 @@ static const struct qr_disk_ops *ops_of(struct qr_dir *dir)
     return dir->disk->ops;
 }
 
-/* As qr_file_sync, for the names in it. */
 static int sync_names(struct qr_dir *dir)
 {
-    int error;
-    if (QR_BUG(manifest_names_unsynced))
-        return 0;
-    do {
-        error = ops_of(dir)->dir_sync(dir);
-    } while (error == -EINTR);
-    return error;
+    return QR_BUG(manifest_names_unsynced) ? 0 : qr_dir_sync(dir);
 }
 
 /* ---- A file in the making --------------------------------------------------------------------------------------- */
@@ -94,7 +87,7 @@ static int write_whole(struct qr_file *file, const uint8_t *image, uint64_t size
     if (error == 0)
         error = qr_file_write(file, image + QR_MANIFEST_HEADER_BYTES, size - QR_MANIFEST_HEADER_BYTES,
                               QR_MANIFEST_HEADER_BYTES);
-    if (error == 0)
+    if (error == 0 && !QR_BUG(manifest_new_unsynced))
         error = qr_file_sync(file);
     return error;
 }

@@ -296,24 +296,43 @@ static int compare_pids(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* The ids in the changes, rising. */
-static int list_changed(struct qr_store *store, uint64_t **ret_pids, uint64_t *ret_count)
+/* Under the mutex: copies the ids in the changes, if there is room for them. */
+static bool copy_changed(struct qr_store *store, struct qr_change **changes, uint64_t *pids, uint64_t room)
 {
     uint64_t count = store->changes.count;
-    struct qr_change **changes = qr_calloc(count + 1, sizeof(struct qr_change *));
-    uint64_t *pids = qr_calloc(count + 1, sizeof(uint64_t));
-    if (changes == NULL || pids == NULL) {
-        qr_free(changes);
-        qr_free(pids);
-        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of changes");
-    }
+    if (count > room)
+        return false;
     qr_changes_list(&store->changes, changes);
     for (uint64_t i = 0; i < count; i++)
         pids[i] = changes[i]->pid;
-    qsort(pids, count, sizeof(uint64_t), compare_pids);
-    qr_free(changes);
-    *ret_pids = pids;
-    *ret_count = count;
+    return true;
+}
+
+/* The ids in the changes, rising. Ids may become free meanwhile. */
+static int list_changed(struct qr_store *store, uint64_t **ret_pids, uint64_t *ret_count)
+{
+    bool complete = false;
+    while (!complete) {
+        qr_lock(store);
+        uint64_t room = store->changes.count + 64;
+        qr_unlock(store);
+        struct qr_change **changes = qr_calloc(room, sizeof(struct qr_change *));
+        uint64_t *pids = qr_calloc(room, sizeof(uint64_t));
+        if (changes == NULL || pids == NULL) {
+            qr_free(changes);
+            qr_free(pids);
+            return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of changes");
+        }
+        qr_lock(store);
+        complete = copy_changed(store, changes, pids, room);
+        *ret_count = store->changes.count;
+        qr_unlock(store);
+        qr_free(changes);
+        *ret_pids = pids;
+        if (!complete)
+            qr_free(pids);
+    }
+    qsort(*ret_pids, *ret_count, sizeof(uint64_t), compare_pids);
     return 0;
 }
 

@@ -32,15 +32,6 @@ static const struct qr_disk_ops *ops_of(struct qr_store *store)
     return store->dir->disk->ops;
 }
 
-static int sync_names(struct qr_store *store)
-{
-    int error;
-    do {
-        error = ops_of(store)->dir_sync(store->dir);
-    } while (error == -EINTR);
-    return error;
-}
-
 /* ---- The table -------------------------------------------------------------------------------------------------- */
 
 /* Where the number is or would be. */
@@ -93,6 +84,8 @@ void qr_segment_free(struct qr_segment *segment)
         return;
     if (segment->file != NULL)
         segment->file->dir->disk->ops->file_close(segment->file);
+    qr_free(segment->dead.places);
+    qr_free(segment->named.places);
     qr_free(segment);
 }
 
@@ -167,6 +160,7 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
     struct qr_segment_header header;
     struct qr_file_facts facts;
     const char *what = NULL;
+    uint32_t newer = 0;
     int error = ops_of(store)->file_facts(file, &facts);
     if (error != 0)
         return qr_segment_failure(error, segment->number, "facts");
@@ -175,6 +169,7 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
         return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the header of a page segment");
     int64_t count = qr_file_read(file, bytes, QR_SEGMENT_HEADER_BYTES, 0);
     if (count == QR_SEGMENT_HEADER_BYTES) {
+        newer = qr_segment_header_newer(bytes);
         if (!qr_segment_header_decode(bytes, &header))
             what = "the header does not verify";
         else if (memcmp(header.store_id, store->options.store_id, sizeof(header.store_id)) != 0)
@@ -183,8 +178,7 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
             what = "the segment has another number";
         else if (header.size_bytes > facts.size_bytes)
             what = "the file is cut";
-        else if (header.size_bytes < QR_SEGMENT_LEAST || header.size_bytes > QR_SEGMENT_MOST ||
-                 header.size_bytes % QR_SEGMENT_UNIT != 0 || header.stream >= QR_STREAMS)
+        else if (header.stream >= QR_STREAMS || !qr_segment_size_is_possible(header.stream, header.size_bytes))
             what = "the header is impossible";
         else if (segment->size != 0 && (header.size_bytes != segment->size || header.salt != segment->salt))
             what = "the segment is another one than the checkpoint's";
@@ -194,6 +188,8 @@ static int verify(struct qr_store *store, struct qr_segment *segment, struct qr_
     qr_free_aligned(bytes);
     if (count < 0)
         return qr_segment_failure((int)count, segment->number, "read of the header");
+    if (newer != 0)
+        return qr_fail(QUIRE_ERR_NEWER, 0, "page-%08x has format %u", segment->number, newer);
     if (what != NULL)
         return qr_segment_corrupt(store, segment->number, 0, what);
     segment->size = header.size_bytes;
@@ -291,7 +287,17 @@ void qr_segment_unpin(struct qr_store *store, struct qr_segment *segment)
 
 /* ---- Sync ------------------------------------------------------------------------------------------------------- */
 
-static int fail_for_good(struct qr_store *store, int error, const char *what)
+int qr_store_may_write(struct qr_store *store)
+{
+    qr_lock(store);
+    int failed = store->failed, failed_errno = store->failed_errno;
+    qr_unlock(store);
+    if (failed != 0)
+        return qr_fail(failed, failed_errno, "page segments: an earlier sync failed");
+    return store->read_only ? qr_fail(QUIRE_ERR_READ_ONLY, 0, "the page store is open for reading") : 0;
+}
+
+int qr_segment_fail_for_good(struct qr_store *store, int error, const char *what)
 {
     int result = qr_fail_io(-error, "page segments: %s", what);
     qr_lock(store);
@@ -303,6 +309,9 @@ static int fail_for_good(struct qr_store *store, int error, const char *what)
 
 int qr_segments_sync(struct qr_store *store)
 {
+    int failed = qr_blob_sync(store);
+    if (failed != 0)
+        return qr_fail_io(-failed, "sync of blobs");
     qr_lock(store);
     uint32_t room = store->segment_count, count = 0;
     qr_unlock(store);
@@ -317,7 +326,7 @@ int qr_segments_sync(struct qr_store *store)
     /* Segments that came meanwhile are another writer's, and not in the mapping under construction. */
     for (uint32_t i = 0; i < store->segment_count && count < room; i++) {
         struct qr_segment *segment = store->segments[i];
-        if (!segment->dirty)
+        if (!segment->dirty || segment->stream == QR_STREAM_BLOB)
             continue;
         segment->dirty = false;
         segment->pins++;
@@ -330,12 +339,12 @@ int qr_segments_sync(struct qr_store *store)
     int error = count == 0 || QR_BUG(store_data_unsynced) ? 0 : qr_disk_transfer(store->dir->disk, ios, count);
     const char *what = "sync";
     if (error == 0 && names && !QR_BUG(store_names_unsynced)) {
-        error = sync_names(store);
+        error = qr_dir_sync(store->dir);
         what = "sync of the directory";
     }
     for (uint32_t i = 0; i < count; i++)
         qr_segment_unpin(store, synced[i]);
     qr_free(ios);
     qr_free(synced);
-    return error == 0 ? 0 : fail_for_good(store, error, what);
+    return error == 0 ? 0 : qr_segment_fail_for_good(store, error, what);
 }

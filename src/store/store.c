@@ -57,10 +57,10 @@ static void *give_memory(void *context, size_t size)
 }
 
 /* Reads the image of a place; *ret_bytes is to be freed by qr_free. */
-static int read_place(struct qr_store *store, const struct qr_manifest_place *place, uint8_t kind, void **ret_bytes,
-                      uint32_t *ret_size)
+static int read_place(struct qr_store *store, const struct qr_manifest_place *place, uint8_t kind, uint64_t pid,
+                      void **ret_bytes, uint32_t *ret_size)
 {
-    struct qr_fetch_want want = {.address = place->address, .kind = kind};
+    struct qr_fetch_want want = {.address = place->address, .pid = pid, .kind = kind};
     void *memory = NULL, *bytes;
     int result = qr_fetch(store, &want, give_memory, &memory, &bytes, ret_size);
     if (result == QR_STORE_GONE)
@@ -93,7 +93,8 @@ static int take_segment(struct qr_store *store, const struct qr_root_segment *en
     segment->size = entry->size_bytes;
     segment->salt = entry->salt;
     segment->used = QR_BUG(store_resume_over) ? QR_SEGMENT_HEADER_BYTES : entry->used_bytes;
-    segment->mapped = entry->live_bytes;
+    segment->mapped = entry->stream == QR_STREAM_BLOB ? 0 : entry->live_bytes;
+    segment->known = segment->used;
     int result = known ? 0 : qr_segment_register(store, segment);
     if (result != 0) {
         qr_segment_free(segment);
@@ -102,6 +103,26 @@ static int take_segment(struct qr_store *store, const struct qr_root_segment *en
     if (!store->read_only)
         store->resume[entry->stream] = entry->number; /* they come by number: the last one goes on */
     return 0;
+}
+
+/* The dead of a segment of blobs. */
+static int take_dead(struct qr_store *store, const struct qr_manifest_place *root, const struct qr_root_dead *entry)
+{
+    struct qr_segment *segment = qr_segment_find(store, entry->number);
+    struct qr_segment *home = qr_segment_find(store, qr_address_number(entry->address));
+    void *bytes;
+    uint32_t size;
+    if (segment == NULL || segment->stream != QR_STREAM_BLOB || segment->dead_place.size_bytes != 0 || home == NULL)
+        return corrupt_root(store, root, "the table of dead blobs is impossible");
+    segment->dead_place = (struct qr_manifest_place){entry->address, entry->stored_bytes};
+    segment->dead_lsn = entry->lsn;
+    home->meta += entry->stored_bytes;
+    int result = read_place(store, &segment->dead_place, QR_STORE_DEAD_BLOBS, entry->number, &bytes, &size);
+    if (result != 0)
+        return result;
+    result = qr_blob_take_list(store, segment, bytes, size);
+    qr_free(bytes);
+    return result;
 }
 
 static int take_places(struct qr_store *store, const struct qr_manifest_checkpoint *from)
@@ -137,7 +158,7 @@ static int read_root(struct qr_store *store, const struct qr_manifest_checkpoint
         qr_segment_free(segment);
         return result;
     }
-    result = read_place(store, place, QR_STORE_ROOT, &bytes, &size);
+    result = read_place(store, place, QR_STORE_ROOT, 0, &bytes, &size);
     if (result != 0)
         return result;
     const char *what = qr_root_decode(bytes, size, from->next_segment, ret_root);
@@ -148,6 +169,10 @@ static int read_root(struct qr_store *store, const struct qr_manifest_checkpoint
     for (uint32_t i = 0; result == 0 && i < ret_root->segment_count; i++) {
         struct qr_root_segment entry = qr_root_segment_decode(bytes, i);
         result = take_segment(store, &entry);
+    }
+    for (uint32_t i = 0; result == 0 && i < ret_root->dead_count; i++) {
+        struct qr_root_dead entry = qr_root_dead_decode(bytes, ret_root, i);
+        result = take_dead(store, place, &entry);
     }
     qr_free(bytes);
     return result != 0 ? result : take_places(store, from);
@@ -186,6 +211,8 @@ int qr_store_open(struct qr_dir *dir, const struct qr_store_options *options, co
     store->sequence = 1;
     pthread_mutex_init(&store->write_mutex, NULL); /* of the default kind: cannot fail */
     pthread_mutex_init(&store->mutex, NULL);
+    pthread_mutex_init(&store->blob_mutex, NULL);
+    pthread_mutex_init(&store->blob_sync_mutex, NULL);
     qr_changes_init(&store->written);
     qr_changes_init(&store->changes);
     int result = settle_options(&store->options);
@@ -218,6 +245,8 @@ void qr_store_close(struct qr_store *store)
     qr_free(store->segments);
     pthread_mutex_destroy(&store->write_mutex);
     pthread_mutex_destroy(&store->mutex);
+    pthread_mutex_destroy(&store->blob_mutex);
+    pthread_mutex_destroy(&store->blob_sync_mutex);
     qr_free(store);
 }
 
@@ -239,7 +268,7 @@ int qr_store_read_free_ids(struct qr_store *store, const struct qr_manifest_chec
     void *bytes = NULL;
     uint32_t size = 0;
     if (from->free_ids.size_bytes != 0) {
-        int result = read_place(store, &from->free_ids, QR_STORE_FREE_IDS, &bytes, &size);
+        int result = read_place(store, &from->free_ids, QR_STORE_FREE_IDS, 0, &bytes, &size);
         if (result != 0)
             return result;
     }

@@ -103,6 +103,7 @@ enum qr_store_kind {
     QR_STORE_NODE = 17,      /* of the mapping's index */
     QR_STORE_ROOT = 18,
     QR_STORE_FREE_IDS = 19,
+    QR_STORE_DEAD_BLOBS = 20, /* of a segment of blobs, whose number is in place of the page id */
 };
 
 struct qr_store_image {
@@ -173,7 +174,7 @@ void qr_store_remove(struct qr_store *store, uint64_t pid);
 int qr_store_lookup(struct qr_store *store, uint64_t pid, struct qr_store_entry *ret_entry);
 
 /* Sees each page of the current mapping, in the order of ids; reads all of it. Not 0 ends it, which is answered. For
- * checks; not while other threads enter or a capture is open. */
+ * checks; not while other threads enter or a capture is open, but others may remove. */
 typedef int qr_store_visit(void *context, uint64_t pid, const struct qr_store_entry *entry);
 int qr_store_each(struct qr_store *store, qr_store_visit *visit, void *context);
 

@@ -25,6 +25,7 @@
  * and hide an equal one; so `holding` is looked at again with its LSN reserved, as the generation is, and by the same
  * argument.
  */
+#include "base/alloc.h"
 #include "page/replace.h"
 #include "tree/internal.h"
 #include "tree/policy.h"
@@ -87,14 +88,63 @@ bool qr_bounds_hold(const struct qr_tree *tree, const struct qr_bounds *bounds)
     return atomic_load_explicit(tree->env->snapshot_generation, memory_order_seq_cst) == bounds->generation;
 }
 
+void *qr_block_outside(size_t size, size_t *ret_block_size)
+{
+    size_t block_size = (size + QR_CACHE_LINE_BYTES - 1) / QR_CACHE_LINE_BYTES * QR_CACHE_LINE_BYTES;
+    *ret_block_size = block_size;
+    return qr_malloc_aligned(QR_CACHE_LINE_BYTES, block_size);
+}
+
+/*
+ * Blobs. What a plan drops, nobody will find from the install of its page on; it is noted in the op when the page is built, and told
+ * when the page that it replaces is retired. That may be another page's, of a change that is helped meanwhile: then it is told
+ * early, and rightly so, since what may be dropped is seen by no reader, in whatever page it still lies. What a pending record
+ * hides is the exception: between its page's building and its install, or its end, there is nothing else.
+ */
+static void forget_dead(struct qr_op *op)
+{
+    qr_free(op->dead);
+    op->dead = NULL;
+    op->dead_count = 0;
+}
+
+void qr_tell_dead(struct qr_op *op)
+{
+    if (op->dead_count == 0) return;
+    op->tree->env->ops->blobs_dead(op->tree->env->context, op->dead, op->dead_count);
+    forget_dead(op);
+}
+
+/* False: no memory. */
+static QR_NOINLINE bool note_dead(struct qr_op *op, const struct qr_plan *plan)
+{
+    uint8_t *copy = qr_malloc((size_t)plan->dead_count * QR_BLOB_REF_BYTES);
+    if (copy == NULL) return false;
+    memcpy(copy, plan->dead, (size_t)plan->dead_count * QR_BLOB_REF_BYTES);
+    forget_dead(op); /* the other half of a split says the same */
+    op->dead = copy;
+    op->dead_count = plan->dead_count;
+    return true;
+}
+
 void qr_discard_page(struct qr_op *op, struct qr_page *page)
 {
+    if (QR_UNLIKELY(op->dead_count != 0)) forget_dead(op);
     qr_arena_free(op->tree->env->arena, &op->thread->cache, page, page->block_size);
 }
 
 void qr_retire_page(struct qr_op *op, const struct qr_page *page)
 {
+    if (QR_UNLIKELY(op->dead_count != 0)) qr_tell_dead(op);
     qr_epoch_retire(op->thread, QR_RETIRE_BLOCK, (void *)(uintptr_t)page, page->block_size);
+}
+
+void qr_give_back_page(struct qr_op *op, struct qr_page *page)
+{
+    if (op->tree->env->structure != NULL)
+        qr_retire_page(op, page);
+    else
+        qr_discard_page(op, page);
 }
 
 /* A block for a leaf of `size` bytes with `count` records of record_bytes in all, and a delta area as qr_leaf_from_plan
@@ -103,6 +153,7 @@ static void *leaf_block(struct qr_op *op, uint64_t size, uint64_t record_bytes, 
                         size_t *ret_block_size)
 {
     struct qr_arena *arena = op->tree->env->arena;
+    if (op->outside) return qr_block_outside(size, ret_block_size);
     uint64_t full = qr_policy_area(op->tree, record_bytes, count);
     if (op->use_reserve && qr_arena_over(arena, 100)) full = qr_policy_area_at_limit(full);
     uint64_t wanted = area == QR_AREA_NONE ? size : size + full;
@@ -124,8 +175,12 @@ int qr_leaf_from_plan(struct qr_op *op, const struct qr_plan *plan, uint32_t fro
     if (measure.size > LARGEST_BLOCK) return QUIRE_ERR_TOO_LARGE;
 
     size_t block_size;
+    if (QR_UNLIKELY(plan->dead_count != 0) && !note_dead(op, plan)) return QUIRE_ERR_NO_MEMORY;
     void *block = leaf_block(op, measure.size, measure.bytes, to - from, area, &block_size);
-    if (block == NULL) return QUIRE_ERR_NO_MEMORY;
+    if (block == NULL) {
+        if (QR_UNLIKELY(op->dead_count != 0)) forget_dead(op);
+        return QUIRE_ERR_NO_MEMORY;
+    }
     ret_fresh->page = block;
     ret_fresh->dropped = plan->dropped;
     ret_fresh->pending = qr_plan_write(plan, &measure, identity, properties, block, block_size);
@@ -201,7 +256,7 @@ int qr_consolidate_build(struct qr_op *op, uint64_t pid, const struct qr_leaf_vi
     identity.max_lsn = qr_view_max_lsn(view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     if (qr_plan_add_leaf(&plan, view, pending, &bounds->retention)) {
-        bool large = plan.bytes + qr_leaf_arrays_size(plan.count) > op->tree->settings.leaf_page_size_bytes;
+        bool large = plan.bytes + qr_leaf_arrays_size(plan.count) > qr_tree_leaf_page_size(&op->tree->settings);
         result = large && !may_be_large
                      ? QR_LARGE
                      : qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, area, ret_fresh);

@@ -12,6 +12,7 @@
  * round (go_left); a writer whose key lies in a sealed page has to give up, a reader may go by that page if it is sure not
  * to have been absorbed (may_read_sealed).
  */
+#include "base/alloc.h"
 #include "tree/internal.h"
 
 /* Goes from PRIVATE to HEAD: the page was reached, so the left half of its split is in. */
@@ -279,6 +280,21 @@ int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot 
     return result;
 }
 
+struct qr_page_identity qr_blind_identity(const struct qr_op *op, const struct qr_spot *spot)
+{
+    const struct qr_page *parent = qr_word_block(spot->parent_word);
+    uint32_t i = spot->parent_index;
+    bool last = i + 1 == parent->count;
+    return (struct qr_page_identity){
+        .pid = spot->pid,
+        .right_pid = QR_PID_UNKNOWN,
+        .tree_id = op->tree->id,
+        .high_infinite = last && (parent->flags & QR_PAGE_HIGH_INFINITE) != 0,
+        .low = i == 0 ? qr_page_low(parent) : qr_inner_key(parent, i),
+        .high = last ? qr_page_high(parent) : qr_inner_key(parent, i + 1),
+    };
+}
+
 int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, struct qr_leaf_spot *ret_spot)
 {
     struct qr_spot spot;
@@ -370,4 +386,7 @@ void qr_op_add_image(struct qr_op *op, uint64_t address, struct qr_page *page)
 void qr_op_done(struct qr_op *op)
 {
     while (op->image_count > 0) qr_discard_page(op, op->images[--op->image_count].page);
+    qr_free(op->dead); /* of an image that went its own way */
+    op->dead = NULL;
+    op->dead_count = 0;
 }

@@ -18,6 +18,9 @@
  */
 #include "base/alloc.h"
 #include "tree/internal.h"
+#include "tree/structure.h"
+
+#define WALKS 4u /* others may have split a page in between */
 
 static _Atomic uint64_t *image_of_block(const struct qr_page *page)
 {
@@ -36,11 +39,14 @@ bool qr_tree_first_lsn(struct qr_map *map, uint64_t pid, uint32_t *ret_tree_id, 
     qr_word word = qr_map_load(map, pid);
     enum qr_word_tag tag = qr_word_tag(word);
     if (tag != QR_WORD_HEAD && tag != QR_WORD_SEALED && tag != QR_WORD_PRIVATE) return false;
+    if (tag == QR_WORD_PRIVATE) QR_STOP("flush.private_seen");
     struct qr_leaf_view view = qr_view_of(word);
     *ret_tree_id = view.page->tree_id;
     *ret_first_lsn = view.page->kind == QR_PAGE_LEAF ? qr_view_first_lsn(&view) : 0;
     return true;
 }
+
+/* What is built here and not installed needs no room within the memory limit: a checkpoint can be made at the limit too. */
 
 /* A copy of an inner page without what is known of where its children are: that changes while it is installed. */
 static int copy_inner(struct qr_op *op, const struct qr_page *page, struct qr_page **ret_copy)
@@ -50,20 +56,21 @@ static int copy_inner(struct qr_op *op, const struct qr_page *page, struct qr_pa
     if (entries == NULL) return QUIRE_ERR_NO_MEMORY;
     qr_inner_entries(page, entries);
     for (uint32_t i = 0; i < page->count; i++) entries[i].whereabouts = 0;
+    op->outside = true;
     int result = qr_inner_new(op, entries, page->count, &identity, ret_copy);
+    op->outside = false;
     qr_free(entries);
     return result;
 }
 
-/* What an image as of an LSN has: of each key with engine versions the newest up to there, of one with caller versions all
- * versions. It says of itself that what was collected of the page was. */
-static void bounds_as_of(const struct qr_tree *tree, uint64_t as_of_lsn, struct qr_bounds *bounds)
+/* An image as of an LSN has all that the page has up to there: what it left out nobody would drop after an opening, and so blobs would
+ * stay that no record has. */
+static void bounds_as_of(uint64_t as_of_lsn, struct qr_bounds *bounds)
 {
-    bounds->values[0] = as_of_lsn;
     bounds->safe_version = 0;
-    bounds->retention.count = tree->settings.caller_versions ? 0 : 1;
+    bounds->retention.count = 0;
     bounds->retention.keep_below = 0;
-    bounds->retention.keep_equal = false;
+    bounds->retention.keep_equal = true;
     bounds->retention.as_of_lsn = QR_BUG(as_of_unfiltered) ? 0 : as_of_lsn;
 }
 
@@ -76,12 +83,14 @@ static int build_leaf(struct qr_op *op, const struct qr_leaf_view *view, uint64_
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
     qr_bounds_load(op->tree, false, &bounds);
-    if (as_of_lsn != 0) bounds_as_of(op->tree, as_of_lsn, &bounds);
+    if (as_of_lsn != 0) bounds_as_of(as_of_lsn, &bounds);
     properties.safe_version = qr_max(view->page->safe_version, bounds.safe_version);
     identity.max_lsn = qr_view_max_lsn(view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     int result = qr_plan_whole_leaf(op, &plan, view, &bounds.retention, &identity.right_pid);
+    op->outside = true;
     if (result == 0) result = qr_leaf_from_plan(op, &plan, 0, plan.count, &identity, &properties, QR_AREA_NONE, &fresh);
+    op->outside = false;
     qr_plan_done(&plan);
     if (result == 0) *ret_page = fresh.page;
     return result;
@@ -102,7 +111,7 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, uint64_t as_of_lsn, stru
     spot.word = qr_map_load(qr_op_map(op), pid);
     if (qr_word_tag(spot.word) != QR_WORD_HEAD) return QUIRE_NOT_FOUND;
     spot.page = qr_word_block(spot.word);
-    QR_ASSERT(spot.page->tree_id == op->tree->id);
+    if (spot.page->tree_id != op->tree->id) return QUIRE_NOT_FOUND; /* the id has come to be another page's */
     op->use_reserve = true;
     int result = spot.page->kind == QR_PAGE_LEAF ? make_plain(op, &spot) : 0;
     if (result != 0) return result;
@@ -149,17 +158,42 @@ int qr_tree_flush_captured(struct qr_op *op, qr_word word, uint64_t as_of_lsn, s
     return 0;
 }
 
+/* Goes to a key from the root; walkers do what is left to do on their way. NO_MEMORY: a link had to be followed all the same. */
+static int walk_to(struct qr_op *op, struct quire_slice low, uint8_t level)
+{
+    struct qr_key key = qr_key_make(low.data, low.size);
+    for (unsigned i = 0; i < WALKS; i++) {
+        struct qr_spot spot = {.by_link = false}; /* not set where no link is in the way */
+        int result = qr_descend(op, &key, level, false, &spot);
+        if (result != 0) return result == QUIRE_NOT_FOUND ? 0 : result;
+        if (!spot.by_link) return 0;
+    }
+    return QUIRE_ERR_NO_MEMORY;
+}
+
 int qr_tree_finish(struct qr_op *op, uint64_t pid)
 {
     qr_word word = qr_map_load(qr_op_map(op), pid);
-    if (qr_word_tag(word) != QR_WORD_SEALED) return 0;
-    int result = qr_merge_finish(op, pid, word);
-    return result == QR_RETRY ? 0 : result;
+    op->use_reserve = true;
+    if (qr_word_tag(word) == QR_WORD_SEALED) {
+        int result = qr_merge_finish(op, pid, word);
+        return result == QR_RETRY ? 0 : result;
+    }
+    if (qr_word_tag(word) != QR_WORD_HEAD) return 0;
+    const struct qr_page *page = qr_word_block(word);
+    int result = walk_to(op, qr_page_low(page), page->level);
+    if (page->kind == QR_PAGE_LEAF) return result;
+    for (uint32_t i = 1; i < page->count && result == 0; i++) {
+        qr_word child = qr_map_load(qr_op_map(op), qr_inner_child(page, i));
+        if (qr_word_tag(child) == QR_WORD_FORWARD)
+            result = walk_to(op, qr_inner_key(page, i), (uint8_t)(page->level - 1));
+    }
+    return result;
 }
 
-void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush)
+void qr_tree_flush_done(struct qr_flush *flush)
 {
-    if (flush->built != NULL) qr_discard_page(op, flush->built);
+    qr_free_aligned(flush->built);
     flush->built = NULL;
 }
 

@@ -129,6 +129,9 @@ int qr_descend_read(struct qr_op *op, const struct qr_key *key, bool below, stru
  * DISK, page is NULL, and parent_word and parent_index tell its bounds. */
 int qr_descend_blind(struct qr_op *op, const struct qr_key *key, struct qr_spot *ret_spot);
 
+/* The identity of a stub for the leaf on disk at which qr_descend_blind has ended. */
+struct qr_page_identity qr_blind_identity(const struct qr_op *op, const struct qr_spot *spot);
+
 /*
  * Deals with a word that is not HEAD: *pid and *word become what to go on with (the word may again be anything).
  * 0, QR_FETCH, NO_MEMORY; QR_RETRY: start at the root.
@@ -188,6 +191,15 @@ int qr_consolidate(struct qr_op *op, struct qr_spot *spot);
 
 /* Gives back a block that was never installed. */
 void qr_discard_page(struct qr_op *op, struct qr_page *page);
+/* A block for an image, not of the arena; see outside in struct qr_op. NULL: no memory. */
+void *qr_block_outside(size_t size, size_t *ret_block_size);
+
+/* Gives back the block of a page that no operation can have met, but whose word was set: a checkpoint, if there are any,
+ * looks at the words of all ids. The word must be another by now. */
+void qr_give_back_page(struct qr_op *op, struct qr_page *page);
+
+/* Tells which blobs the page that was built last leaves out: it is installed, and replaced none. Else retiring does it. */
+void qr_tell_dead(struct qr_op *op);
 
 /* Retires the block of a page that was replaced. */
 void qr_retire_page(struct qr_op *op, const struct qr_page *page);
@@ -203,6 +215,9 @@ int qr_plan_whole_leaf(struct qr_op *op, struct qr_plan *plan, const struct qr_l
 int qr_join(struct qr_op *op, struct qr_spot *spot);
 
 /* ---- Structure changes ------------------------------------------------------------------------------------------ */
+
+/* The shortest key that is above `left` and not above `right`, a part of it: what separates two leaves needs no more. */
+struct quire_slice qr_shortest_separator(struct quire_slice left, struct quire_slice right);
 
 /* Splits the page of spot if it is above its size and can be. Done or not, only NO_MEMORY and QR_FETCH are failures. */
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end);
@@ -230,6 +245,9 @@ int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low,
 /* Installs a new inner page of these entries over spot's, whose old block it retires. 0, QR_RETRY, NO_MEMORY. */
 int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
                      const struct qr_page_identity *identity);
+
+/* Fills in where the children are of whose entries that is not known, in an inner page that is not installed yet. */
+void qr_inner_note_children(struct qr_op *op, const struct qr_page *inner, const struct qr_inner_entry *entries);
 
 /* Allocates and builds an inner page. */
 int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_t count,

@@ -18,7 +18,9 @@ int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_
 {
     size_t block_size;
     size_t size = qr_inner_size(entries, count, identity);
-    void *block = qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, op->use_reserve, &block_size);
+    void *block = op->outside ? qr_block_outside(size, &block_size)
+                              : qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, op->use_reserve,
+                                               &block_size);
     if (block == NULL) return QUIRE_ERR_NO_MEMORY;
     qr_inner_build(block, block_size, entries, count, identity);
     *ret_page = block;
@@ -32,14 +34,19 @@ static void note_child(struct qr_op *op, const struct qr_page *inner, uint32_t i
     if (qr_word_tag(word) == QR_WORD_HEAD) qr_child_moved(op, inner, index, qr_word_block(word));
 }
 
+void qr_inner_note_children(struct qr_op *op, const struct qr_page *inner, const struct qr_inner_entry *entries)
+{
+    for (uint32_t i = 0; i < inner->count; i++)
+        if (entries[i].whereabouts == 0) note_child(op, inner, i);
+}
+
 int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
                      const struct qr_page_identity *identity)
 {
     struct qr_page *fresh;
     int result = qr_inner_new(op, entries, count, identity, &fresh);
     if (result != 0) return result;
-    for (uint32_t i = 0; i < count; i++)
-        if (entries[i].whereabouts == 0) note_child(op, fresh, i);
+    qr_inner_note_children(op, fresh, entries);
     qr_word expected = spot->word;
     QR_STOP("inner.built");
     if (!qr_map_cas(qr_op_map(op), spot->pid, &expected, qr_word_make(QR_WORD_HEAD, fresh, 0, 0))) {
@@ -117,7 +124,7 @@ static int post(struct qr_op *op, const struct qr_page *right)
 int qr_post_separator(struct qr_op *op, const struct qr_page *right)
 {
     qr_structure_help(op);
-    int result = post(op, right);
+    int result = qr_structure_left(op, post(op, right));
     qr_structure_end(op);
     return result;
 }
@@ -147,12 +154,14 @@ int qr_remove_separator(struct qr_op *op, uint8_t level, struct quire_slice low,
 {
     struct qr_key key = qr_key_make(low.data, low.size);
     struct qr_spot parent;
-    int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
-    if (result != 0) return result;
     qr_structure_help(op);
-    do {
-        result = remove_once(op, &key, level, pid, &parent);
-    } while (result == QR_RETRY);
+    int result = qr_epoch_prepare(op->thread); /* a reader has not done so */
+    if (result == 0) {
+        do {
+            result = remove_once(op, &key, level, pid, &parent);
+        } while (result == QR_RETRY);
+    }
+    qr_structure_left(op, result == QUIRE_NOT_FOUND ? 0 : result);
     qr_structure_end(op);
     if (result == QUIRE_NOT_FOUND) return 0;
     if (result != 0) return result;

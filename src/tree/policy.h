@@ -10,7 +10,8 @@
 
 static inline uint32_t qr_policy_page_size(const struct qr_tree *tree, const struct qr_page *page)
 {
-    return page->kind == QR_PAGE_LEAF ? tree->settings.leaf_page_size_bytes : tree->settings.inner_page_size_bytes;
+    return page->kind == QR_PAGE_LEAF ? qr_tree_leaf_page_size(&tree->settings)
+                                      : qr_tree_inner_page_size(&tree->settings);
 }
 
 /* What counts of a page: an inner page's groups of 16 places count by the places in use. */
@@ -49,7 +50,7 @@ static inline bool qr_policy_fit(const struct qr_tree *tree, const struct qr_pag
 static inline uint64_t qr_policy_left_bytes(const struct qr_tree *tree, const struct qr_page *page, uint64_t bytes,
                                             bool near_end)
 {
-    uint64_t size = tree->settings.leaf_page_size_bytes;
+    uint64_t size = qr_tree_leaf_page_size(&tree->settings);
     if (!near_end) return bytes / 2;
     return qr_min(bytes - bytes / 16, bytes * (size - size / 16) / qr_max(qr_policy_weight(page), 1));
 }
@@ -58,7 +59,7 @@ static inline uint64_t qr_policy_left_bytes(const struct qr_tree *tree, const st
 static inline uint64_t qr_policy_area(const struct qr_tree *tree, uint64_t record_bytes, uint32_t records)
 {
     uint64_t average = records == 0 ? 64 : record_bytes / records;
-    if (average > tree->settings.leaf_page_size_bytes / 4) return 0; /* few large records: consolidate each time */
+    if (average > qr_tree_leaf_page_size(&tree->settings) / 4) return 0; /* few large records: consolidate each time */
     return tree->settings.chain_limit * qr_delta_size(average, tree->settings.align_log2);
 }
 

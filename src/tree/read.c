@@ -10,13 +10,15 @@
 /* What a lookup answers that has found this record of the leaf; NULL: none. */
 static QR_ALWAYS_INLINE int answer(const struct qr_page *page, const uint8_t *record, struct quire_value *ret_value)
 {
-    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return QUIRE_NOT_FOUND;
+    if (record == NULL) return QUIRE_NOT_FOUND;
+    const unsigned kind = qr_record_kind(record);
+    if (QR_UNLIKELY(!qr_kind_is_value(kind))) return QUIRE_NOT_FOUND;
     const bool caller = qr_page_caller(page);
     ret_value->data = qr_record_value(record, caller, page->align_log2);
     ret_value->size = qr_record_value_size(record);
     ret_value->lsn = qr_record_lsn(record);
     ret_value->version = qr_record_version(record, caller);
-    return 0;
+    return QR_LIKELY(kind == QR_RECORD_PUT) ? 0 : QR_BLOB;
 }
 
 enum lane { LANE_DOWN, LANE_LEAF, LANE_SLOW };

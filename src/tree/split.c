@@ -25,12 +25,13 @@ struct halves {
     uint64_t left_pid, right_pid; /* left_pid: a new id only at the root */
 };
 
-static void give_back(struct qr_op *op, struct halves *h, bool root)
+/* tagged: the words were PRIVATE already. */
+static void give_back(struct qr_op *op, struct halves *h, bool root, bool tagged)
 {
     if (h->right_pid != QR_PID_NONE) qr_map_free(qr_op_map(op), h->right_pid);
     if (root && h->left_pid != QR_PID_NONE) qr_map_free(qr_op_map(op), h->left_pid);
-    if (h->right != NULL) qr_discard_page(op, h->right);
-    if (h->left != NULL) qr_discard_page(op, h->left);
+    if (h->right != NULL) (tagged ? qr_give_back_page : qr_discard_page)(op, h->right);
+    if (h->left != NULL) (tagged && root ? qr_give_back_page : qr_discard_page)(op, h->left);
 }
 
 /* Ids first, with words that are completed when the pages are built: nobody knows them yet. */
@@ -74,8 +75,7 @@ static void divide_identity(const struct qr_page_identity *whole, struct quire_s
     right->low = separator;
 }
 
-/* The shortest key that is above `left` and not above `right`: what separates two leaves needs no more. */
-static struct quire_slice shortest_separator(struct quire_slice left, struct quire_slice right)
+struct quire_slice qr_shortest_separator(struct quire_slice left, struct quire_slice right)
 {
     size_t size = qr_common_prefix(left.data, left.size, right.data, right.size) + 1;
     return (struct quire_slice){right.data, size < right.size ? size : right.size};
@@ -103,7 +103,7 @@ static int build_leaf_halves(struct qr_op *op, const struct qr_spot *spot, bool 
     uint32_t at = qr_plan_split_index(&plan, qr_policy_left_bytes(op->tree, page, plan.bytes, near_end));
     result = QUIRE_NOT_FOUND;
     if (at == 0) goto done; /* one key: stays oversize */
-    struct quire_slice separator = shortest_separator(qr_plan_key(&plan, at - 1), qr_plan_key(&plan, at));
+    struct quire_slice separator = qr_shortest_separator(qr_plan_key(&plan, at - 1), qr_plan_key(&plan, at));
     divide_identity(&whole, separator, h, &left, &right);
     result = qr_leaf_from_plan(op, &plan, at, plan.count, &right, &properties, QR_AREA_FULL, &fresh);
     if (result != 0) goto done;
@@ -168,14 +168,15 @@ static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end, const s
     if (result == 0)
         result = spot->page->kind == QR_PAGE_LEAF ? build_leaf_halves(op, spot, near_end, &h)
                                                   : build_inner_halves(op, spot, near_end, &h);
-    if (result == 0) {
+    const bool built = result == 0;
+    if (built) {
         set_private(op, h.right_pid, h.right);
         QR_STOP("split.right_private");
         result = root ? install_root(op, spot, &h) : install_left(op, spot, &h);
         if (result == QR_RETRY) qr_count(op, QR_COUNTER_SPLIT_CONFLICTS);
     }
     if (result != 0) {
-        give_back(op, &h, root);
+        give_back(op, &h, root, built);
         return result;
     }
     QR_STOP("split.left_installed");

@@ -47,12 +47,40 @@ static inline bool qr_structure_begin(struct qr_op *op)
     return false;
 }
 
+/* With the slot open: the result of a step that may have left a change half done, for want of memory or of a page. */
+static inline int qr_structure_left(struct qr_op *op, int result)
+{
+    struct qr_structure *structure = op->tree->env->structure;
+    /* relaxed: the slot's closing publishes it */
+    if (QR_UNLIKELY(result != 0) && structure != NULL) atomic_store_explicit(&structure->left, 1, memory_order_relaxed);
+    return result;
+}
+
 /* ---- For the checkpoint ----------------------------------------------------------------------------------------- */
 
 static inline void qr_structure_postpone(struct qr_structure *structure, bool postponed)
 {
     /* order: tree.structure.postpone pairs with tree.structure.read: STRUCTURE-1 */
     atomic_store_explicit(&structure->postponed, postponed, memory_order_seq_cst);
+}
+
+/* Whether a change was left half done since the last call that took the note. With all slots seen closed: up to that moment. */
+static inline bool qr_structure_take_left(struct qr_structure *structure)
+{
+    /* relaxed: what was left before the slots were seen closed is seen with them */
+    return atomic_exchange_explicit(&structure->left, 0, memory_order_relaxed) != 0;
+}
+
+static inline bool qr_structure_has_left(const struct qr_structure *structure)
+{
+    /* relaxed: as above */
+    return atomic_load_explicit(&structure->left, memory_order_relaxed) != 0;
+}
+
+static inline void qr_structure_note_left(struct qr_structure *structure)
+{
+    /* relaxed: for the thread that took the note */
+    atomic_store_explicit(&structure->left, 1, memory_order_relaxed);
 }
 
 /* Whether no thread is changing structure at present: each slot was closed at some moment of the call. */

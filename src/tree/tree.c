@@ -39,6 +39,14 @@ int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t i
     return 0;
 }
 
+void qr_tree_set_page_sizes(struct qr_tree *tree, uint32_t leaf_bytes, uint32_t inner_bytes)
+{
+    /* relaxed: thresholds */
+    atomic_store_explicit(&tree->settings.leaf_page_size_bytes, leaf_bytes, memory_order_relaxed);
+    /* relaxed: as above */
+    atomic_store_explicit(&tree->settings.inner_page_size_bytes, inner_bytes, memory_order_relaxed);
+}
+
 void qr_tree_attach(struct qr_tree_env *env, uint32_t id, uint64_t root, const struct qr_tree_settings *settings,
                     struct qr_tree *ret_tree)
 {
@@ -50,8 +58,10 @@ void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread)
 {
     struct qr_op op;
     qr_op_init(&op, tree, thread);
-    qr_discard_page(&op, qr_word_block(qr_map_load(tree->env->map, tree->root)));
+    struct qr_page *page = qr_word_block(qr_map_load(tree->env->map, tree->root));
     qr_map_free(tree->env->map, tree->root);
+    qr_map_note_change(tree->env->map, tree->root);
+    qr_give_back_page(&op, page);
 }
 
 void qr_tree_raise_safe_version(struct qr_tree *tree, uint64_t version)

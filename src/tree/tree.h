@@ -26,6 +26,7 @@
 #include "epoch/epoch.h"
 #include "log/log.h"
 #include "map/map.h"
+#include "page/blob.h"
 #include "page/leaf.h"
 #include "page/plan.h"
 #include "page/search.h"
@@ -38,6 +39,7 @@ enum qr_tree_result {
     QR_RETRY = 1001, /* inside the tree only: somebody else was first, start again */
     QR_LARGE = 1002, /* inside the tree only: the page would be large */
     QR_NO_ROOM = 1003, /* the log has no room: qr_log_provision, and call again */
+    QR_BLOB = 1004,    /* the value is a blob: it is read by its reference, outside the tree */
 };
 
 /* ---- Surroundings ----------------------------------------------------------------------------------------------- */
@@ -52,11 +54,14 @@ struct qr_tree_ops {
     uint32_t (*snapshot_bounds)(void *context, uint64_t *ret_bounds, uint32_t capacity, uint64_t *ret_keep_above);
     /* During recovery: every frame of the page up to *ret_max_lsn is in its image (R4). 0, or a failure. May wait for the disk. */
     int (*image_max_lsn)(void *context, uint64_t pid, uint64_t *ret_max_lsn);
+    /* Records with these blobs (`count` references, one after the other) were dropped: nobody will find them any more. */
+    void (*blobs_dead)(void *context, const uint8_t *references, uint32_t count);
 };
 
 /* How a checkpoint keeps structure changes away while it captures the mapping (rule R9). */
 struct qr_structure {
     _Atomic uint32_t postponed; /* 1: none is begun */
+    _Atomic uint32_t left;      /* 1: one was left half done since it was last set to 0: a separator is missing, or too many */
 };
 
 /* What the trees of one database share. */
@@ -79,8 +84,8 @@ struct qr_tree_env {
 enum { QR_RETIRE_PID = 1 };
 
 struct qr_tree_settings {
-    uint32_t leaf_page_size_bytes;
-    uint32_t inner_page_size_bytes;
+    _Atomic uint32_t leaf_page_size_bytes; /* thresholds, which may be changed at any time: see qr_tree_leaf_page_size */
+    _Atomic uint32_t inner_page_size_bytes;
     uint32_t chain_limit;
     uint8_t align_log2;
     bool caller_versions;
@@ -93,6 +98,21 @@ struct qr_tree {
     uint64_t root;
     _Atomic uint64_t safe_version; /* caller versions: 0 = not set */
 };
+
+/* Pages of a size that was in force before stay legal, and are split or merged when they are written to again. */
+static inline uint32_t qr_tree_leaf_page_size(const struct qr_tree_settings *settings)
+{
+    /* relaxed: a threshold; it says of no page what is in it */
+    return atomic_load_explicit(&settings->leaf_page_size_bytes, memory_order_relaxed);
+}
+
+static inline uint32_t qr_tree_inner_page_size(const struct qr_tree_settings *settings)
+{
+    /* relaxed: as above */
+    return atomic_load_explicit(&settings->inner_page_size_bytes, memory_order_relaxed);
+}
+
+void qr_tree_set_page_sizes(struct qr_tree *tree, uint32_t leaf_bytes, uint32_t inner_bytes);
 
 /* ---- Operations ------------------------------------------------------------------------------------------------- */
 
@@ -110,7 +130,10 @@ struct qr_op {
     uint64_t need_pid, need_address; /* after QR_FETCH; address 0: nothing is known of the page but its id */
     uint32_t image_count;
     bool use_reserve;     /* may dip into the memory reserve: deletions, structure changes */
+    bool outside;         /* pages that are built are images only: in memory outside the arena, for qr_free_aligned */
     uint32_t delta_bytes; /* of the delta that is going to be written; 0: none. For a prefetch */
+    uint8_t *dead;        /* references of blobs that the page which was built last leaves out; see qr_retire_page */
+    uint32_t dead_count;
     struct qr_op_image images[QR_OP_IMAGES];
 };
 
@@ -120,7 +143,10 @@ static inline void qr_op_init(struct qr_op *op, struct qr_tree *tree, struct qr_
     op->thread = thread;
     op->image_count = 0;
     op->use_reserve = false;
+    op->outside = false;
     op->delta_bytes = 0;
+    op->dead = NULL;
+    op->dead_count = 0;
 }
 
 /* Frees images that were not installed. Every op that got images needs it. */
@@ -146,11 +172,11 @@ void qr_tree_destroy_empty(struct qr_tree *tree, struct qr_thread *thread);
 
 /*
  * Finds the record with the highest version not above `version`. 0: *ret_record (a put) lies in the page of *ret_view;
- * QUIRE_NOT_FOUND (absent or deleted), QR_FETCH, NO_MEMORY.
+ * QUIRE_NOT_FOUND (absent or deleted), QR_FETCH, NO_MEMORY. QR_BLOB: as 0, but the value is a reference.
  */
 int qr_tree_find(struct qr_op *op, const struct qr_key *key, uint64_t version, struct quire_value *ret_value);
 
-/* The same if nothing is out of the ordinary on the way: 0, QUIRE_NOT_FOUND; QR_RETRY: ask qr_tree_find. */
+/* The same if nothing is out of the ordinary on the way: 0, QR_BLOB, QUIRE_NOT_FOUND; QR_RETRY: ask qr_tree_find. */
 int qr_tree_find_plain(const struct qr_tree *tree, const void *key, size_t key_size, uint64_t version,
                        struct quire_value *ret_value);
 
@@ -158,8 +184,8 @@ int qr_tree_find_plain(const struct qr_tree *tree, const void *key, size_t key_s
 #define QR_FIND_BATCH 16u
 
 /*
- * As qr_tree_find for count <= QR_FIND_BATCH keys, their memory latencies overlapped. ret_results[i]: 0, QUIRE_NOT_FOUND,
- * or QR_RETRY: not to be had this way, ask singly.
+ * As qr_tree_find for count <= QR_FIND_BATCH keys, their memory latencies overlapped. ret_results[i]: 0, QR_BLOB,
+ * QUIRE_NOT_FOUND, or QR_RETRY: not to be had this way, ask singly.
  */
 void qr_tree_find_many(const struct qr_tree *tree, const struct qr_key *keys, uint32_t count, uint64_t version,
                        struct quire_value *ret_values, int *ret_results);
@@ -191,18 +217,21 @@ struct qr_write;
 
 /*
  * Looks at the newest record of the key (NULL: none or deleted) and decides: 0 = go on (it may change write->value and
- * kind), else the result that the write returns. May be called several times; must not wait.
+ * kind), else the result that the write returns. May be called several times; must not wait. Of a blob present->data is NULL,
+ * and write->present is its reference; a condition that wants to know what it says answers QR_BLOB.
  */
 typedef int qr_write_condition(struct qr_write *write, const struct quire_value *present);
 
 struct qr_write {
     struct qr_key key;
-    uint8_t kind; /* QR_RECORD_PUT or QR_RECORD_DELETE */
+    uint8_t kind; /* QR_RECORD_PUT, _DELETE, or _BLOB: then the value is a reference */
     uint32_t value_size;
     const uint8_t *value;
     uint64_t version;              /* caller versions */
     qr_write_condition *condition; /* NULL: blind */
     void *argument;                /* the condition's own */
+    struct qr_blob_ref present;    /* what the condition was asked about, if that is a blob */
+    uint64_t present_lsn;
     uint32_t level;                /* for whoever acknowledges the write */
     uint64_t first_part;           /* not 0: LSN of the first PART, see last_part */
     uint64_t last_part;            /* not 0: key and value stand in PARTs of the log */
@@ -295,10 +324,11 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, uint64_t as_of_lsn, stru
 /* An image for a word that was captured, whatever the page has become since. `built` is always set. 0, NO_MEMORY, QR_FETCH. */
 int qr_tree_flush_captured(struct qr_op *op, qr_word word, uint64_t as_of_lsn, struct qr_flush *ret_flush);
 
-/* A page that is being merged, or was: brings that to its end. 0, QR_FETCH, NO_MEMORY. */
+/* What others have left half done at a page: a merge of it, its separator that is missing above, in an inner page separators of
+ * pages that are no more: brings that to its end. 0, QR_FETCH, NO_MEMORY. */
 int qr_tree_finish(struct qr_op *op, uint64_t pid);
 
-void qr_tree_flush_done(struct qr_op *op, struct qr_flush *flush);
+void qr_tree_flush_done(struct qr_flush *flush);
 
 /* Copies the image to `to` (page->content_bytes), without what has a meaning in memory only. */
 void qr_tree_flush_copy(const struct qr_flush *flush, uint8_t *to);
@@ -309,7 +339,7 @@ void qr_tree_flush_copy(const struct qr_flush *flush, uint8_t *to);
  */
 bool qr_tree_flush_end(struct qr_map *map, const struct qr_flush *flush, uint64_t address);
 
-/* For tests: the page in memory under an id, if it is of that level (UINT8_MAX: any) and has that low key. 0; QR_FETCH;
+/* For checks: the page in memory under an id, if it is of that level (UINT8_MAX: any) and has that low key. 0; QR_FETCH;
  * QR_RETRY: the word was settled, look again; QUIRE_NOT_FOUND: another page;
  * QUIRE_EXISTS: it was merged into another. */
 int qr_tree_page_at(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_slice low, struct qr_evict *ret_page);

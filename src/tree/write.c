@@ -71,7 +71,7 @@ static int judge(struct attempt *a)
     if (write->condition == NULL) return 0;
     const uint8_t *record = qr_leaf_find(&a->view, &write->key, UINT64_MAX);
     a->frame.named_version = record == NULL ? NO_VERSION : qr_record_lsn(record);
-    if (record == NULL || qr_record_kind(record) != QR_RECORD_PUT) return write->condition(write, NULL);
+    if (record == NULL || !qr_kind_is_value(qr_record_kind(record))) return write->condition(write, NULL);
     const bool caller = qr_page_caller(a->view.page);
     struct quire_value present = {
         .data = qr_record_value(record, caller, a->view.page->align_log2),
@@ -79,6 +79,12 @@ static int judge(struct attempt *a)
         .lsn = qr_record_lsn(record),
         .version = qr_record_version(record, caller),
     };
+    if (QR_UNLIKELY(qr_record_kind(record) == QR_RECORD_BLOB)) {
+        if (!qr_blob_ref_decode(present.data, &write->present)) return QUIRE_ERR_CORRUPT;
+        write->present_lsn = present.lsn;
+        present.data = NULL;
+        present.size = write->present.size;
+    }
     return write->condition(write, &present);
 }
 
@@ -286,17 +292,7 @@ static int write_consolidated(struct attempt *a)
 static int write_blind(struct attempt *a)
 {
     struct qr_op *op = a->op;
-    const struct qr_page *parent = qr_word_block(a->spot.parent_word);
-    uint32_t i = a->spot.parent_index;
-    bool last = i + 1 == parent->count;
-    struct qr_page_identity identity = {
-        .pid = a->spot.pid,
-        .right_pid = QR_PID_UNKNOWN,
-        .tree_id = op->tree->id,
-        .high_infinite = last && (parent->flags & QR_PAGE_HIGH_INFINITE) != 0,
-        .low = i == 0 ? qr_page_low(parent) : qr_inner_key(parent, i),
-        .high = last ? qr_page_high(parent) : qr_inner_key(parent, i + 1),
-    };
+    struct qr_page_identity identity = qr_blind_identity(op, &a->spot);
     struct qr_leaf_properties properties = {.flags = QR_PAGE_STUB, .image_address = qr_word_value(a->spot.word)};
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
@@ -355,7 +351,7 @@ static bool must_join(const struct attempt *a)
 {
     const struct qr_page *page = a->view.page;
     if ((page->flags & QR_PAGE_STUB) == 0) return false;
-    if (page->content_bytes > a->op->tree->settings.leaf_page_size_bytes / 2) return true;
+    if (page->content_bytes > qr_tree_leaf_page_size(&a->op->tree->settings) / 2) return true;
     return a->write->condition != NULL && newest_lsn(a) == NO_VERSION;
 }
 

@@ -21,12 +21,12 @@
 
 #include <sched.h>
 #include <string.h>
-#include <time.h>
 
 #include <quire/quire.h>
 
 #include "base/alloc.h"
 #include "base/stop.h"
+#include "os/thread.h"
 
 void qr_snapshots_init(struct qr_snapshot_registry *registry, struct qr_log *log, struct qr_epoch *epoch)
 {
@@ -50,13 +50,6 @@ void qr_snapshots_done(struct qr_snapshot_registry *registry)
         qr_free_aligned(snapshot);
         snapshot = next;
     }
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 /* A place that was free, or a new one. */
@@ -93,7 +86,7 @@ static void set_tag(struct qr_snapshot *snapshot, const char *tag)
         atomic_store_explicit(&snapshot->tag[i], word, memory_order_relaxed);
     }
     /* relaxed: statistics */
-    atomic_store_explicit(&snapshot->since_ns, now_ns(), memory_order_relaxed);
+    atomic_store_explicit(&snapshot->since_ns, qr_clock_ns(), memory_order_relaxed);
 }
 
 static void wait_for_slots(struct qr_epoch *epoch, uint64_t lsn)
@@ -165,7 +158,7 @@ uint32_t qr_snapshots_bounds(struct qr_snapshot_registry *registry, uint64_t *bo
 
 void qr_snapshots_stats(struct qr_snapshot_registry *registry, struct qr_snapshot_stats *ret_stats)
 {
-    uint64_t now = now_ns();
+    uint64_t now = qr_clock_ns();
     uint64_t oldest = UINT64_MAX;
     *ret_stats = (struct qr_snapshot_stats){0};
     for (struct qr_snapshot *s = first(registry); s != NULL; s = s->next) {

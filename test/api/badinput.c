@@ -267,9 +267,9 @@ Test(badinput, pages_options_are_checked)
     INVALID(quire_pages_open(tree, &options, &pages));
     expect_detail(QUIRE_ERR_INVALID, "reverse");
     quire_pages_options_init(&options);
-    options.reserved = 1;
+    options.skip_large_values = 2;
     INVALID(quire_pages_open(tree, &options, &pages));
-    expect_detail(QUIRE_ERR_INVALID, "reserved");
+    expect_detail(QUIRE_ERR_INVALID, "skip_large_values");
     memset(&newer, 0, sizeof(newer));
     quire_pages_options_init(&newer.options);
     newer.options.struct_size = sizeof(newer);

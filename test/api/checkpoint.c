@@ -31,7 +31,7 @@ static void remove_root(void)
 
 TestSuite(checkpoint, .init = make_root, .fini = remove_root);
 
-static struct quire *open_store(uint32_t threads)
+static struct quire *open_with_interval(uint32_t threads, uint32_t interval_ms)
 {
     struct quire_options options;
     struct quire *db = NULL;
@@ -39,12 +39,17 @@ static struct quire *open_store(uint32_t threads)
     options.level = QUIRE_LEVEL_PROCESS;
     options.log_segment_bytes = 65536;
     options.background_threads = threads;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.checkpoint_interval_ms = interval_ms;
     int result = quire_open(root, &options, &db);
     struct quire_error_detail detail;
     quire_error_detail(&detail);
     cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
     return db;
+}
+
+static struct quire *open_store(uint32_t threads)
+{
+    return open_with_interval(threads, QUIRE_NO_PERIOD);
 }
 
 /* Ends the database as a killed process would: nothing is synced or written any more. */
@@ -223,6 +228,83 @@ Test(checkpoint, large_values_are_in_it)
     OK(quire_close(db));
     free(value);
     free(got);
+}
+
+/* ---- By itself ------------------------------------------------------------------------------------------------- */
+
+/* E32: one comes when the interval is over, not before, and not if nothing was written; recovery reads what came after it */
+Test(checkpoint, comes_when_the_interval_is_over)
+{
+    const uint64_t second = 1000000000;
+    struct quire *db = open_with_interval(QUIRE_NO_THREADS, 0); /* the default is a minute */
+    struct quire_tree *tree = open_tree(db, "t");
+    for (uint64_t round = 0; round < 3; round++) {
+        fill(tree, round * 10000, round * 10000 + 10000);
+        qr_clock_advance_ns(30 * second);
+        settle(db);
+        cr_assert_eq(db->checkpointer.count, round);
+        qr_clock_advance_ns(31 * second);
+        settle(db);
+        cr_assert_eq(db->checkpointer.count, round + 1);
+    }
+    qr_clock_advance_ns(600 * second);
+    settle(db);
+    cr_assert_eq(db->checkpointer.count, 3, "nothing was written");
+    fill(tree, 0, 500);
+    abandon(db);
+    db = open_with_interval(QUIRE_NO_THREADS, 0);
+    cr_assert(db->files->recovery.log.records >= 500 && db->files->recovery.log.records < 510, "%llu records of 30500",
+              (unsigned long long)db->files->recovery.log.records);
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), 30000);
+    OK(quire_close(db));
+}
+
+/* E32: the same by the engine's own thread, under writes that go on: what recovery reads stays within some intervals' writes */
+Test(checkpoint, comes_by_itself_beside_writes)
+{
+    struct quire *db = open_with_interval(1, 20);
+    struct quire_tree *tree = open_tree(db, "t");
+    uint64_t written = 0;
+    for (; db->checkpointer.count < 5 && written < 100000000; written += 1000)
+        fill(tree, written % 100000, written % 100000 + 1000);
+    cr_assert_geq(db->checkpointer.count, 5);
+    abandon(db);
+    db = open_with_interval(1, 20);
+    cr_assert_lt(db->files->recovery.log.records, written);
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), qr_min(written, 100000));
+    OK(quire_close(db));
+}
+
+/* The log has at most 1024 segments: writers wait for the checkpoint that sets some free; without a thread the caller makes it. */
+Test(checkpoint, makes_room_in_a_log_of_small_segments)
+{
+    static char value[4000];
+    for (unsigned threads = 0; threads < 2; threads++) {
+        struct quire_options options;
+        struct quire *db = NULL;
+        unsigned refused = 0;
+        quire_options_init(&options);
+        options.level = QUIRE_LEVEL_PROCESS;
+        options.log_segment_bytes = 16384;
+        options.background_threads = threads == 0 ? QUIRE_NO_THREADS : 1;
+        options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+        OK(quire_open(root, &options, &db));
+        struct quire_tree *tree = open_tree(db, "t");
+        for (uint64_t i = 0; i < 4000; i++) { /* two of them to a segment */
+            uint64_t key = i % 100;
+            int result = quire_put(tree, &key, sizeof(key), value, sizeof(value), 0, NULL);
+            if (result == QUIRE_ERR_NO_SPACE && threads == 0 && refused++ == 0) {
+                while (quire_maintain(db) == QUIRE_MORE) continue;
+                result = quire_put(tree, &key, sizeof(key), value, sizeof(value), 0, NULL);
+            }
+            struct quire_error_detail detail;
+            quire_error_detail(&detail);
+            cr_assert(result == 0, "%u threads, put %u: %s", threads, (unsigned)i, detail.message);
+        }
+        cr_assert_eq(refused, threads == 0, "%u times", refused);
+        cr_assert_geq(db->checkpointer.count, 1);
+        OK(quire_close(db));
+    }
 }
 
 /* ---- Beside writers --------------------------------------------------------------------------------------------- */

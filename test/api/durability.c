@@ -5,34 +5,18 @@
  */
 #include "api_dir.h"
 
-#include "db/db.h"
-#include "lib/simdisk.h"
+#include "api_sim.h"
 
-#include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 
 TestSuite(durability, .init = make_root, .fini = remove_root, .timeout = 60);
-
-static struct quire_options options_with(uint32_t level)
-{
-    struct quire_options options = options_of(0, level);
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    return options;
-}
-
-static struct quire *open_on(struct simdisk *disk, struct quire_options options)
-{
-    struct quire *db = NULL;
-    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
-    return db;
-}
 
 /* Whether the key of tree t is there if power is lost now, and everything unsynced with it. */
 static bool survives(struct simdisk *disk, const char *key)
 {
     struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DROP});
-    struct quire *db = open_on(after, options_with(0));
+    struct quire *db = open_on(after, sim_options(0));
     int result = quire_exists(open_tree(db, "t"), NULL, key, strlen(key));
     cr_assert(result == 0 || result == QUIRE_NOT_FOUND, "%d", result);
     OK(quire_close(db));
@@ -44,9 +28,9 @@ static bool survives(struct simdisk *disk, const char *key)
 Test(durability, of_a_new_store)
 {
     struct simdisk *disk = simdisk_create();
-    struct quire *db = open_on(disk, options_with(0));
+    struct quire *db = open_on(disk, sim_options(0));
     struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DROP});
-    struct quire_options existing = options_with(0);
+    struct quire_options existing = sim_options(0);
     existing.open_mode = QUIRE_OPEN_EXISTING;
     struct quire *again = open_on(after, existing);
     put(open_tree(again, "t"), "k", "v");
@@ -61,7 +45,7 @@ Test(durability, of_writes_is_that_of_their_level)
 {
     for (uint32_t level = QUIRE_LEVEL_DURABLE; level <= QUIRE_LEVEL_PROCESS; level++) {
         struct simdisk *disk = simdisk_create();
-        struct quire *db = open_on(disk, options_with(level));
+        struct quire *db = open_on(disk, sim_options(level));
         struct quire_tree *tree = open_tree(db, "t");
         bool durable = level == QUIRE_LEVEL_DURABLE;
         put(tree, "a", "1");
@@ -85,7 +69,7 @@ Test(durability, of_writes_is_that_of_their_level)
 Test(durability, is_made_by_sync_and_by_waiting)
 {
     struct simdisk *disk = simdisk_create();
-    struct quire *db = open_on(disk, options_with(QUIRE_LEVEL_PROCESS));
+    struct quire *db = open_on(disk, sim_options(QUIRE_LEVEL_PROCESS));
     struct quire_tree *tree = open_tree(db, "t");
     uint64_t lsn = 0;
     put(tree, "a", "1");
@@ -104,7 +88,7 @@ Test(durability, of_close_is_an_option)
 {
     for (uint32_t no_sync = 0; no_sync < 2; no_sync++) {
         struct simdisk *disk = simdisk_create();
-        struct quire_options options = options_with(QUIRE_LEVEL_PROCESS);
+        struct quire_options options = sim_options(QUIRE_LEVEL_PROCESS);
         options.no_sync_at_close = no_sync;
         struct quire *db = open_on(disk, options);
         struct quire_tree *tree = open_tree(db, "t");
@@ -147,21 +131,134 @@ Test(durability, of_several_committers_takes_fewer_syncs_than_commits)
     OK(quire_close(db));
 }
 
-/* F06, in short form: each opening reads the whole log, as there is no checkpoint yet */
-Test(durability, of_a_hundred_openings)
+/* A08, F06: each life writes, and all that was ever written is there in the next; now and then after power loss. */
+Test(durability, of_a_thousand_openings)
 {
+    enum { LIVES = 1000 };
     struct simdisk *disk = simdisk_create();
-    for (uint64_t i = 0; i < 100; i++) {
-        struct quire *db = open_on(disk, options_with(QUIRE_LEVEL_PROCESS));
+    for (uint64_t i = 0; i < LIVES; i++) {
+        struct quire *db = open_on(disk, sim_options(QUIRE_LEVEL_PROCESS));
         struct quire_tree *tree = open_tree(db, "t");
+        char key[16];
         int64_t value = 0;
         OK(quire_add(tree, TEXT("counter"), 1, 0, &value, NULL));
         cr_assert_eq(value, (int64_t)i + 1);
+        fill(tree, i, i + 1);
+        cr_assert_eq(count_all(tree, NULL), i + 2);
+        uint64_t old = i * 7919 % (i + 1), number = 0;
+        size_t size;
+        OK(quire_get(tree, NULL, key, numbered(old, key), &number, sizeof(number), &size));
+        cr_assert_eq(number, old);
         OK(quire_close(db));
         if (i % 10 != 9) continue;
         struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DROP});
         simdisk_free(disk);
         disk = after;
     }
+    cr_assert_lt(simdisk_used_bytes(disk), (uint64_t)2 << 20, "the store grows by being opened");
     simdisk_free(disk);
+}
+
+/* ---- Bounds of what power loss takes ---------------------------------------------------------------------------- */
+
+#define MS UINT64_C(1000000)
+
+/* F03, F05: with a clock that the test moves. Every write that is older than the period survives, whatever was written since. */
+Test(durability, of_writes_older_than_the_period)
+{
+    enum { PERIOD_MS = 100, STEP_MS = 7, WRITES = 200 };
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = sim_options(QUIRE_LEVEL_PROCESS);
+    options.sync_period_ms = PERIOD_MS;
+    struct quire *db = open_on(disk, options);
+    struct quire_tree *tree = open_tree(db, "t");
+    uint64_t syncs = stats_of(db).log_syncs;
+    uint64_t start_ns = qr_clock_ns();
+    for (uint64_t i = 0; i < WRITES; i++) {
+        char key[16];
+        fill(tree, i, i + 1);
+        qr_clock_advance_ns(STEP_MS * MS);
+        cr_assert_geq(quire_maintain(db), 0);
+        uint64_t age_ms = PERIOD_MS + 2 * STEP_MS; /* it is looked for once in a step */
+        if (i % 9 != 0 || i * STEP_MS < age_ms) continue;
+        numbered(i - age_ms / STEP_MS, key);
+        cr_assert(survives(disk, key), "%s is lost at write %" PRIu64, key, i);
+    }
+    syncs = stats_of(db).log_syncs - syncs;
+    cr_assert(syncs > 8 && syncs <= (qr_clock_ns() - start_ns) / (PERIOD_MS * MS), "%" PRIu64 " syncs", syncs);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* F04, F05, F11: a sync for each volume of log, and no other; less than a volume, and what one write adds, is lost */
+Test(durability, of_all_but_the_last_volume)
+{
+    enum { VOLUME = 100000, VOLUMES = 12 };
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = sim_options(QUIRE_LEVEL_PROCESS);
+    struct quire_stats before, after, diff = {.struct_size = sizeof(diff)};
+    options.sync_volume_bytes = VOLUME;
+    struct quire *db = open_on(disk, options);
+    struct quire_tree *tree = open_tree(db, "t");
+    char value[200] = "";
+    OK(quire_sync(db));
+    before = after = stats_of(db);
+    for (uint64_t i = 0; after.log_tail_lsn - before.log_tail_lsn < VOLUME * VOLUMES; i++) {
+        OK(quire_put(tree, &i, sizeof(i), value, sizeof(value), 0, NULL));
+        cr_assert_geq(quire_maintain(db), 0);
+        after = stats_of(db);
+        cr_assert_lt(after.log_tail_lsn - after.log_durable_lsn, VOLUME + 1000u);
+    }
+    OK(quire_stats_diff(&after, &before, &diff));
+    cr_assert(diff.log_syncs == VOLUMES || diff.log_syncs == VOLUMES - 1, "%" PRIu64 " syncs", diff.log_syncs);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+struct load {
+    struct quire *db;
+    struct quire_tree *tree;
+    _Atomic int stop;
+};
+
+static void *write_on(void *argument)
+{
+    struct load *load = argument;
+    static char value[100];
+    for (uint64_t i = 0; atomic_load(&load->stop) == 0; i++) {
+        uint64_t key = i % 50000;
+        OK(quire_put(load->tree, &key, sizeof(key), value, sizeof(value), 0, NULL));
+    }
+    return NULL;
+}
+
+/*
+ * F05: under load, on the machine's disk. A write waits for a sample of the tail; its age at the sample that finds it durable
+ * is more than that at which power loss could have taken it. The bound is loose here, for machines with much to do;
+ * durability.md has measured ages.
+ */
+Test(durability, under_load_is_not_far_behind)
+{
+    enum { SAMPLES = 64, SECONDS_MOST = 3 };
+    struct load load = {.db = open_store("s", QUIRE_OPEN_OR_CREATE)};
+    load.tree = open_tree(load.db, "t");
+    pthread_t writers[2];
+    uint64_t lsns[SAMPLES], times[SAMPLES], first = 0, next = 0, oldest_ns = 0;
+    for (int i = 0; i < 2; i++) cr_assert_eq(pthread_create(&writers[i], NULL, write_on, &load), 0);
+    for (uint64_t end = qr_clock_ns() + 1500 * MS; qr_clock_ns() < end;) {
+        uint64_t durable;
+        if (next - first < SAMPLES) {
+            OK(quire_last_lsn(load.db, &lsns[next % SAMPLES]));
+            times[next++ % SAMPLES] = qr_clock_ns();
+        }
+        usleep(5000);
+        OK(quire_durable_lsn(load.db, &durable));
+        for (; first < next && lsns[first % SAMPLES] <= durable; first++) continue;
+        if (first < next) oldest_ns = qr_max(oldest_ns, qr_clock_ns() - times[first % SAMPLES]);
+    }
+    atomic_store(&load.stop, 1);
+    for (int i = 0; i < 2; i++) pthread_join(writers[i], NULL);
+    printf("oldest write not durable: %" PRIu64 " ms\n", oldest_ns / MS);
+    cr_assert(oldest_ns > 0 && oldest_ns < SECONDS_MOST * 1000 * MS, "%" PRIu64 " ms", oldest_ns / MS);
+    OK(quire_close(load.db));
 }

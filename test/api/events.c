@@ -27,7 +27,7 @@ static void hear(void *context, const struct quire_event *event)
     struct heard *heard = context;
     struct quire_stats stats = {.struct_size = sizeof(stats)};
     cr_assert_eq(event->struct_size, sizeof(*event));
-    cr_assert(event->kind >= 1 && event->kind <= QUIRE_EVENT_CLOSE);
+    cr_assert(event->kind >= 1 && event->kind <= QUIRE_EVENT_CHECKPOINT);
     cr_assert(event->message != NULL && strlen(event->message) > 0 && strchr(event->message, '\n') == NULL);
     OK(quire_stats(heard->db, &stats));
     pthread_mutex_lock(&heard->mutex);
@@ -187,6 +187,48 @@ Test(events, missing_space_and_its_end_are_told)
         put(tree, "k", "v");
         cr_assert_eq(count_of(&heard, QUIRE_EVENT_SPACE), round);
     }
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* I18: each that succeeds, with what it wrote; of those that fail one after the other the first */
+Test(events, checkpoints_are_told)
+{
+    struct heard heard = {0};
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_simulated(disk, QUIRE_NO_THREADS, QUIRE_NO_PERIOD);
+    struct quire_tree *tree = open_tree(db, "t");
+    uint64_t lsn = 0;
+    listen_to(db, &heard);
+    for (unsigned i = 1; i <= 3; i++) {
+        OK(quire_put(tree, TEXT("k"), TEXT("v"), 0, &lsn));
+        OK(quire_checkpoint(db));
+        cr_assert_eq(count_of(&heard, QUIRE_EVENT_CHECKPOINT), i);
+        cr_assert_eq(heard.last[QUIRE_EVENT_CHECKPOINT].result, 0);
+        cr_assert_gt(heard.last[QUIRE_EVENT_CHECKPOINT].lsn, lsn, "recovery would still read the write");
+        cr_assert_gt(heard.last[QUIRE_EVENT_CHECKPOINT].amount, 0);
+    }
+    unsigned fault = simdisk_fault_set(disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE, .nth = 1, .for_good = true, .error = ENOSPC});
+    for (unsigned i = 0; i < 3; i++) {
+        OK(quire_delete(tree, TEXT("k"), 0, NULL, NULL)); /* others are refused while a checkpoint finds no space */
+        EXPECT(quire_checkpoint(db), QUIRE_ERR_NO_SPACE);
+    }
+    EXPECT(quire_put(tree, TEXT("k"), TEXT("w"), 0, NULL), QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(count_of(&heard, QUIRE_EVENT_NO_SPACE), 1);
+    cr_assert_eq(count_of(&heard, QUIRE_EVENT_SPACE), 0);
+    cr_assert_gt(simdisk_fault_fired(disk, fault), 0);
+    cr_assert_eq(count_of(&heard, QUIRE_EVENT_CHECKPOINT), 4);
+    cr_assert_eq(heard.last[QUIRE_EVENT_CHECKPOINT].result, QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(heard.last[QUIRE_EVENT_CHECKPOINT].severity, QUIRE_SEVERITY_WARNING);
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+    OK(quire_stats(db, &stats));
+    cr_assert_eq(stats.checkpoints, 3);
+    cr_assert_eq(stats.checkpoint_failures, 3);
+    simdisk_faults_clear(disk);
+    OK(quire_checkpoint(db));
+    cr_assert_eq(count_of(&heard, QUIRE_EVENT_CHECKPOINT), 5);
+    cr_assert_eq(count_of(&heard, QUIRE_EVENT_SPACE), 1);
+    put(tree, "k", "w");
     OK(quire_close(db));
     simdisk_free(disk);
 }

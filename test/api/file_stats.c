@@ -165,3 +165,39 @@ Test(file_stats, a_full_disk_is_counted_and_passes)
     OK(quire_close(db));
     simdisk_free(disk);
 }
+
+/* I01, I12: what checkpoints write and the page store holds */
+Test(file_stats, checkpoints_and_the_page_store_are_shown)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_simulated(disk);
+    struct quire_tree *tree = open_tree(db, "t");
+    struct quire_stats first = stats_of(db), second, third;
+    char key[16];
+    for (uint64_t i = 0; i < 1000; i++)
+        OK(quire_put(tree, key, numbered(i, key), TEXT("a value of some bytes"), QUIRE_WRITE_PROCESS, NULL));
+    OK(quire_checkpoint(db));
+    second = stats_of(db);
+    cr_assert_eq(second.checkpoints - first.checkpoints, 1);
+    cr_assert_eq(second.checkpoint_failures, 0);
+    cr_assert_gt(second.pages_flushed, first.pages_flushed);
+    cr_assert_gt(second.store_written_bytes - first.store_written_bytes, 30000, "less than the data");
+    cr_assert_gt(second.store_write_operations, first.store_write_operations);
+    cr_assert_gt(second.store_live_bytes, 30000);
+    cr_assert_geq(second.store_size_bytes, second.store_live_bytes);
+    cr_assert_geq(second.store_segments, 1);
+    cr_assert_gt(second.checkpoint_postponed_max_ns, 0);
+    cr_assert_eq(second.store_checksum_failures, 0);
+    OK(quire_close(db));
+    db = open_simulated(disk);
+    tree = open_tree(db, "t");
+    cr_assert_eq(stats_of(db).checkpoints, 0);
+    cr_assert_eq(count_all(tree, NULL), 1000);
+    third = stats_of(db);
+    cr_assert_gt(third.store_reads, 0, "pages came from nowhere");
+    cr_assert_gt(third.store_read_bytes, 30000);
+    OK(quire_stats_reset(db));
+    cr_assert_eq(stats_of(db).store_reads, 0);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}

@@ -75,6 +75,7 @@ static int writes_in_the_child(struct inherited *all)
     FORKED(quire_delete_at(all->caller, 1, TEXT("k"), 0, NULL));
     FORKED(quire_set_safe_lsn(all->caller, 1));
     FORKED(quire_maintain(all->db));
+    FORKED(quire_verify(all->db, NULL, NULL));
     return wrong;
 }
 

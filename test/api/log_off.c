@@ -149,8 +149,10 @@ Test(log_off, never_uses_an_lsn_twice)
 {
     static char value[6000];
     uint64_t last = 0;
+    struct quire_options options = options_off();
+    options.blob_threshold_bytes = 268435456; /* LSNs as for all of the values */
     for (uint32_t round = 0; round < 12; round++) {
-        struct quire *db = open_off();
+        struct quire *db = open_with(options);
         struct quire_tree *tree = open_tree(db, "t");
         uint64_t lsn = 0;
         for (uint32_t i = 0; i < round * 20; i++) { /* up to 1.3 MB: several ranges of 256 KiB */
@@ -347,6 +349,167 @@ Test(log_off, a_planted_bug_of_it_is_noticed)
         abandon(db);
         shell("rm -rf s");
     }
+}
+
+/* ---- Large values ----------------------------------------------------------------------------------------------- */
+
+#define LARGE_KEYS 40u
+#define LARGE_BYTES 20000u
+
+/* A value that is a file's matter: it says which it is. */
+static void large(struct quire_tree *tree, uint64_t version, uint32_t key, uint32_t number)
+{
+    static char value[LARGE_BYTES];
+    char name[16];
+    size_t key_size = numbered(key, name);
+    memset(value, (int)number, sizeof(value));
+    memcpy(value, &number, sizeof(number));
+    if (version == 0)
+        OK(quire_put(tree, name, key_size, value, sizeof(value), 0, NULL));
+    else
+        OK(quire_put_at(tree, version, name, key_size, value, sizeof(value), 0, NULL));
+}
+
+static bool is_large(struct quire_tree *tree, uint64_t version, uint32_t key, uint32_t number)
+{
+    static char value[LARGE_BYTES];
+    char name[16];
+    uint32_t found = 0;
+    size_t size = 0;
+    size_t key_size = numbered(key, name);
+    int result = version == 0 ? quire_get(tree, NULL, name, key_size, value, sizeof(value), &size)
+                              : quire_get_at(tree, version, name, key_size, value, sizeof(value), &size);
+    memcpy(&found, value, sizeof(found));
+    return result == 0 && size == sizeof(value) && found == number && value[size - 1] == (char)number;
+}
+
+/* At the choice of C and behind the images: what C sees is replaced, and its values die; others come and are lost. */
+static void replace_large(const char *name, void *argument)
+{
+    uint32_t *passes = argument;
+    bool chosen = strcmp(name, "checkpoint.as_of") == 0;
+    if ((!chosen && strcmp(name, "checkpoint.as_of_over") != 0) || *passes >= 2) return;
+    (*passes)++;
+    struct quire_tree *engine = open_small_tree(midst_db, "engine", QUIRE_VERSIONS_ENGINE);
+    struct quire_tree *caller = open_small_tree(midst_db, "caller", QUIRE_VERSIONS_CALLER);
+    for (uint32_t k = chosen ? 0 : 1; k < LARGE_KEYS; k += 2) {
+        large(engine, 0, k, 100 + k);
+        large(caller, chosen ? 10 : 16, k, 100 + k);
+        large(caller, 20, k, 200 + k);
+    }
+    OK(quire_set_safe_lsn(caller, chosen ? 15 : 25));
+    settle(midst_db);
+}
+
+/* A store with two trees of large values, given up after a checkpoint in whose midst all of them were replaced. */
+static struct quire *give_up_large(void)
+{
+    uint32_t passes = 0;
+    midst_db = open_off();
+    struct quire_tree *engine = open_small_tree(midst_db, "engine", QUIRE_VERSIONS_ENGINE);
+    struct quire_tree *caller = open_small_tree(midst_db, "caller", QUIRE_VERSIONS_CALLER);
+    for (uint32_t round = 0; round < 2; round++) { /* the first values are dead */
+        for (uint32_t k = 0; k < LARGE_KEYS; k++) {
+            large(engine, 0, k, round + k);
+            large(caller, 10, k, round + k);
+        }
+        settle(midst_db);
+        if (round == 0) OK(quire_checkpoint(midst_db));
+    }
+    qr_stop_set_hook(replace_large, &passes);
+    OK(quire_checkpoint(midst_db));
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_eq(passes, 2);
+    abandon(midst_db);
+    return open_off();
+}
+
+/* Whether all that C sees is there; and stays there. */
+static bool has_large(struct quire *db)
+{
+    struct quire_tree *engine = open_small_tree(db, "engine", QUIRE_VERSIONS_ENGINE);
+    struct quire_tree *caller = open_small_tree(db, "caller", QUIRE_VERSIONS_CALLER);
+    bool right = true;
+    for (uint32_t round = 0; round < 3 && right; round++) {
+        for (uint32_t k = 0; k < LARGE_KEYS; k++)
+            right = right && is_large(engine, 0, k, 1 + k) && is_large(caller, 30, k, 1 + k);
+        put(engine, "another", "small");
+        OK(quire_checkpoint(db)); /* releases what is dead */
+    }
+    return right;
+}
+
+/* R14, R3 */
+Test(log_off, keeps_the_large_values_of_a_checkpoint_and_no_others)
+{
+    struct quire *db = give_up_large();
+    struct quire_tree *engine = open_small_tree(db, "engine", QUIRE_VERSIONS_ENGINE);
+    struct quire_tree *caller = open_small_tree(db, "caller", QUIRE_VERSIONS_CALLER);
+    settle(db);
+    uint64_t live = stats_of(db).blob_live_bytes; /* one value of each key, with its head, in units of 64 */
+    cr_assert(live >= 2 * LARGE_KEYS * LARGE_BYTES && live <= 2 * LARGE_KEYS * (LARGE_BYTES + 256), "%llu bytes live",
+              (unsigned long long)live);
+    cr_assert(has_large(db));
+    OK(quire_verify(db, NULL, NULL));
+    for (uint32_t k = 0; k < LARGE_KEYS; k++) {
+        char name[16];
+        OK(quire_delete(engine, name, numbered(k, name), 0, NULL, NULL));
+        OK(quire_delete_at(caller, 40, name, numbered(k, name), 0, NULL));
+    }
+    OK(quire_set_safe_lsn(caller, 50));
+    settle(db);
+    OK(quire_close(db));
+    db = open_off();
+    cr_assert_eq(stats_of(db).blob_live_bytes, 0);
+    cr_assert_leq(stats_of(db).blob_segments, 1);
+    OK(quire_close(db));
+}
+
+/* And notices what it is for. */
+Test(log_off, values_that_are_dead_too_early_are_noticed)
+{
+    cr_assert_eq(qr_bug_set("blob_dead_beyond", 1), 0);
+    struct quire *db = give_up_large();
+    cr_assert_eq(qr_bug_set("blob_dead_beyond", 0), 0);
+    cr_assert(!has_large(db));
+    abandon(db);
+}
+
+/* With a log and without, in turns, some of it never saved: what is promised is there, and what is lost takes no space. */
+Test(log_off, large_values_come_and_go_with_a_log_and_without)
+{
+    for (uint32_t round = 0; round < 12; round++) {
+        bool off = round % 2 == 1;
+        struct quire_options options = options_off();
+        options.disable_log = off;
+        options.level = off ? 0 : QUIRE_LEVEL_PROCESS;
+        struct quire *db = open_with(options);
+        struct quire_tree *tree = open_small_tree(db, "t", QUIRE_VERSIONS_ENGINE);
+        for (uint32_t k = 0; k < LARGE_KEYS && round != 0; k++) cr_assert(is_large(tree, 0, k, round + k), "round %u key %u", round, k);
+        for (uint32_t k = 0; k < LARGE_KEYS; k++) large(tree, 0, k, round + 1 + k);
+        settle(db);
+        if (off) {
+            OK(quire_checkpoint(db));
+            for (uint32_t k = 0; k < LARGE_KEYS; k++) large(tree, 0, k, 99 + k); /* is lost */
+        }
+        if (round % 3 == 0)
+            OK(quire_close(db));
+        else
+            abandon(db);
+        if (off && round % 3 == 0) { /* it was not lost */
+            db = open_off();
+            tree = open_small_tree(db, "t", QUIRE_VERSIONS_ENGINE);
+            for (uint32_t k = 0; k < LARGE_KEYS; k++) large(tree, 0, k, round + 1 + k);
+            OK(quire_close(db));
+        }
+    }
+    struct quire *db = open_off();
+    struct quire_tree *tree = open_small_tree(db, "t", QUIRE_VERSIONS_ENGINE);
+    settle(db);
+    cr_assert_leq(stats_of(db).blob_live_bytes, LARGE_KEYS * (LARGE_BYTES + 256));
+    OK(quire_verify(db, NULL, NULL));
+    check_structure(tree);
+    OK(quire_close(db));
 }
 
 /* ---- Beside many writers ---------------------------------------------------------------------------------------- */

@@ -129,7 +129,7 @@ Test(open, the_reserved_field_must_be_zero)
     struct quire_options options;
     quire_options_init(&options);
     options.reserved = 1;
-    refuse(&options, "reserved");
+    refuse(&options, "options.reserved ");
 }
 
 /* Bad input: a struct larger or smaller than ours */

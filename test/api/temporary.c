@@ -132,7 +132,7 @@ Test(destroy, of_what_is_not_provably_a_store_is_foreign_and_touches_nothing)
 {
     static const char *const additions[] = {
         "echo hello > s/notes", "mkdir s/more", "echo hello > s/log-00ffffff", "ln -s manifest s/log-00ffffff",
-        "echo hello > s/manifest.new", "echo hello > s/lock", "cp other/log-00000000 s/log-00ffffff", "mkfifo s/log-00ffffff",
+        "echo hello > s/manifest.new", "echo hello > s/lock", "cp $(ls other/log-* | head -n 1) s/log-00ffffff", "mkfifo s/log-00ffffff",
         "echo hello > s/log-1",
     };
     make_store("other");

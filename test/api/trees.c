@@ -262,11 +262,7 @@ Test(trees, that_exist_refuse_other_options_and_accept_the_same_or_none)
     cr_assert(again == tree, "another handle");
     OK(quire_tree_open(db, "t", NULL, &again));
 
-    options.leaf_page_size_bytes = 2048;
-    EXPECT(quire_tree_open(db, "t", &options, &again), QUIRE_ERR_INVALID);
-    expect_detail(QUIRE_ERR_INVALID, "leaf_page_size_bytes");
     options.leaf_page_size_bytes = 0;
-    OK(quire_tree_open(db, "t", &options, &again));
     options.page_chain_length = 4;
     EXPECT(quire_tree_open(db, "t", &options, &again), QUIRE_ERR_INVALID);
     expect_detail(QUIRE_ERR_INVALID, "page_chain_length");
@@ -274,6 +270,48 @@ Test(trees, that_exist_refuse_other_options_and_accept_the_same_or_none)
     options.versions = QUIRE_VERSIONS_CALLER;
     EXPECT(quire_tree_open(db, "t", &options, &again), QUIRE_ERR_INVALID);
     expect_detail(QUIRE_ERR_INVALID, "versions");
+}
+
+/* The size of the default tree's leaves, as it says, and as its pages say: what the largest has. */
+static uint32_t leaf_size(struct quire_tree *tree, size_t *ret_largest)
+{
+    struct quire_tree_options options;
+    struct quire_pages *pages;
+    struct quire_page page;
+    quire_tree_options_init(&options);
+    OK(quire_tree_options_get(tree, &options));
+    OK(quire_pages_open(tree, NULL, &pages));
+    for (*ret_largest = 0; quire_pages_next(pages, &page) == 0;)
+        if (page.count > *ret_largest) *ret_largest = page.count;
+    OK(quire_pages_close(pages));
+    return options.leaf_page_size_bytes;
+}
+
+/* A15: another size takes its place, 0 leaves it, and pages follow as they are written */
+Test(trees, that_exist_take_another_page_size_from_now_on)
+{
+    static const uint32_t sizes[] = {512, 65536, 4096, 16384, 8192, 512};
+    struct quire_tree_options options;
+    struct quire_tree *tree = NULL, *again = NULL;
+    size_t largest = 0, before = 0;
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        quire_tree_options_init(&options);
+        options.leaf_page_size_bytes = sizes[i];
+        OK(quire_tree_open(db, "t", &options, &tree));
+        OK(quire_tree_open(db, "t", NULL, &again));
+        cr_assert(again == tree);
+        fill(tree, 0, 5000); /* each page is written to often */
+        fill(tree, 0, 5000);
+        settle(db);
+        cr_assert_eq(count_all(tree, NULL), 5000);
+        cr_assert_eq(leaf_size(tree, &largest), sizes[i]);
+        cr_assert(largest * 30 < sizes[i] * 2, "%zu entries in %u bytes", largest, sizes[i]);
+        if (i > 0) cr_assert(sizes[i] > sizes[i - 1] ? largest >= before : largest < before);
+        before = largest;
+    }
+    options.leaf_page_size_bytes = 511;
+    EXPECT(quire_tree_open(db, "t", &options, &again), QUIRE_ERR_INVALID);
+    cr_assert_eq(leaf_size(tree, &largest), 512);
 }
 
 /* Bad input: a struct larger than ours */

@@ -1,10 +1,17 @@
 /*
  * Goal: in a tree with caller versions a read at v sees the highest version not above v, in whatever order versions
  * arrived and whatever was consolidated, dropped or collected since.
- * Method: short scripts, repeated with forced consolidation and dropped pages; the model test does the same at random.
+ * Method: short scripts, repeated with forced consolidation and dropped pages, some with another call in the middle of one; the
+ * model test does the same at random.
  */
 #include "api.h"
+
+#include "base/stop.h"
 #include "db/testing.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
 
 static struct quire *db;
 static struct quire_tree *tree;
@@ -255,6 +262,115 @@ Test(versions, a_collected_deletion_does_not_uncover_an_older_value)
             expect_at(tree, UINT64_MAX, key, NULL);
         }
     }
+}
+
+/* ---- Beside a raise --------------------------------------------------------------------------------------------- */
+
+/* What is done where a call of this test comes by, once. */
+static const char *stop_name;
+static void (*stop_action)(void);
+
+static void at_stop(const char *name, void *argument)
+{
+    (void)argument;
+    if (stop_name == NULL || strcmp(name, stop_name) != 0) return;
+    stop_name = NULL;
+    stop_action();
+}
+
+static void stop_at(const char *name, void (*action)(void))
+{
+    stop_name = name;
+    stop_action = action;
+    qr_stop_set_hook(at_stop, NULL);
+}
+
+static void expect_stopped(void)
+{
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_null(stop_name, "nobody came by");
+}
+
+static uint64_t raised; /* what the safe version is raised to */
+
+static void raise_and_collect(void)
+{
+    OK(quire_set_safe_lsn(tree, raised));
+    cr_assert_geq(qr_testing_consolidate(tree, 1, 100), 0);
+}
+
+/* B15: what the read was on its way to is collected before it is there, and must not be taken for absent */
+Test(versions, a_read_that_a_raise_overtakes_is_refused)
+{
+    struct quire_pages_options options;
+    struct quire_pages *pages = NULL;
+    struct quire_guard guard;
+    struct quire_value value;
+    struct quire_page page;
+    char key[16], text[16];
+    size_t size;
+    tree = open_small_tree(db, "small", QUIRE_VERSIONS_CALLER);
+    for (uint64_t version = 1; version <= 31; version += 10) {
+        for (uint64_t i = 0; i < 200; i++) {
+            numbered(i, key);
+            put_at(version, key, "value");
+        }
+    }
+    put_at(1, "!", "alone"); /* on the first page something is left to see */
+    for (int how = 0; how < 3; how++) { /* versions 1, 11, 21 go, as 11, 21, 31 are there */
+        const uint64_t version = 5 + 10 * (uint64_t)how;
+        raised = version + 10;
+        quire_pages_options_init(&options);
+        options.version = version;
+        OK(quire_pages_open(tree, &options, &pages));
+        OK(quire_pin(db, NULL, &guard));
+        stop_at("find.parent_loaded", raise_and_collect);
+        if (how == 0)
+            EXPECT(quire_get_at(tree, version, key, strlen(key), text, sizeof(text), &size), QUIRE_ERR_LSN_TOO_OLD);
+        if (how == 1)
+            EXPECT(quire_guard_get_at(&guard, tree, version, key, strlen(key), &value), QUIRE_ERR_LSN_TOO_OLD);
+        if (how == 2)
+            EXPECT(quire_pages_next(pages, &page), QUIRE_ERR_LSN_TOO_OLD);
+        expect_stopped();
+        OK(quire_unpin(&guard));
+        OK(quire_pages_close(pages));
+    }
+}
+
+static pthread_t first_writer;
+static _Atomic bool first_waits, first_goes_on;
+
+static void *write_first(void *argument)
+{
+    put_at(20, "other", "value");
+    return argument;
+}
+
+/* Two writers reach this: the first has the lower LSN, and waits until the second one has its own. */
+static void let_first_install(const char *name, void *argument)
+{
+    (void)argument;
+    if (strcmp(name, "write.reserved") != 0) return;
+    if (!atomic_exchange(&first_waits, true)) {
+        while (!atomic_load(&first_goes_on)) sched_yield();
+    } else if (!atomic_exchange(&first_goes_on, true)) {
+        cr_assert_eq(pthread_join(first_writer, NULL), 0);
+        OK(quire_set_safe_lsn(tree, 10));
+    }
+}
+
+/* B15: the write was let pass, and then lost its leaf to a write with a lower LSN: its delta could go on top of that */
+Test(versions, a_write_that_a_raise_overtakes_looks_again)
+{
+    put_at(1, "k", "old");
+    qr_stop_set_hook(let_first_install, NULL);
+    cr_assert_eq(pthread_create(&first_writer, NULL, write_first, NULL), 0);
+    while (!atomic_load(&first_waits)) sched_yield();
+    EXPECT(quire_put_at(tree, 5, TEXT("k"), TEXT("new"), 0, NULL), QUIRE_ERR_LSN_TOO_OLD);
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert(atomic_load(&first_goes_on));
+    expect_at(tree, 10, "k", "old");
+    expect_at(tree, 20, "other", "value");
 }
 
 /* ---- What the other kind of tree offers ------------------------------------------------------------------------- */

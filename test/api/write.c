@@ -101,6 +101,7 @@ Test(write, values_above_the_limit_are_refused_before_they_are_read)
     struct quire_limits limits;
     quire_limits(&limits);
     cr_assert_eq(limits.max_value_size, 268435456);
+    cr_assert_eq(limits.max_file_value_size, 4294967295);
     EXPECT(quire_put(tree, TEXT("k"), "v", limits.max_value_size + 1, 0, NULL), QUIRE_ERR_TOO_LARGE);
     expect_detail(QUIRE_ERR_TOO_LARGE, "value");
     EXPECT(quire_insert(tree, TEXT("k"), "v", SIZE_MAX, 0, NULL), QUIRE_ERR_TOO_LARGE);

@@ -44,7 +44,7 @@
 struct shared {
     uint32_t threads;
     uint64_t seed;
-    uint32_t level, buffered, off, points; /* points: which stop point to die at; 0: none */
+    uint32_t level, buffered, off, threshold, points; /* points: which stop point to die at; 0: none */
     uint32_t point_after, point_pause_us;
     uint64_t start[MOST_THREADS]; /* operations that are done before this life */
     _Atomic uint64_t issued[MOST_THREADS], acked[MOST_THREADS];
@@ -56,6 +56,7 @@ static struct shared *shared;
 
 static const char *const points[] = {
     NULL,           "write.slot_open", "write.reserved",      "write.leaf_reserved", "write.decided",
+    "write.blob_written",
     "write.prepared", "log.boundary_filled", "log.before_sync", "log.synced",
     "checkpoint.postponed", "checkpoint.captured", "checkpoint.committed", "checkpoint.recorded", "checkpoint.bound",
     "checkpoint.as_of",
@@ -164,6 +165,7 @@ static struct quire_options options_of_store(void)
     options.level = shared->off ? 0 : shared->level;
     options.disable_log = shared->off;
     options.log_buffered = shared->buffered;
+    options.blob_threshold_bytes = shared->threshold;
     options.log_segment_bytes = 65536 << (shared->seed % 4);
     options.sync_period_ms = 5;
     options.log_cap_bytes = 65536 << (shared->seed / 4 % 5);
@@ -366,6 +368,7 @@ static void new_store(const char *root, uint64_t number, uint32_t threads)
     shared->level = draw(3) == 0 ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS;
     shared->buffered = draw(3) == 0;
     shared->off = number / KILLS_A_STORE % 3 == 1;
+    shared->threshold = draw(3) == 0 ? 0 : draw(2) == 0 ? 64 : 268435456;
 }
 
 /* One life of the child. */

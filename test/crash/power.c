@@ -7,7 +7,7 @@
  * power_fault.c.
  *
  *     crash_power --seed 1                     # all scenarios
- *     crash_power --rounds 50 --effort 300     # more of them: a long run
+ *     crash_power --rounds 50                  # with the seeds after it: a long run
  *     crash_power --scenario mapped --seed 7 --only 24.5/13.4
  *
  * One seed gives one run, but for the store's id and the salts of its segments, which decide nothing.
@@ -22,6 +22,7 @@
 #include "power.h"
 
 uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
+uint64_t power_most_failures = 5;
 uint64_t power_seed;
 const struct scenario *power_scenario;
 bool power_trace;
@@ -63,7 +64,7 @@ static void work(const struct scenario *scenario, uint64_t seed)
     int result = run_open(run, 0);
     if (result != 0) power_fail(run, "open: %s", quire_strerror(result));
     bool good = result == 0 && run_accept(run);
-    for (uint32_t i = 0; i < scenario->setup.operations && good && power_failures < 5; i++) {
+    for (uint32_t i = 0; i < scenario->setup.operations && good && power_failures < power_most_failures; i++) {
         good = run_operation(run);
         if (good && i % 8 == 7) cut_here(run);
     }
@@ -91,10 +92,25 @@ static const struct scenario scenarios[] = {
      work,
      {.operations = 60, .level = PROCESS, .durable_percent = 0, .large_percent = 5, .sync_volume_bytes = 2000},
      0},
+    {"blobs",
+     work,
+     {.operations = 50, .level = DURABLE, .durable_percent = 40, .large_percent = 30, .mixed = true, .blob_threshold = 64,
+      .checkpoint_percent = 10},
+     0},
+    {"blobs_process",
+     work,
+     {.operations = 60, .level = PROCESS, .durable_percent = 10, .large_percent = 40, .blob_threshold = 1000,
+      .checkpoint_percent = 5},
+     0},
     {"off", work, {.operations = 60, .level = PROCESS, .large_percent = 10, .off_percent = 100}, 0},
+    {"off_blobs",
+     work,
+     {.operations = 60, .level = PROCESS, .large_percent = 30, .off_percent = 100, .blob_threshold = 64, .checkpoint_percent = 5},
+     0},
     {"off_and_on",
      work,
-     {.operations = 60, .level = PROCESS, .durable_percent = 20, .large_percent = 10, .off_percent = 50, .mixed = true},
+     {.operations = 60, .level = PROCESS, .durable_percent = 20, .large_percent = 10, .off_percent = 50, .mixed = true,
+      .blob_threshold = 500},
      0},
     {"unmapped", work, {.operations = 30, .level = DURABLE, .durable_percent = 30, .large_percent = 10}, 1},
 };
@@ -111,7 +127,7 @@ static uint64_t ran, failed;
 
 static void run_all(const struct scenario *list, size_t count, const char *only, uint64_t seed)
 {
-    for (size_t i = 0; i < count && power_failures < 5; i++) {
+    for (size_t i = 0; i < count && power_failures < power_most_failures; i++) {
         if (only != NULL && strcmp(only, list[i].name) != 0) continue;
         uint64_t failures = power_failures, images = power_images;
         double begin = seconds();
@@ -141,7 +157,7 @@ int main(int argc, char **argv)
 {
     uint64_t seed = 1, rounds = 1, depth = cut_depth;
     const char *only = NULL, *path = NULL;
-    int trace = 0, no_faults = 0, no_cuts = 0;
+    int trace = 0, first = 0, no_faults = 0, no_cuts = 0;
     const struct test_option options[] = {
         {.name = "seed", .help = "of the run; 0: from the clock", .number = &seed},
         {.name = "rounds", .help = "how often, each time with the next seed", .number = &rounds},
@@ -151,19 +167,22 @@ int main(int argc, char **argv)
         {.name = "only", .help = "only the image with this path", .text = &path},
         {.name = "no-faults", .help = "power loss alone", .flag = &no_faults},
         {.name = "no-cuts", .help = "faults alone", .flag = &no_cuts},
+        {.name = "first", .help = "end at the first failure", .flag = &first},
         {.name = "trace", .help = "print operations", .flag = &trace},
     };
     test_options_parse(argc, argv, "a store on a disk that loses power and fails", options,
                        sizeof(options) / sizeof(options[0]));
+    setvbuf(stdout, NULL, _IOLBF, 0);
     seed = test_seed(seed);
     rounds = test_scaled(rounds);
     cut_depth = (unsigned)depth;
     power_trace = trace != 0;
+    if (first != 0) power_most_failures = 1;
     quiet_names = rounds > 3;
     parse_path(path);
-    for (uint64_t i = 0; i < rounds && power_failures < 5; i++) {
-        if (no_cuts == 0) run_all(scenarios, SCENARIOS, only, seed + i);
+    for (uint64_t i = 0; i < rounds && power_failures < power_most_failures; i++) {
         if (no_cuts == 0) run_all(power_scripts, power_script_count, only, seed + i);
+        if (no_cuts == 0) run_all(scenarios, SCENARIOS, only, seed + i);
         if (no_faults == 0) run_all(power_faults, power_fault_count, only, seed + i);
     }
     printf("%llu images (of the first depths: %llu, %llu, %llu, %llu), %llu openings\n", (unsigned long long)power_images,

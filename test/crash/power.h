@@ -62,6 +62,8 @@ struct setup {
     uint32_t durable_percent;
     uint32_t large_percent;
     uint64_t sync_volume_bytes; /* quire_maintain syncs beyond it */
+    uint64_t blob_threshold;    /* 0: no value is a blob */
+    uint32_t checkpoint_percent;
 };
 
 enum failure_kind { NOT_FAILED, SYNC_FAILED };
@@ -71,7 +73,7 @@ struct run {
     struct run *parent;
     unsigned depth;
     uint64_t event, plan; /* where it was cut out of its parent */
-    uint64_t seed;
+    uint64_t seed, cut_seed; /* of what is done, and of which images are made */
     struct random_stream random;
 
     struct simdisk *disk;
@@ -98,12 +100,17 @@ struct run {
     enum failure_kind failed;
     bool faulty;        /* a fault may be set: results other than 0 are legal */
     bool no_sync; /* closing does not sync */
-    bool death_is_power; /* the names cannot be trusted any more within this boot */
+    bool lasting;       /* it fails again when asked again */
+    bool unseen; /* a fault kept the last look from what it looked at */
+    bool hurt;   /* a fault has come about: within this boot nothing but what is durable is promised */
+    bool nameless; /* a sync of the directory has failed: names that are seen need not be there, ever */
+    uint64_t share; /* percent of the usual number of images; 0: all */
     bool extra_known;   /* the key `extra` of tree 0 must be there */
     bool extra_used;    /* it may be */
 };
 
 extern uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
+extern uint64_t power_most_failures; /* after so many a run ends */
 extern bool power_trace;
 
 /* Reports a failure with the command that repeats it. */
@@ -114,7 +121,10 @@ void run_free(struct run *run);
 /* Opens the store; what it answers. Trees are opened as far as they are there. */
 int run_open(struct run *run, uint32_t mode);
 int run_close(struct run *run);
-/* Reads everything, and says which state it is: from run->low to issued. That state is the run's first one then. */
+/* The same in the midst of a fault; nothing was promised since it was opened. */
+void run_give_up(struct run *run);
+/* Reads everything, and says which state it is: from run->low to issued. That state is the run's first one then. If a fault
+ * keeps it from that the store is closed, and nothing has changed. */
 bool run_accept(struct run *run);
 /* Everything must be as the model says. */
 bool run_check(struct run *run);
@@ -123,6 +133,7 @@ bool run_operation(struct run *run);
 bool run_durable_write(struct run *run);
 bool run_put(struct run *run, uint32_t tree, uint32_t key, unsigned flags);
 bool run_sync(struct run *run);
+bool run_checkpoint(struct run *run);
 /* Creates the tree. */
 bool run_tree(struct run *run, uint32_t tree);
 /* Closes and opens again in good order. */
@@ -133,12 +144,14 @@ bool run_reopen(struct run *run);
 /* Makes images of the run's disk at every operation of it and at every stop point, as deep as asked. */
 void cut_begin(struct run *run);
 void cut_end(struct run *run);
-/* Images of right now. */
+/* Images of right now, of the run and of nobody in its midst. */
 void cut_here(struct run *run);
 /* Verifies the images that were made at stop points. */
 void cut_pending(struct run *run);
-/* One image, verified: the plan. */
-void cut_one(struct run *run, const struct simdisk_crash *crash);
+/* Two images of right now, whatever the effort: what is durable and nothing else, and a torn one. */
+void cut_always(struct run *run);
+/* The run goes on after a crash. */
+void cut_off(struct run *run, const struct simdisk_crash *crash);
 
 extern unsigned cut_depth;   /* levels of images */
 extern uint64_t cut_effort;  /* percent of the usual number of images */

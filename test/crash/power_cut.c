@@ -11,6 +11,7 @@
  * At stop points, which may lie in sections and slot windows, images are only made; they are verified when the thread has
  * come out.
  */
+#include <pthread.h>
 #include <string.h>
 
 #include "base/stop.h"
@@ -23,6 +24,7 @@ uint64_t cut_only[MOST_PATH][2];
 unsigned cut_only_count;
 
 static struct run *current; /* whose stop points these are */
+static pthread_t owner;     /* the thread that cuts: others are helpers of scripted cases */
 
 #define MOST_PENDING 256u
 static struct run *pending[MOST_PENDING];
@@ -32,20 +34,25 @@ static uint32_t pending_count;
 
 static bool is_asked(const struct run *run, uint64_t event, uint64_t plan)
 {
-    if (power_failures >= 5) return false;
+    if (power_failures >= power_most_failures) return false;
     if (run->depth >= cut_only_count) return cut_only_count == 0;
     return cut_only[run->depth][0] == event && cut_only[run->depth][1] == plan;
 }
 
 static struct run *make(struct run *run, uint64_t event, uint64_t plan, const struct simdisk_crash *crash)
 {
-    struct run *child = run_create(run->setup, random_mix(run->seed ^ random_mix(event * 1000 + plan)));
-    bool death = crash->mode == SIMDISK_DEATH && !run->death_is_power;
+    struct run *child = run_create(run->setup, random_mix(run->cut_seed ^ random_mix(event * 1000 + plan)));
+    bool death = crash->mode == SIMDISK_DEATH && !run->hurt;
     child->parent = run;
     child->depth = run->depth + 1;
     child->event = event;
     child->plan = plan;
     child->disk = simdisk_crash(run->disk, crash);
+    simdisk_facts(child->disk)->space_bytes = UINT64_MAX;
+    if (death && random_mix(child->seed) % 8 == 0) { /* another mount of it in the same boot: its cache proves nothing */
+        simdisk_facts(child->disk)->mount_id += 1000;
+        death = false;
+    }
     child->now = run->now;
     memcpy(child->hashes, run->hashes, sizeof(child->hashes));
     child->issued = run->issued;
@@ -59,6 +66,7 @@ static struct run *make(struct run *run, uint64_t event, uint64_t plan, const st
     }
     child->max_lsn = run->max_lsn;
     child->version = run->version + 1000;
+    child->share = run->share;
     child->extra_known = run->extra_known;
     child->extra_used = run->extra_used;
     return child;
@@ -70,8 +78,8 @@ enum { PLAN_DEATH, PLAN_DROP, PLAN_KEEP, PLAN_DATA_ALONE, PLAN_RANDOM, PLAN_ONE 
 
 static struct simdisk_crash plan_of(struct run *run, uint64_t event, uint64_t plan, uint64_t unsynced)
 {
-    uint64_t seed = random_mix(run->seed ^ random_mix(event * 31 + plan));
-    struct simdisk_crash crash = {.mode = SIMDISK_DEATH, .seed = seed};
+    uint64_t seed = random_mix(run->cut_seed ^ random_mix(event * 31 + plan));
+    struct simdisk_crash crash = {.mode = run->nameless ? SIMDISK_RANDOM : SIMDISK_DEATH, .seed = seed};
     if (plan == PLAN_DROP) crash.mode = SIMDISK_DROP;
     if (plan == PLAN_KEEP || plan == PLAN_DATA_ALONE) crash.mode = SIMDISK_KEEP;
     if (plan == PLAN_DATA_ALONE) crash.names = SIMDISK_NAMES_PREFIX;
@@ -87,11 +95,12 @@ static struct simdisk_crash plan_of(struct run *run, uint64_t event, uint64_t pl
 
 static bool is_chosen(const struct run *run, uint64_t event, uint64_t plan, uint64_t unsynced)
 {
-    uint64_t seed = random_mix(run->seed + random_mix(event * 77 + plan));
+    uint64_t seed = random_mix(run->cut_seed + random_mix(event * 77 + plan));
     if (plan >= PLAN_ONE && unsynced <= (plan & 3)) return false;
     if (unsynced == 0 && plan > PLAN_DROP) return false;
-    if (run->depth == 0) return seed % 100 < cut_effort;
-    return seed % (1000 * PLANS) < 60 * cut_effort / 10;
+    uint64_t share = cut_effort * (run->share != 0 ? run->share : 100);
+    if (run->depth == 0) return seed % 10000 < share;
+    return seed % (100000 * PLANS) < 60 * share / 10;
 }
 
 /* ---- Verifying -------------------------------------------------------------------------------------------------- */
@@ -215,6 +224,7 @@ static void consider_all(struct run *run, uint64_t event)
 static void at_operation(void *context, const struct simdisk_event *event)
 {
     struct run *run = context;
+    if (!pthread_equal(owner, pthread_self())) return;
     switch (event->kind) {
     case SIMDISK_WRITE:
     case SIMDISK_SYNC:
@@ -233,18 +243,22 @@ static void at_stop(const char *name, void *argument)
 {
     struct run *run = current;
     (void)argument;
-    if (run == NULL || (strncmp(name, "write.", 6) != 0 && strncmp(name, "log.", 4) != 0)) return;
+    if (!pthread_equal(owner, pthread_self())) return;
+    if (run == NULL) return;
+    if (strncmp(name, "write.", 6) != 0 && strncmp(name, "log.", 4) != 0 && strncmp(name, "checkpoint.", 11) != 0) return;
     if (pending_count > MOST_PENDING - 4) return;
     uint64_t event = ++run->stops * 2 + 1;
     uint64_t unsynced = simdisk_unsynced_count(run->disk);
-    if (run->depth == 0 || random_mix(run->seed + event) % 16 == 0) consider(run, event, PLAN_DEATH, unsynced, true);
-    consider(run, event, PLAN_RANDOM + random_mix(run->seed + event) % 3, unsynced, true);
+    if (run->share != 0) return;
+    if (run->depth == 0 || random_mix(run->cut_seed + event) % 16 == 0) consider(run, event, PLAN_DEATH, unsynced, true);
+    consider(run, event, PLAN_RANDOM + random_mix(run->cut_seed + event) % 3, unsynced, true);
 }
 
 void cut_begin(struct run *run)
 {
     simdisk_set_hook(run->disk, at_operation, run);
     current = run;
+    owner = pthread_self();
     qr_stop_set_hook(at_stop, NULL);
 }
 
@@ -261,8 +275,23 @@ void cut_here(struct run *run)
     consider_all(run, run->stops * 2 + 1);
 }
 
-void cut_one(struct run *run, const struct simdisk_crash *crash)
+void cut_always(struct run *run)
 {
     uint64_t event = ++run->stops * 2 + 1;
-    if (is_asked(run, event, 0)) verify(make(run, event, 0, crash), false);
+    static const uint64_t plans[] = {PLAN_DROP, PLAN_RANDOM};
+    for (size_t i = 0; i < 2; i++) {
+        if (!is_asked(run, event, plans[i])) continue;
+        struct simdisk_crash crash = plan_of(run, event, plans[i], simdisk_unsynced_count(run->disk));
+        verify(make(run, event, plans[i], &crash), true);
+    }
+}
+
+void cut_off(struct run *run, const struct simdisk_crash *crash)
+{
+    struct simdisk *after = simdisk_crash(run->disk, crash);
+    simdisk_set_hook(run->disk, NULL, NULL);
+    simdisk_free(run->disk);
+    run->disk = after;
+    run->low = crash->mode == SIMDISK_DEATH && !run->hurt ? run->process : run->durable;
+    run->process = run->low;
 }

@@ -1,3 +1,377 @@
+/*
+ * Disks that fail, disks that are full, and no memory.
+ *
+ * Each operation of the disk fails in turn, once or from then on, while a store is created, used, and recovered. What is
+ * asked besides CUT-1 to CUT-4:
+ *
+ * FAULT-1  Results are those of quire.h: a write that answers NO_SPACE, IO or NO_MEMORY has changed nothing; one that answers
+ *          UNKNOWN was done. EINTR and short counts are not seen at all.
+ * FAULT-2  After a failed sync of the log writes answer IO, reads go on, and nothing more is called durable.
+ * FAULT-3  If no sync has failed, writes go on when the fault is over, without opening anew.
+ * FAULT-4  What was acknowledged as durable is there after opening again, in the same boot and after power loss; and what the
+ *          opening shows is still there after power loss.
+ * FAULT-5  No memory, file or directory is left over.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "db/db.h"
 #include "power.h"
-const struct scenario power_faults[] = {{0}};
-const uint32_t power_fault_count = 0;
+
+enum phase { PHASE_CREATE, PHASE_WORK, PHASE_RECOVER, PHASE_RECOVER_HOLES, PHASES };
+
+/* ---- The stores that faults meet -------------------------------------------------------------------------------- */
+
+/* A store that was used, and whose process died in the middle of it. */
+static struct run *used(const struct scenario *scenario, uint64_t seed)
+{
+    struct run *run = run_create(&scenario->setup, seed);
+    run->disk = simdisk_create();
+    bool good = run_open(run, 0) == 0 && run_accept(run);
+    for (uint32_t t = 0; t < TREES && good; t++) good = run_tree(run, t);
+    /* The next incarnation's record is the first one that lies in two sectors of the manifest. */
+    for (uint32_t i = 0; i < 3 && good; i++) good = run_reopen(run);
+    for (uint32_t i = 0; i < 10 && good; i++) {
+        good = run_put(run, i % TREES, (uint32_t)random_below(&run->random, KEYS - COUNTERS),
+                       i == 5 ? QUIRE_WRITE_DURABLE : QUIRE_WRITE_PROCESS);
+        if (good && i == 3) good = run_checkpoint(run);
+    }
+    if (!good) power_fail(run, "the beginning of the case");
+    return run;
+}
+
+/* Leaves the process without a word: everything unsynced is in the page cache. */
+static void abandon(struct run *run, bool with_hole)
+{
+    if (with_hole && !run->setup->buffered) {
+        struct qr_thread *thread = qr_thread_self(run->db->epoch);
+        if (qr_log_slot_open(&run->db->log, thread)) {
+            uint64_t lsn = qr_log_reserve(&run->db->log, thread, 64);
+            qr_log_slot_close(thread);
+            (void)lsn;
+        }
+        for (uint32_t i = 0; i < 3; i++) run_put(run, 0, i, QUIRE_WRITE_PROCESS);
+    }
+    struct simdisk *after = simdisk_crash(run->disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+    struct run as_is = *run;
+    run_close(run);
+    simdisk_free(run->disk);
+    *run = as_is;
+    run->db = NULL;
+    memset(run->trees, 0, sizeof(run->trees));
+    run->disk = after;
+    run->low = run->process;
+}
+
+/* ---- One fault -------------------------------------------------------------------------------------------------- */
+
+struct plan {
+    enum phase phase;
+    int error; /* 0: short */
+    bool for_good;
+    uint64_t nth;
+    int64_t memory; /* not 0: allocations fail instead, from the n-th on, or (negative) the n-th alone */
+};
+
+static enum simdisk_kind hit; /* what the fault hit first */
+static uint64_t hit_number;
+
+static void note(void *context, const struct simdisk_event *event)
+{
+    (void)context;
+    if (event->number == hit_number) hit = event->kind;
+}
+
+static void set_fault(struct run *run, const struct plan *plan)
+{
+    hit = SIMDISK_ANY;
+    run->faulty = true;
+    run->lasting = plan->for_good || plan->memory > 0;
+    if (plan->memory != 0) {
+        if (plan->memory > 0)
+            qr_alloc_fail_from(plan->memory);
+        else
+            qr_alloc_fail_after(-plan->memory);
+        return;
+    }
+    hit_number = simdisk_count(run->disk, SIMDISK_ANY) + plan->nth;
+    simdisk_set_hook(run->disk, note, NULL);
+    struct simdisk_fault fault = {
+        .kind = SIMDISK_ANY, .nth = plan->nth, .for_good = plan->for_good, .error = plan->error, .short_bytes = 5};
+    simdisk_fault_set(run->disk, &fault);
+}
+
+/* Ends it; whether it came about. */
+static bool end_fault(struct run *run, const struct plan *plan)
+{
+    bool fired;
+    if (plan->memory != 0) {
+        fired = qr_alloc_fail_pending() == 0;
+        qr_alloc_fail_after(-1);
+    } else {
+        fired = simdisk_fault_fired(run->disk, 0) != 0;
+        simdisk_faults_clear(run->disk);
+        simdisk_set_hook(run->disk, NULL, NULL);
+    }
+    run->faulty = run->lasting = false;
+    run->hurt = fired && plan->memory == 0;
+    /* A file system that takes nothing has to be mounted again before it does. */
+    if (fired && (hit == SIMDISK_DIR_SYNC || plan->for_good)) run->nameless = true;
+    return fired || hit != SIMDISK_ANY; /* reached */
+}
+
+static bool is_legal_failure(const struct plan *plan, int result)
+{
+    if (plan->memory != 0) return result == QUIRE_ERR_NO_MEMORY;
+    if (result == QUIRE_ERR_NO_SPACE) return plan->error == ENOSPC;
+    if (result != QUIRE_ERR_IO) return false;
+    /* EINTR of what opens, renames or removes is an error like others. */
+    bool continued = hit == SIMDISK_READ || hit == SIMDISK_WRITE || hit == SIMDISK_SYNC || hit == SIMDISK_DIR_SYNC;
+    if (plan->error == 0 || (plan->error == EINTR && continued)) return false;
+    return plan->error != ENOSPC || hit != SIMDISK_WRITE || plan->for_good;
+}
+
+static bool open_under_fault(struct run *run, const struct plan *plan)
+{
+    int result = run_open(run, 0);
+    if (result == 0) {
+        /* A sync of the tail that failed has made the page cache worthless. */
+        if (plan->memory == 0 && simdisk_fault_fired(run->disk, 0) != 0) run->low = run->process = run->durable;
+        return run_accept(run);
+    }
+    struct quire_error_detail detail;
+    quire_error_detail(&detail);
+    if (!is_legal_failure(plan, result))
+        power_fail(run, "opening answers %s (%s)", quire_strerror(result), detail.message);
+    return true;
+}
+
+/* FAULT-2 */
+static void check_failed(struct run *run)
+{
+    struct quire_tree *tree = NULL;
+    uint64_t before = 0, after = 0;
+    quire_durable_lsn(run->db, &before);
+    if (run->trees[0] != NULL) {
+        int result = quire_put(run->trees[0], "later", 5, "", 0, QUIRE_WRITE_PROCESS, NULL);
+        if (result != QUIRE_ERR_IO) power_fail(run, "after a failed sync a write answers %s", quire_strerror(result));
+        result = quire_delete(run->trees[0], "later", 5, QUIRE_WRITE_DURABLE, NULL, NULL);
+        if (result != QUIRE_ERR_IO) power_fail(run, "after a failed sync a deletion answers %s", quire_strerror(result));
+    }
+    int result = quire_tree_open(run->db, "another", NULL, &tree);
+    if (result != QUIRE_ERR_IO) power_fail(run, "after a failed sync the creation of a tree answers %s", quire_strerror(result));
+    result = quire_sync(run->db);
+    quire_durable_lsn(run->db, &after);
+    if (result == 0 && run->durable != run->issued && run->process != run->issued && after != before)
+        power_fail(run, "after a failed sync another one answers 0");
+    if (after != before) power_fail(run, "after a failed sync more is called durable");
+    run_check(run);
+}
+
+static void work_under_fault(struct run *run)
+{
+    bool seen = false;
+    for (uint32_t i = 0; i < 8 && run->db != NULL; i++) {
+        bool good = i == 3   ? run_checkpoint(run)
+                    : i == 5 ? run_sync(run)
+                    : i == 7 ? run_reopen(run)
+                             : run_operation(run);
+        if (!good) return;
+        /* A later sync proves nothing about what the failed one was to cover. */
+        if (hit == SIMDISK_SYNC && !seen) cut_always(run);
+        seen = hit == SIMDISK_SYNC;
+        if (run->db != NULL && run->failed == NOT_FAILED) run_check(run);
+    }
+}
+
+/* FAULT-3 and FAULT-4. */
+static void go_on(struct run *run, const struct plan *plan)
+{
+    bool failed = run->db != NULL && qr_log_failure(&run->db->log) != 0;
+    if (failed && (plan->error == 0 || plan->error == EINTR) && plan->memory == 0)
+        power_fail(run, "the log has failed, and should not");
+    if (failed) check_failed(run);
+    if (run->db != NULL && !failed) {
+        run->hurt = false;
+        bool good = run_check(run) && (run->trees[0] != NULL || run_tree(run, 0));
+        for (uint32_t i = 0; i < 3 && good; i++) good = run_put(run, 0, i, QUIRE_WRITE_PROCESS);
+        if (good) run_durable_write(run);
+    }
+    if (failed) run->process = run->durable;
+    cut_here(run);
+    if (run->db != NULL) {
+        int result = run_close(run);
+        if (result != 0 && !failed) power_fail(run, "close: %s", quire_strerror(result));
+        if (failed) run->process = run->durable;
+    }
+    if (run->nameless) {
+        struct simdisk_crash crash = {.mode = SIMDISK_RANDOM, .seed = run->seed};
+        cut_off(run, &crash);
+        run->nameless = false;
+    }
+    run->hurt = failed || run->hurt;
+    run->low = run->hurt ? run->durable : run->process;
+    int result = run_open(run, 0);
+    if (result != 0) {
+        struct quire_error_detail detail;
+        quire_error_detail(&detail);
+        power_fail(run, "opening after the fault: %s (%s)", quire_strerror(result), detail.message);
+        return;
+    }
+    if (!run_accept(run)) return;
+    run->hurt = false;
+    cut_always(run); /* what was shown must stay, whatever the page cache said */
+    cut_here(run);
+    for (uint32_t i = 0; i < 2; i++)
+        if (!run_durable_write(run)) return;
+    cut_always(run);
+    cut_here(run);
+}
+
+static bool once(const struct scenario *scenario, uint64_t seed, const struct plan *plan)
+{
+    struct run *run;
+    bool fired = false;
+    if (plan->phase == PHASE_CREATE) {
+        run = run_create(&scenario->setup, seed);
+        run->disk = simdisk_create();
+    } else {
+        run = used(scenario, seed);
+        if (plan->phase >= PHASE_RECOVER) abandon(run, plan->phase == PHASE_RECOVER_HOLES);
+    }
+    run->share = 6;
+    run->cut_seed = random_mix(seed ^ random_mix(plan->nth * 4 + plan->phase));
+    set_fault(run, plan);
+    if (plan->phase == PHASE_WORK || (open_under_fault(run, plan) && run->db != NULL && plan->phase == PHASE_CREATE))
+        work_under_fault(run);
+    fired = end_fault(run, plan);
+    if (power_failures < power_most_failures) go_on(run, plan);
+    if (run->db != NULL) run_close(run);
+    run_free(run);
+    return fired;
+}
+
+/* The fault at every step, until it comes too late. */
+static void everywhere(const struct scenario *scenario, uint64_t seed, struct plan plan)
+{
+    bool fired = true;
+    once(scenario, seed, &(struct plan){.phase = plan.phase, .nth = UINT64_MAX / 2, .error = EIO}); /* threads keep memory */
+    for (uint64_t n = 1; fired && power_failures < power_most_failures; n++) {
+        uint64_t failures = power_failures;
+        int64_t blocks = qr_alloc_live_count();
+        plan.nth = n;
+        if (plan.memory != 0) plan.memory = plan.memory > 0 ? (int64_t)n : -(int64_t)n;
+        fired = once(scenario, seed, &plan);
+        if (qr_alloc_live_count() != blocks && power_failures == failures)
+            power_fail(NULL, "%lld blocks were not given back", (long long)(qr_alloc_live_count() - blocks));
+        if (power_failures != failures)
+            printf("    phase %u, error %d, %s, at operation %llu (a %u)%s\n", plan.phase, plan.error,
+                   plan.for_good ? "for good" : "once", (unsigned long long)n, hit,
+                   plan.memory > 0 ? ", memory from then on" : plan.memory < 0 ? ", memory" : "");
+    }
+}
+
+static void faults(const struct scenario *scenario, uint64_t seed)
+{
+    static const int errors[] = {EIO, ENOSPC, EINTR, 0};
+    int error = errors[scenario->variant / 2];
+    for (enum phase phase = 0; phase < PHASES; phase++)
+        everywhere(scenario, seed, (struct plan){.phase = phase, .error = error, .for_good = scenario->variant % 2 != 0});
+}
+
+static void no_memory(const struct scenario *scenario, uint64_t seed)
+{
+    for (enum phase phase = 0; phase < PHASES; phase++)
+        everywhere(scenario, seed, (struct plan){.phase = phase, .memory = scenario->variant == 0 ? -1 : 1});
+}
+
+/* ---- A segment that is made twice ------------------------------------------------------------------------------- */
+
+/* The directory cannot be synced, and the file of the segment that was made cannot be removed: the next one is made for the
+ * same place. */
+static void made_twice(const struct scenario *scenario, uint64_t seed)
+{
+    struct run *run = used(scenario, seed);
+    bool good = true;
+    run->faulty = true;
+    simdisk_fault_set(run->disk, &(struct simdisk_fault){.kind = SIMDISK_DIR_SYNC, .nth = 1, .error = EIO});
+    unsigned unlink = simdisk_fault_set(run->disk, &(struct simdisk_fault){.kind = SIMDISK_UNLINK, .nth = 1, .error = EIO});
+    for (uint32_t i = 0; i < 60 && good && simdisk_fault_fired(run->disk, unlink) == 0; i++)
+        good = run_put(run, i % TREES, i % 10, QUIRE_WRITE_PROCESS);
+    if (simdisk_fault_fired(run->disk, unlink) == 0) power_fail(run, "no segment was made");
+    simdisk_faults_clear(run->disk);
+    run->faulty = false;
+    uint64_t end = qr_log_tail(&run->db->log) + SEGMENT_BYTES; /* by then that place is written to */
+    for (uint32_t i = 0; i < 100 && good && (i < 12 || qr_log_tail(&run->db->log) < end); i++) {
+        good = run_put(run, i % TREES, i % 10, i % 4 == 3 ? QUIRE_WRITE_DURABLE : QUIRE_WRITE_PROCESS);
+        cut_always(run);
+        cut_here(run);
+    }
+    if (good) good = run_durable_write(run);
+    if (good) cut_always(run);
+    if (good) good = run_reopen(run);
+    if (good) cut_always(run);
+    if (run->db != NULL) run_close(run);
+    run_free(run);
+}
+
+/* ---- A full disk ------------------------------------------------------------------------------------------------ */
+
+static void full_disk(const struct scenario *scenario, uint64_t seed)
+{
+    struct run *run = used(scenario, seed);
+    uint64_t refused = 0;
+    run->share = 20;
+    cut_begin(run);
+    for (uint32_t round = 0; round < scenario->setup.operations && power_failures < power_most_failures; round++) {
+        simdisk_facts(run->disk)->space_bytes =
+            simdisk_used_bytes(run->disk) + random_below(&run->random, 3) * SEGMENT_BYTES / 2;
+        run->faulty = true;
+        for (uint32_t i = 0; i < 12; i++) {
+            struct state before = run->now;
+            run_put(run, i % TREES, (uint32_t)random_below(&run->random, KEYS - COUNTERS),
+                    i % 3 == 0 ? QUIRE_WRITE_DURABLE : QUIRE_WRITE_PROCESS);
+            refused += memcmp(&before, &run->now, sizeof(before)) == 0;
+        }
+        if (qr_log_failure(&run->db->log) != 0) power_fail(run, "the log has failed on a full disk");
+        run_check(run);
+        run->faulty = false;
+        if (round % 3 == 2 && !run_sync(run)) break;
+        simdisk_facts(run->disk)->space_bytes = UINT64_MAX;
+        if (!run_put(run, 0, round % 8, QUIRE_WRITE_DURABLE) || !run_check(run)) break;
+        if (!run_reopen(run)) break;
+    }
+    if (refused == 0) power_fail(run, "no write was refused");
+    if (run->db != NULL) run_close(run);
+    cut_end(run);
+    run_free(run);
+}
+
+#define FAULTY(Buffered)                                                                                               \
+    {                                                                                                                  \
+        .operations = 6, .level = QUIRE_LEVEL_DURABLE, .durable_percent = 40, .large_percent = 30, .buffered = (Buffered)\
+    }
+const struct scenario power_faults[] = {
+    {"made_twice", made_twice, FAULTY(false), 0},
+    {"made_twice_buffered", made_twice, FAULTY(true), 0},
+    {"io_once", faults, FAULTY(false), 0},
+    {"io_once_buffered", faults, FAULTY(true), 0},
+    {"io_for_good", faults, FAULTY(false), 1},
+    {"io_for_good_buffered", faults, FAULTY(true), 1},
+    {"space_once", faults, FAULTY(false), 2},
+    {"space_once_buffered", faults, FAULTY(true), 2},
+    {"space_for_good", faults, FAULTY(false), 3},
+    {"space_for_good_buffered", faults, FAULTY(true), 3},
+    {"interrupted", faults, FAULTY(false), 4},
+    {"interrupted_buffered", faults, FAULTY(true), 4},
+    {"short", faults, FAULTY(false), 6},
+    {"short_for_good", faults, FAULTY(true), 7},
+    {"memory_once", no_memory, FAULTY(false), 0},
+    {"memory_once_buffered", no_memory, FAULTY(true), 0},
+    {"memory_for_good", no_memory, FAULTY(false), 1},
+    {"memory_for_good_buffered", no_memory, FAULTY(true), 1},
+    {"full", full_disk, FAULTY(false), 0},
+    {"full_buffered", full_disk, FAULTY(true), 0},
+};
+const uint32_t power_fault_count = sizeof(power_faults) / sizeof(power_faults[0]);

@@ -17,7 +17,7 @@ struct run *run_create(const struct setup *setup, uint64_t seed)
     run->expected = malloc(MOST_VALUE);
     if (run->value == NULL || run->expected == NULL) abort();
     run->setup = setup;
-    run->seed = seed;
+    run->seed = run->cut_seed = seed;
     random_seed(&run->random, seed);
     run->hashes[0] = state_hash(&run->now);
     return run;
@@ -49,6 +49,25 @@ static int open_tree(struct run *run, uint32_t tree, bool create)
     return quire_tree_open(run->db, tree_names[tree], &options, &run->trees[tree]);
 }
 
+/* Whether a result of reading is that of a fault that may be set. */
+static bool is_fault(const struct run *run, int result)
+{
+    return run->faulty && (result == QUIRE_ERR_IO || result == QUIRE_ERR_NO_MEMORY);
+}
+
+/* What was there when it was open last. */
+static int open_trees(struct run *run)
+{
+    for (uint32_t t = 0; t < TREES; t++) {
+        int result = 0;
+        for (unsigned tries = 0; tries < 2 && run->trees[t] == NULL && result != QUIRE_NOT_FOUND; tries++)
+            result = open_tree(run, t, false);
+        if (is_fault(run, result)) return result;
+        if (result != 0 && result != QUIRE_NOT_FOUND) power_fail(run, "tree %u: %s", t, quire_strerror(result));
+    }
+    return 0;
+}
+
 int run_open(struct run *run, uint32_t mode)
 {
     const struct setup *setup = run->setup;
@@ -63,17 +82,26 @@ int run_open(struct run *run, uint32_t mode)
     options.sync_period_ms = QUIRE_NO_PERIOD;
     options.sync_volume_bytes = setup->sync_volume_bytes;
     options.log_segment_bytes = SEGMENT_BYTES;
+    options.log_cap_bytes = run->seed >> 9 & 1 ? 4 * SEGMENT_BYTES : 0;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.blob_threshold_bytes = setup->blob_threshold != 0 ? setup->blob_threshold : 268435456;
     options.log_buffered = setup->mixed && run->depth != 0 ? run->seed >> 7 & 1 : setup->buffered;
     options.no_sync_at_close = run->no_sync = mode == 0 && random_chance(&run->random, 50);
     power_opens++;
     run->failed = NOT_FAILED;
     memset(run->trees, 0, sizeof(run->trees));
     int result = qr_db_open(STORE, simdisk_disk(run->disk), &options, &run->db);
-    for (uint32_t t = 0; t < TREES && result == 0; t++) {
-        int found = open_tree(run, t, false);
-        if (found != 0 && found != QUIRE_NOT_FOUND) power_fail(run, "tree %u: %s", t, quire_strerror(found));
-    }
+    if (result == 0) result = open_trees(run);
+    if (result != 0) run_give_up(run);
     return result;
+}
+
+void run_give_up(struct run *run)
+{
+    uint64_t durable = run->durable, process = run->process;
+    int result = run->db == NULL ? 0 : run_close(run);
+    run->durable = durable;
+    run->process = result == 0 ? process : durable;
 }
 
 int run_close(struct run *run)
@@ -108,6 +136,8 @@ static bool read_cell(struct run *run, uint32_t tree, uint32_t k, uint64_t *ret_
     int result = get(run, tree, key, key_of(k, key), buffer, sizeof(buffer), &size);
     *ret_cell = 0;
     if (result == QUIRE_NOT_FOUND) return true;
+    if (is_fault(run, result)) run->unseen = true;
+    if (run->unseen) return false;
     if (result != 0 || size < 8) {
         power_fail(run, "tree %u, key %u: %s, %zu bytes", tree, k, quire_strerror(result), size);
         return false;
@@ -127,6 +157,8 @@ static bool look_for_extra(struct run *run, uint64_t *ret_count)
     if (run->trees[0] == NULL) return !run->extra_known || (power_fail(run, "extra is not there"), false);
     int result = get(run, 0, "extra", 5, value, sizeof(value), &size);
     *ret_count = result == 0;
+    run->unseen = is_fault(run, result);
+    if (run->unseen) return false;
     if (result == 0 && (!run->extra_used || size != 5 || memcmp(value, "extra", 5) != 0))
         power_fail(run, "extra is there, and should not");
     else if (result == QUIRE_NOT_FOUND && run->extra_known)
@@ -136,17 +168,19 @@ static bool look_for_extra(struct run *run, uint64_t *ret_count)
     return false;
 }
 
-static bool read_state(struct run *run, struct state *ret_state)
+static bool look(struct run *run, struct state *ret_state)
 {
     char message[256];
     uint64_t extra;
     memset(ret_state, 0, sizeof(*ret_state));
+    run->unseen = false;
     if (!look_for_extra(run, &extra)) return false;
     for (uint32_t t = 0; t < TREES; t++) {
         if (run->trees[t] == NULL) continue;
         ret_state->exists[t] = true;
         if (qr_testing_check(run->trees[t], message, sizeof(message)) != 0) {
-            power_fail(run, "tree %u: %s", t, message);
+            run->unseen = run->faulty; /* it does not say whether it was the tree or the disk; later it is sound */
+            if (!run->unseen) power_fail(run, "tree %u: %s", t, message);
             return false;
         }
         uint64_t there = 0;
@@ -157,12 +191,24 @@ static bool read_state(struct run *run, struct state *ret_state)
         uint64_t count = 0;
         if (t == TREES - 1) continue;
         int result = quire_count(run->trees[t], NULL, (struct quire_slice){0}, (struct quire_slice){0}, &count);
+        run->unseen = is_fault(run, result);
+        if (run->unseen) return false;
         if (result != 0 || count != there + (t == 0 ? extra : 0)) {
             power_fail(run, "tree %u: %llu keys, should be %llu", t, (unsigned long long)count, (unsigned long long)there);
             return false;
         }
     }
     return true;
+}
+
+/* False: it is not right, or (unseen) a fault that lasts kept from looking. */
+static bool read_state(struct run *run, struct state *ret_state)
+{
+    if (look(run, ret_state)) return true;
+    if (!run->unseen || run->lasting) return false;
+    if (look(run, ret_state)) return true;
+    if (run->unseen) power_fail(run, "what failed to be read once fails again");
+    return run->unseen = false;
 }
 
 static void describe(const struct run *run, const struct state *state)
@@ -182,7 +228,10 @@ bool run_accept(struct run *run)
 {
     struct state state;
     uint64_t last = 0;
-    if (!read_state(run, &state)) return false;
+    if (!read_state(run, &state)) {
+        if (run->unseen) run_give_up(run);
+        return run->unseen;
+    }
     uint64_t hash = state_hash(&state);
     uint64_t n = run->issued + 1;
     while (n > run->low && (run->hashes[n - 1] != hash || (run->ends_only && n - 1 != run->low && n - 1 != run->issued))) n--;
@@ -209,7 +258,7 @@ bool run_accept(struct run *run)
 bool run_check(struct run *run)
 {
     struct state state;
-    if (!read_state(run, &state)) return false;
+    if (!read_state(run, &state)) return run->unseen;
     if (memcmp(&state, &run->now, sizeof(state)) == 0) return true;
     power_fail(run, "the content is not what the model says");
     for (uint32_t t = 0; t < TREES; t++)
@@ -236,12 +285,17 @@ static bool conclude(struct run *run, const char *what, const struct state *next
                      uint64_t lsn)
 {
     uint64_t n = run->issued;
+    bool was_failed = run->failed != NOT_FAILED;
     cut_pending(run);
+    if (run->faulty && qr_log_failure(&run->db->log) != 0) {
+        run->failed = SYNC_FAILED;
+        run->process = run->durable;
+    }
     if (power_trace)
         printf("%*s%llu: %s -> %d, LSN %llu\n", (int)run->depth * 2, "", (unsigned long long)n, what, result,
                (unsigned long long)lsn);
     if (result == expected) {
-        if (run->failed != NOT_FAILED && result == 0 && next != &run->now && state_hash(next) != state_hash(&run->now)) {
+        if (was_failed && result == 0 && state_hash(next) != state_hash(&run->now)) {
             power_fail(run, "%s was done after a sync had failed", what);
             return false;
         }
@@ -260,6 +314,10 @@ static bool conclude(struct run *run, const char *what, const struct state *next
         return true;
     }
     if (run->faulty && result == QUIRE_ERR_UNKNOWN) { /* it was done */
+        if (was_failed && state_hash(next) != state_hash(&run->now)) {
+            power_fail(run, "%s was done after a sync had failed", what);
+            return false;
+        }
         run->now = *next;
         run->failed = SYNC_FAILED;
         run->process = run->durable;
@@ -380,11 +438,22 @@ bool run_sync(struct run *run)
     return conclude(run, "sync", &run->now, result, 0, true, 0);
 }
 
+bool run_checkpoint(struct run *run)
+{
+    if (!issue(run, &run->now)) return true;
+    run->checkpoint = run->issued;
+    int result = quire_checkpoint(run->db);
+    run->checkpoint = 0;
+    return conclude(run, "checkpoint", &run->now, result, 0, true, 0);
+}
+
 static bool maintain(struct run *run)
 {
     uint64_t durable = 0;
     if (!issue(run, &run->now)) return true;
+    run->checkpoint = run->issued; /* it may make one */
     int result = quire_maintain(run->db);
+    run->checkpoint = 0;
     if (result == QUIRE_MORE) result = 0;
     if (!conclude(run, "maintain", &run->now, result, 0, false, 0)) return false;
     /* What is said to be durable is, also if nobody waited for it. */
@@ -426,9 +495,11 @@ bool run_operation(struct run *run)
     unsigned flags = random_flags(run);
     if (run->trees[tree] == NULL) return run_tree(run, tree);
     uint32_t k = (uint32_t)random_below(&run->random, tree == 0 ? KEYS - COUNTERS : KEYS);
+    if (random_chance(&run->random, run->setup->checkpoint_percent)) return run_checkpoint(run);
     if (dice < 4 || (run->off && dice >= 92)) return run_sync(run);
     if (dice < 8) return maintain(run);
     if (dice < 10) return run_reopen(run);
+    if (dice < 13) return run_checkpoint(run);
     if (dice < 22) return store(run, "delete", tree, k, 0, flags);
     if (dice < 38 && tree == 0) return add(run, KEYS - COUNTERS + (uint32_t)random_below(&run->random, COUNTERS), flags);
     if (dice < 48 && tree != TREES - 1) return insert(run, tree, k, flags);

@@ -29,11 +29,16 @@ result $? "other headers than quire.h are installed: $(find "$there" -name '*.h'
     [ -z "$(find "$there" -name '*testing*' -o -name '*common*')" ]
 result $? "not the right libraries are installed: $(find "$there" -name '*.so*' -o -name '*.a')"
 
+LD_LIBRARY_PATH=$library "$there/bin/quire" --version >"$log" 2>&1
+result $? "running the installed tool"
+[ -f "$there/share/man/man1/quire.1" ] || [ -f "$there/share/man/man1/quire.1.gz" ]
+result $? "the man page is not installed"
+
 awk '/^```c$/ { inside = 1; next } /^```$/ && inside { exit } inside' "$readme" >"$directory/program.c"
 # shellcheck disable=SC2046
 "$@" -o "$directory/shared" "$directory/program.c" $(flags --cflags --libs) >"$log" 2>&1
 result $? "compiling with the shared library"
-LD_LIBRARY_PATH=$library "$directory/shared" >"$log" 2>&1
+(cd "$directory" && LD_LIBRARY_PATH=$library ./shared) >"$log" 2>&1
 result $? "running with the shared library"
 
 # The linker takes the static library if it finds no shared one.
@@ -41,6 +46,6 @@ rm -f "$library"/libquire.so*
 # shellcheck disable=SC2046
 "$@" -o "$directory/static" "$directory/program.c" $(flags --static --cflags --libs) >"$log" 2>&1
 result $? "compiling with the static library"
-"$directory/static" >"$log" 2>&1
+(cd "$directory" && ./static) >"$log" 2>&1
 result $? "running with the static library"
 finish

@@ -7,6 +7,7 @@
 #include "interleave.h"
 
 #include "db/db.h"
+#include "lib/history.h"
 
 #include <stddef.h>
 
@@ -70,7 +71,7 @@ static void read_focus(struct actor *actor)
 static void maintain(struct actor *actor)
 {
     int result = QUIRE_MORE;
-    for (unsigned i = 0; i < 1000 && result == QUIRE_MORE; i++)
+    for (unsigned i = 0; i < 20000 && result == QUIRE_MORE; i++) /* slices are small under a sanitizer */
         result = quire_maintain(actor->world->db);
     CHECK_EQUAL(result, 0);
 }
@@ -166,10 +167,175 @@ static void a_stopped_reclaimer_stops_nobody(void)
     }
 }
 
+/* ---- Free memory in the hands of another thread ------------------------------------------------------------------ */
+
+#define FULL_STALL_MS 2000u
+
+/* A world of its own: a tree that is full up to its limit. */
+static void full_open(struct world *world, uint32_t stall_ms)
+{
+    struct quire_options options;
+    *world = (struct world){0};
+    pthread_mutex_init(&world->mutex, NULL);
+    quire_options_init(&options);
+    options.memory_limit_bytes = 16u << 20;
+    options.background_threads = QUIRE_NO_THREADS;
+    options.stall_timeout_ms = stall_ms;
+    CHECK_EQUAL(quire_open(NULL, &options, &world->db), 0);
+    CHECK_EQUAL(quire_tree_open(world->db, NULL, NULL, &world->tree), 0);
+}
+
+static void full_close(struct world *world)
+{
+    CHECK_EQUAL(quire_close(world->db), 0);
+    pthread_mutex_destroy(&world->mutex);
+}
+
+static const void *full_key(uint32_t number, uint8_t key[4])
+{
+    for (unsigned i = 0; i < 4; i++)
+        key[i] = (uint8_t)(number >> (24 - 8 * i));
+    return key;
+}
+
+/* Puts new keys, from count on, until one is refused. */
+static void put_until_refused(struct actor *actor)
+{
+    static const char value[500];
+    uint8_t key[4];
+    for (;; actor->count++) {
+        actor->result = quire_put(actor->world->tree, full_key(actor->count, key), 4, value, sizeof(value), 0, NULL);
+        if (actor->result != 0)
+            return;
+    }
+}
+
+static void delete_first(struct world *world, uint32_t count)
+{
+    uint8_t key[4];
+    for (uint32_t i = 0; i < count && !failed(); i++)
+        CHECK_EQUAL(quire_delete(world->tree, full_key(i, key), 4, 0, NULL, NULL), 0);
+}
+
+static struct quire_stats stats_of(struct world *world)
+{
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+    CHECK_EQUAL(quire_stats(world->db, &stats), 0);
+    return stats;
+}
+
+static void reclaim(struct actor *actor)
+{
+    struct quire *db = actor->world->db;
+    struct qr_thread *thread = qr_thread_self(db->epoch);
+    while (qr_epoch_reclaim(db->epoch, thread))
+        ;
+    qr_arena_cache_flush(db->arena, &thread->cache);
+}
+
+static void maintain_once(struct actor *actor)
+{
+    CHECK(quire_maintain(actor->world->db) >= 0, "it fails");
+}
+
+static void trim(struct actor *actor)
+{
+    qr_arena_trim(actor->world->db->arena);
+}
+
+static void put_under_a_guard(struct actor *actor)
+{
+    struct quire_guard guard;
+    CHECK_EQUAL(quire_pin(actor->world->db, "writer", &guard), 0);
+    put_until_refused(actor);
+    CHECK_EQUAL(quire_unpin(&guard), 0);
+}
+
+/* What A does, where it stops, and what B does meanwhile. */
+struct hands {
+    actor_fn *body;
+    const char *stop;
+    uint32_t share; /* one in so many of the keys is deleted before */
+    actor_fn *put;
+};
+
+static void open_with_free_memory(struct world *world, const struct hands *hands, uint32_t stall_ms,
+                                  uint32_t *ret_count)
+{
+    struct actor filler = {.world = world};
+    full_open(world, stall_ms);
+    for (uint32_t i = 0; i < 3; i++) {
+        maintain(&filler); /* so that it has little to do when A does it */
+        put_until_refused(&filler);
+        CHECK_EQUAL(filler.result, QUIRE_ERR_NO_MEMORY);
+    }
+    delete_first(world, filler.count / hands->share);
+    if (hands->body == trim)
+        reclaim(&filler);
+    *ret_count = filler.count;
+}
+
+/*
+ *   A trims, or reclaims: has all free blocks in its hands | ..stopped..               | puts them back
+ *   B puts at the limit:                                   | finds nothing, waits      | goes on until it is full
+ */
+static void a_put_waits_for_what_others_have_in_hand(void)
+{
+    static const struct hands hands[] = {{trim, "arena.trim_taken", 3, put_until_refused},
+                                         {trim, "arena.trim_taken", 3, put_under_a_guard},
+                                         {maintain_once, "epoch.grace_over", 10, put_until_refused}};
+    for (uint32_t i = 0; i < 3 && !failed(); i++) {
+        struct world world;
+        uint32_t count;
+        progress_step(hands[i].stop);
+        open_with_free_memory(&world, &hands[i], FULL_STALL_MS, &count);
+        struct actor a = {.world = &world, .body = hands[i].body, .stop = hands[i].stop};
+        struct actor b = {.world = &world, .body = hands[i].put, .count = count};
+        CHECK(actor_start(&a), "A does not come to %s", hands[i].stop);
+        actor_launch(&b);
+        CHECK(!actor_ends_within(&b, FULL_STALL_MS / 4), "B does not wait");
+        uint64_t before = stats_of(&world).puts; /* the one that waits is among them */
+        actor_finish(&a);
+        actor_finish(&b);
+        CHECK_EQUAL(b.result, QUIRE_ERR_NO_MEMORY);
+        CHECK(stats_of(&world).puts > before, "after %s nothing came back", hands[i].stop);
+        full_close(&world);
+    }
+}
+
+/*
+ *   A trims | ..stopped..                                                          | ends
+ *   B puts:   | finds nothing, waits until the stall time is over, is refused |    | puts
+ */
+static void a_trim_that_does_not_end_stalls_puts_for_the_timeout(void)
+{
+    static const struct hands hands = {trim, "arena.trim_taken", 3, put_until_refused};
+    struct world world;
+    uint32_t count;
+    open_with_free_memory(&world, &hands, 100, &count);
+    struct actor a = {.world = &world, .body = hands.body, .stop = hands.stop};
+    struct actor b = {.world = &world, .count = count};
+    CHECK(actor_start(&a), "A does not come to %s", hands.stop);
+    uint64_t stalls = stats_of(&world).stalls;
+    uint64_t since_ns = history_now_ns();
+    put_until_refused(&b);
+    CHECK_EQUAL(b.result, QUIRE_ERR_NO_MEMORY);
+    CHECK(history_now_ns() - since_ns >= 100000000, "it does not wait");
+    CHECK(stats_of(&world).stalls > stalls, "no stall is counted");
+    actor_finish(&a);
+    count = b.count;
+    put_until_refused(&b);
+    CHECK_EQUAL(b.result, QUIRE_ERR_NO_MEMORY);
+    CHECK(b.count > count, "nothing came back");
+    full_close(&world);
+}
+
 const struct interleave_case memory_cases[] = {
     {"a page id popped and pushed again meanwhile is not lost or doubled", popped_and_pushed_again},
     {"a leaf stays while a reader is in it", a_leaf_stays_while_a_reader_is_in_it},
     {"what was handed out stays", what_was_handed_out_stays},
     {"a stopped reclaimer stops nobody", a_stopped_reclaimer_stops_nobody},
+    {"a put waits for what others have in hand", a_put_waits_for_what_others_have_in_hand},
+    {"a trim that does not end stalls puts for the timeout", a_trim_that_does_not_end_stalls_puts_for_the_timeout},
     {NULL, NULL},
 };

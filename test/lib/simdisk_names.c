@@ -145,12 +145,33 @@ void sim_dir_change(struct simdisk *disk, struct sim_dir *dir, enum sim_name_op_
     sim_name_op_apply(op, &dir->cached, &exists);
 }
 
-/* Doubtful changes stay where they are: a later good sync says nothing about them. */
+static bool touches(const struct sim_name_op *op, const char *name)
+{
+    return strcmp(op->name, name) == 0 || (op->to != NULL && strcmp(op->to, name) == 0);
+}
+
+/* Whether later changes decide about the name. */
+static bool is_decided_later(const struct sim_dir *dir, size_t index, const char *name)
+{
+    for (size_t i = index + 1; i < dir->op_count; i++) {
+        if (!dir->ops[i].doubtful && touches(&dir->ops[i], name))
+            return true;
+    }
+    return false;
+}
+
+/* Doubtful changes stay where they are: a later good sync says nothing about them. But it does about the names that were
+ * changed again: those are as the later change left them. */
 void sim_dir_sync(struct sim_dir *dir)
 {
     size_t kept = 0;
     for (size_t i = 0; i < dir->op_count; i++) {
-        if (dir->ops[i].doubtful) {
+        const struct sim_name_op *op = &dir->ops[i];
+        if (op->doubtful && is_decided_later(dir, i, op->name) && (op->to == NULL || is_decided_later(dir, i, op->to))) {
+            free_op(&dir->ops[i]);
+            continue;
+        }
+        if (op->doubtful) {
             dir->ops[kept++] = dir->ops[i];
             continue;
         }

@@ -23,7 +23,7 @@ void model_remove_directory(struct model *model)
         CHECK_EQUAL(quire_destroy(model->directory), 0);
 }
 
-/* Other segments, another way to write them, another level at each opening; or no log. */
+/* Other segments, another way to write them, another level and threshold of large values at each opening; or no log. */
 static void draw_options(struct model *model, struct quire_options *options)
 {
     struct random_stream *random = &model->random;
@@ -32,6 +32,8 @@ static void draw_options(struct model *model, struct quire_options *options)
     options->no_sync_at_close = random_chance(random, 50);
     options->sync_period_ms = random_chance(random, 50) ? QUIRE_NO_PERIOD : 0;
     options->disable_ring = random_chance(random, 50);
+    static const uint64_t thresholds[] = {64, 150, 1000, 0, 268435456};
+    options->blob_threshold_bytes = thresholds[random_below(random, 5)];
     options->level = random_chance(random, 10) ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS;
     model->no_log = random_chance(random, 30);
     if (!model->no_log) return;
@@ -66,13 +68,20 @@ static void open_trees(struct model *model)
         struct model_tree *tree = &model->trees[i];
         struct quire_tree_options options;
         uint64_t safe = UINT64_MAX;
+        uint32_t leaf_bytes = 0;
         quire_tree_options_init(&options);
         options.must_exist = 1;
+        if (random_chance(&model->random, 30)) { /* pages of another size from now on */
+            leaf_bytes = options.leaf_page_size_bytes = 512u << random_below(&model->random, 8);
+            options.inner_page_size_bytes = 512u << random_below(&model->random, 8);
+        }
         if (!EXPECT_RESULT(model, quire_tree_open(model->db, tree->name, &options, &tree->handle), 0))
             return;
         quire_tree_options_init(&options);
         EXPECT_RESULT(model, quire_tree_options_get(tree->handle, &options), 0);
         EXPECT(model, options.value_alignment == tree->value_alignment, "alignment %u", options.value_alignment);
+        EXPECT(model, leaf_bytes == 0 || model->read_only || options.leaf_page_size_bytes == leaf_bytes, "pages of %u bytes",
+               options.leaf_page_size_bytes);
         if (!tree->caller_versions)
             continue;
         EXPECT_RESULT(model, quire_safe_lsn(tree->handle, &safe), 0);

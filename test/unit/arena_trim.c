@@ -133,7 +133,8 @@ Test(arena_trim, a_chunk_that_a_flush_left_is_carved_on_also_after_a_trim)
     qr_arena_destroy(arena);
 }
 
-Test(arena_trim, neighbouring_free_blocks_become_larger_ones)
+/* Without the reserve: the limit is what is carved, and what is in use is less. */
+static void join_neighbours(bool use_reserve)
 {
     enum { BLOCKS = 16000 };
     static const uint64_t limits[] = {4 * MIB, 32 * MIB, 64 * MIB};
@@ -147,7 +148,7 @@ Test(arena_trim, neighbouring_free_blocks_become_larger_ones)
         cr_assert_eq(qr_arena_create(limits[l], &arena), 0);
         qr_arena_cache_init(arena, &cache);
         struct blocks blocks = make_blocks(arena, &cache, BLOCKS, 192);
-        qr_arena_set_limit(arena, 1);
+        qr_arena_set_limit(arena, use_reserve ? 1 : qr_arena_total_bytes(arena));
         /* Of each 200 blocks one stays: 38208 bytes in one piece each time. */
         for (size_t i = 0; i < BLOCKS; i++) {
             if (i % 200 != 0)
@@ -159,7 +160,7 @@ Test(arena_trim, neighbouring_free_blocks_become_larger_ones)
         qr_arena_stats(arena, &after);
         cr_assert_eq(after.in_use_bytes, before.in_use_bytes);
         unsigned count = 0;
-        for (void *block; (block = qr_arena_alloc(arena, &cache, 30000, true, &size)) != NULL; count++)
+        for (void *block; (block = qr_arena_alloc(arena, &cache, 30000, use_reserve, &size)) != NULL; count++)
             memset(block, 0xff, size);
         /* Small chunks end within many of the pieces. */
         cr_assert_geq(count, BLOCKS / 200 * (limits[l] < 16 * MIB ? 5 : 8) / 10, "%u of %u", count, BLOCKS / 200);
@@ -172,7 +173,13 @@ Test(arena_trim, neighbouring_free_blocks_become_larger_ones)
     }
 }
 
-Test(arena_trim, an_allocation_at_the_limit_trims_by_itself)
+Test(arena_trim, neighbouring_free_blocks_become_larger_ones)
+{
+    join_neighbours(true);
+    join_neighbours(false);
+}
+
+static void trim_at_limit(bool use_reserve)
 {
     struct qr_arena *arena = NULL;
     struct qr_arena_cache cache;
@@ -181,13 +188,19 @@ Test(arena_trim, an_allocation_at_the_limit_trims_by_itself)
     cr_assert_eq(qr_arena_create(0, &arena), 0);
     qr_arena_cache_init(arena, &cache);
     struct blocks blocks = make_blocks(arena, &cache, 1000, 4096);
-    qr_arena_set_limit(arena, 1);
+    qr_arena_set_limit(arena, use_reserve ? 1 : qr_arena_total_bytes(arena));
     for (size_t i = 1; i < 1000; i++)
         qr_arena_free(arena, &cache, blocks.data[i], blocks.sizes[i]);
     for (unsigned i = 0; i < 15; i++) /* in the chunk that has a block in use; the other one is returned */
-        cr_assert_not_null(qr_arena_alloc(arena, &cache, 100000, true, &size), "%u", i);
+        cr_assert_not_null(qr_arena_alloc(arena, &cache, 100000, use_reserve, &size), "%u", i);
     free_blocks(&blocks);
     qr_arena_destroy(arena);
+}
+
+Test(arena_trim, an_allocation_at_the_limit_trims_by_itself)
+{
+    trim_at_limit(true);
+    trim_at_limit(false);
 }
 
 /* Random sizes, freed and trimmed at random: what is in use keeps its bytes, and in the end nothing is left carved. */

@@ -4,6 +4,7 @@
  * ceremony, listed and replayed; holes, undecided frames, marks, damage and cuts made by hand in between.
  */
 #include "base/alloc.h"
+#include "base/crc32c.h"
 #include "log/files.h"
 #include "log/replay.h"
 
@@ -133,6 +134,8 @@ struct seen {
 };
 static struct seen seen;
 
+static _Alignas(QR_FRAME_UNIT) uint8_t window[QR_REPLAY_WINDOW_LEAST];
+
 static int see(void *context, const struct qr_replay_record *record)
 {
     (void)context;
@@ -162,6 +165,8 @@ static int replay(struct world *w, uint64_t durable_end, struct qr_replay_result
                           .incarnations = w->incarnations,
                           .incarnation_count = w->incarnation_count,
                           .durable_end = durable_end,
+                          .window = window,
+                          .window_bytes = sizeof(window),
                           .visit = see};
     int result = qr_log_replay(&r, ret_result);
     qr_log_list_done(&found);
@@ -377,12 +382,22 @@ Test(log_files, large_records_go_to_parts_across_segments)
     free(bytes);
 }
 
+static unsigned count_files(struct world *w)
+{
+    struct stat facts;
+    char path[128];
+    unsigned files = 0;
+    for (uint32_t i = 0; i < 1000; i++) {
+        file_of(w, i, path);
+        files += stat(path, &facts) == 0;
+    }
+    return files;
+}
+
 Test(log_files, released_segments_are_used_again_and_nothing_in_them_comes_back)
 {
     static struct world w;
     struct qr_replay_result result;
-    struct stat facts;
-    char path[128];
     world_make(&w);
     w.options.most_segment_bytes = SEGMENT;
     begin(&w);
@@ -396,12 +411,7 @@ Test(log_files, released_segments_are_used_again_and_nothing_in_them_comes_back)
     }
     cr_assert_gt(w.log.files->segments_recycled, 10);
     qr_log_close(&w.log);
-    unsigned files = 0;
-    for (uint32_t i = 0; i < 1000; i++) {
-        file_of(&w, i, path);
-        files += stat(path, &facts) == 0;
-    }
-    cr_assert_lt(files, 6);
+    cr_assert_lt(count_files(&w), 6);
     struct qr_log_list found;
     list(&w, &found);
     struct qr_replay r = {.dir = w.dir,
@@ -409,12 +419,125 @@ Test(log_files, released_segments_are_used_again_and_nothing_in_them_comes_back)
                           .from = lsn,
                           .incarnations = w.incarnations,
                           .incarnation_count = 1,
+                          .window = window,
+                          .window_bytes = sizeof(window),
                           .visit = see};
     memset(&seen, 0, sizeof(seen));
     cr_assert_eq(qr_log_replay(&r, &result), 0);
     cr_assert_eq(seen.count, 1);
     cr_assert_eq(seen.numbers[0], 4999);
     qr_log_list_done(&found);
+    world_done(&w);
+}
+
+Test(log_files, segments_that_never_came_to_be_are_listed_to_be_removed)
+{
+    static struct world w;
+    struct qr_replay_result result;
+    struct qr_log_list found;
+    struct qr_log_header header;
+    char path[128];
+    world_make(&w);
+    begin(&w);
+    struct qr_thread *thread = qr_thread_self(w.epoch);
+    for (uint64_t i = 0; i < 10; i++) write_record(&w, thread, i, 100, DONE);
+    qr_log_close(&w.log);
+    list(&w, &found);
+    cr_assert_eq(found.count, 1);
+    header = found.found[0].header;
+    qr_log_list_done(&found);
+    /* File 1: an earlier attempt at the place of file 0. File 2: zeros. */
+    header.attempt--;
+    header.salt++;
+    header.crc = qr_crc32c(0, &header, offsetof(struct qr_log_header, crc));
+    for (uint32_t i = 1; i <= 2; i++) {
+        file_of(&w, i, path);
+        int fd = open(path, O_WRONLY | O_CREAT, 0666);
+        cr_assert_geq(fd, 0);
+        cr_assert_eq(ftruncate(fd, (off_t)(header.end - header.start)), 0);
+        close(fd);
+    }
+    poke(&w, 1, 0, &header, sizeof(header));
+    list(&w, &found);
+    cr_assert_eq(found.count, 3);
+    for (uint32_t i = 0; i < 3; i++) {
+        cr_assert_eq(found.found[i].superseded, found.found[i].number == 1);
+        cr_assert_eq(found.found[i].blank, found.found[i].number == 2);
+    }
+    qr_log_list_done(&found);
+    cr_assert_eq(replay(&w, 0, &result), 0);
+    cr_assert_eq(seen.count, 10);
+    world_done(&w);
+}
+
+Test(log_files, an_lsn_that_nobody_can_have_is_refused)
+{
+    static struct world w;
+    struct qr_log_list found;
+    struct qr_log_header header;
+    world_make(&w);
+    begin(&w);
+    qr_log_close(&w.log);
+    list(&w, &found);
+    header = found.found[0].header;
+    qr_log_list_done(&found);
+    uint64_t size = header.end - header.start;
+    const uint64_t ends[] = {QR_LOG_LSN_MOST, QR_LOG_LSN_MOST + 16, UINT64_MAX - 15};
+    for (unsigned i = 0; i < 3; i++) {
+        header.end = ends[i];
+        header.start = header.end - size;
+        header.crc = qr_crc32c(0, &header, offsetof(struct qr_log_header, crc));
+        poke(&w, 0, 0, &header, sizeof(header));
+        int result = qr_log_list_make(w.dir, store_id, &found);
+        cr_assert_eq(result, i == 0 ? 0 : QUIRE_ERR_CORRUPT);
+        if (result == 0) qr_log_list_done(&found);
+    }
+    world_done(&w);
+}
+
+/* Segments that one release sets free are all used again, and leave no file behind. */
+Test(log_files, as_many_segments_are_kept_spare_as_were_in_use)
+{
+    static struct world w;
+    world_make(&w);
+    w.options.most_segment_bytes = SEGMENT;
+    begin(&w);
+    struct qr_thread *thread = qr_thread_self(w.epoch);
+    for (unsigned round = 0; round < 8; round++) {
+        uint64_t lsn = 0;
+        for (uint64_t i = 0; i < 600; i++) lsn = write_record(&w, thread, i, 200, DONE);
+        cr_assert_eq(qr_log_wait(&w.log, lsn, QR_LOG_DURABLE), 0);
+        cr_assert_eq(qr_log_release(&w.log, lsn), 0);
+    }
+    struct qr_log_counts counts;
+    qr_log_counts(&w.log, &counts);
+    cr_assert_gt(counts.segments_recycled, 4 * counts.segments_made);
+    uint64_t files = count_files(&w);
+    cr_assert_eq(counts.size_bytes, files * SEGMENT);
+    cr_assert_gt(files, 5);
+    for (unsigned i = 0; i < 2; i++) cr_assert_eq(qr_log_release(&w.log, qr_log_tail(&w.log)), 0); /* little is in use now */
+    cr_assert_lt(count_files(&w), files / 2 + 2);
+    qr_log_close(&w.log);
+    cr_assert_leq(count_files(&w), 2);
+    world_done(&w);
+}
+
+/* FILES-5 */
+Test(log_files, zeros_are_written_page_by_page_where_syncs_come_often)
+{
+    static struct world w;
+    world_make(&w);
+    w.options.first_segment_bytes = w.options.most_segment_bytes = 1 << 20;
+    begin(&w);
+    struct qr_thread *thread = qr_thread_self(w.epoch);
+    cr_assert(qr_log_segment_last(w.log.files)->fine);
+    for (uint64_t i = 0; i < 40000; i++) write_record(&w, thread, i, 200, DONE); /* no sync in some segments */
+    cr_assert_not(qr_log_segment_last(w.log.files)->fine);
+    for (uint64_t i = 0; i < 10000; i++) {
+        uint64_t lsn = write_record(&w, thread, i, 200, DONE);
+        if (i % 8 == 0) cr_assert_eq(qr_log_wait(&w.log, lsn, QR_LOG_DURABLE), 0);
+    }
+    cr_assert(qr_log_segment_last(w.log.files)->fine);
     world_done(&w);
 }
 

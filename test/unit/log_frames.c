@@ -83,6 +83,26 @@ Test(log_frames, do_not_verify_with_any_bit_flipped)
     cr_assert_eq(qr_frame_look(memory, size, LSN, SALT, &found), QR_FRAME_GOOD);
 }
 
+/* FRAME-2: not even one whose LSN was damaged, which is a hole as long as nobody has decided about it */
+Test(log_frames, that_are_decided_are_damage_and_no_hole_with_any_bit_flipped)
+{
+    struct qr_frame frame = frame_of(9, 16, 100, 7);
+    uint32_t size = (uint32_t)qr_frame_size(&frame);
+    uint32_t found;
+    for (unsigned state = 0; state < 3; state++) {
+        static const enum qr_frame_state states[] = {QR_FRAME_TENTATIVE, QR_FRAME_DONE, QR_FRAME_VOID};
+        qr_frame_write(memory, &frame, size, LSN, SALT);
+        memory[3] = (uint8_t)states[state];
+        for (uint32_t bit = 0; bit < size * 8; bit++) {
+            bool lsn = bit / 8 >= 8 && bit / 8 < 16;
+            memory[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            cr_assert_eq(qr_frame_look(memory, size, LSN, SALT, &found),
+                         lsn && state == 0 ? QR_FRAME_HOLE : QR_FRAME_DAMAGE, "state %u, bit %u", state, bit);
+            memory[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+    }
+}
+
 Test(log_frames, fillers_cover_any_size_whatever_lies_behind_them)
 {
     for (uint32_t size = 16; size <= 4096; size += 16) {

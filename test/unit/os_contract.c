@@ -84,7 +84,8 @@ CONTRACT(a_write_behind_the_end_leaves_zeros_before_it)
     for (unsigned i = 0; i < 8000; i++)
         cr_assert_eq(bytes[i], 0);
     cr_assert_arr_eq(bytes + 8000, "abc", 3);
-    cr_assert_eq(qr_file_write_zeros(file, 8001, 200001), 0);
+    cr_assert_eq(qr_file_write_zeros(file, 8001, 150000, 4096), 0);
+    cr_assert_eq(qr_file_write_zeros(file, 158001, 50001, 65536), 0);
     cr_assert_eq(size_of(file), 208002);
     cr_assert_eq(qr_file_read(file, bytes, 3, 8000), 3);
     cr_assert_arr_eq(bytes, "a\0", 3);

@@ -168,7 +168,8 @@ DAMAGE(fingerprint, bytes_at(page, QR_PAGE_HEADER)[1] ^= 1)
 DAMAGE(head, bytes_at(page, page->heads_offset)[0] ^= 1)
 DAMAGE(slot, bytes_at(page, page->slots_offset)[4] ^= 1)
 DAMAGE(last_slot, bytes_at(page, page->slots_offset)[4 * page->count] ^= 1)
-DAMAGE(record_kind, record_at(page, 0)[15] = QR_RECORD_BLOB)
+DAMAGE(record_kind, record_at(page, 0)[15] = QR_RECORD_INTENT)
+DAMAGE(record_blob, record_at(page, 0)[15] = QR_RECORD_BLOB)
 DAMAGE(record_flags, record_at(page, 0)[15] |= 0x10)
 DAMAGE(record_key_size, record_at(page, 0)[14] = 0xff)
 DAMAGE(record_value_size, qr_store_u32(record_at(page, 0) + 8, UINT32_MAX))
@@ -293,6 +294,7 @@ Test(page_check, records)
     expect_wrong(MIXED, "last slot is not the end of the records", damage_last_slot);
     expect_wrong(EMPTY, "last slot is not the end of the records", damage_last_slot);
     expect_wrong(UNIFORM, "a record of a kind that pages do not hold", damage_record_kind);
+    expect_wrong(UNIFORM, "a blob reference that is none, or in a page that says it has none", damage_record_blob);
     expect_wrong(UNIFORM, "a record with unknown flags", damage_record_flags);
     expect_wrong(MIXED, "a record reaches beyond the records", damage_record_key_size);
     expect_wrong(CALLER, "a record reaches beyond the records", damage_record_value_size);

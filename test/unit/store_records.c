@@ -4,6 +4,7 @@
  * Method: fields of random numbers; payloads of other lengths; the sample manifest dumped and compared with the
  * document.
  */
+#include "document.h"
 #include "store_sample.h"
 
 #include "../lib/random.h"
@@ -150,58 +151,9 @@ Test(store_records, kinds_that_are_kept_for_later_are_not_known)
 
 /* ---- The document ----------------------------------------------------------------------------------------------- */
 
-/* As `hexdump -C` prints. */
-static void dump(FILE *to, const uint8_t *bytes, size_t size)
-{
-    bool is_star = false;
-    for (size_t offset = 0; offset < size; offset += 16) {
-        if (offset != 0 && memcmp(bytes + offset, bytes + offset - 16, 16) == 0) {
-            if (!is_star)
-                fprintf(to, "*\n");
-            is_star = true;
-            continue;
-        }
-        is_star = false;
-        fprintf(to, "%08zx ", offset);
-        for (size_t i = 0; i < 16; i++)
-            fprintf(to, "%s%02x", i == 8 ? "  " : " ", bytes[offset + i]);
-        fprintf(to, "  |");
-        for (size_t i = 0; i < 16; i++)
-            fputc(bytes[offset + i] >= ' ' && bytes[offset + i] <= '~' ? bytes[offset + i] : '.', to);
-        fprintf(to, "|\n");
-    }
-    fprintf(to, "%08zx\n", size);
-}
-
-static char *read_file(const char *path)
-{
-    FILE *file = fopen(path, "rb");
-    char *text = NULL;
-    size_t size = 0, capacity = 0, count;
-    cr_assert_not_null(file, "%s cannot be opened", path);
-    do {
-        capacity += 1 << 16;
-        text = realloc(text, capacity + 1);
-        count = fread(text + size, 1, capacity - size, file);
-        size += count;
-    } while (count != 0);
-    fclose(file);
-    text[size] = 0;
-    return text;
-}
-
 Test(store_records, the_dump_in_the_document_is_the_sample)
 {
     static struct sample sample;
-    char *expected = NULL;
-    size_t size = 0;
-    FILE *memory = open_memstream(&expected, &size);
-    char *document = read_file(QUIRE_SOURCE_ROOT "/doc/file-format.md");
-
     sample_make(&sample);
-    dump(memory, sample.file, sizeof(sample.file));
-    fclose(memory);
-    cr_assert_not_null(strstr(document, expected), "doc/file-format.md should have:\n%s", expected);
-    free(document);
-    free(expected);
+    expect_in_document(sample.file, sizeof(sample.file));
 }

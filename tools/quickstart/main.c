@@ -3,11 +3,13 @@
  *
  * Layer: tools, on the public header alone. Next: tools/quickstart.sh, which finds the indexes; doc/example/.
  *
- * One key for each package and version, its paragraph as the value, and a field behind it that tells the revision. All
- * are loaded, a snapshot is taken, all are loaded again with the field changed: two versions of each key, read in
- * every way that there is. Then half is deleted, the snapshot released, and the memory looked at.
+ * One key for each package and version, its paragraph as the value, and a field behind it that tells the revision. A process
+ * loads them into a store and is killed in the middle (crash.c); the store is opened again, what had been acknowledged is
+ * there, and the rest is loaded. A snapshot is taken, all are loaded again with the field changed: two versions of each key,
+ * read in every way that there is. Then half is deleted, the snapshot released, and memory and files are looked at; at
+ * last the store is closed, opened once more, compared, verified and removed.
  */
-#include "packages.h"
+#include "quickstart.h"
 #include "report.h"
 
 #include <quire/quire.h>
@@ -21,19 +23,9 @@
 
 enum { BATCH = 16, FIELD_BYTES = 32 };
 
-struct quickstart {
-    struct packages packages;
-    struct quire *db;
-    struct quire_tree *tree;
-    struct quire_snapshot *snapshot; /* of revision 1 */
-    char *buffer;                    /* room for the longest value */
-    size_t buffer_bytes;
-    const char *prefix;
-};
-
 /* ---- Failures --------------------------------------------------------------------------------------------------- */
 
-__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
+void fail(const char *format, ...)
 {
     va_list arguments;
 
@@ -46,8 +38,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *for
     exit(1);
 }
 
-/* The call has to answer 0. */
-static void must(int result, const char *what)
+void must(int result, const char *what)
 {
     struct quire_error_detail detail;
 
@@ -64,8 +55,7 @@ static size_t write_field(char field[FIELD_BYTES], unsigned revision)
     return (size_t)snprintf(field, FIELD_BYTES, "Quire-Revision: %u\n", revision);
 }
 
-/* The value is the package's paragraph with the field of this revision. */
-static void check_value(const struct package *package, unsigned revision, const void *data, size_t size)
+void check_value(const struct package *package, unsigned revision, const void *data, size_t size)
 {
     char field[FIELD_BYTES];
     size_t field_size = write_field(field, revision);
@@ -85,7 +75,7 @@ static void check_entry(const struct package *package, unsigned revision, const 
     check_value(package, revision, entry->value, entry->value_size);
 }
 
-static void put_package(struct quickstart *q, const struct package *package, unsigned revision)
+void put_package(struct quickstart *q, const struct package *package, unsigned revision)
 {
     memcpy(q->buffer, package->text, package->text_size);
     size_t size = package->text_size + write_field(q->buffer + package->text_size, revision);
@@ -115,11 +105,6 @@ static void take_snapshot(struct quickstart *q)
     step_end(&step, 1, "");
 }
 
-/* The distinct packages in an order without order: multiples of a step that has no divisor in common with their count. */
-struct shuffle {
-    size_t count, stride, at;
-};
-
 static size_t common_divisor(size_t a, size_t b)
 {
     while (b != 0) {
@@ -130,7 +115,7 @@ static size_t common_divisor(size_t a, size_t b)
     return a;
 }
 
-static struct shuffle shuffle_begin(size_t count)
+struct shuffle shuffle_begin(size_t count)
 {
     size_t stride = (size_t)((double)count * 0.6180339887) + 1;
     while (common_divisor(stride, count) != 1)
@@ -138,7 +123,7 @@ static struct shuffle shuffle_begin(size_t count)
     return (struct shuffle){count, stride, 0};
 }
 
-static const struct package *shuffle_next(struct quickstart *q, struct shuffle *shuffle)
+const struct package *shuffle_next(struct quickstart *q, struct shuffle *shuffle)
 {
     shuffle->at = (shuffle->at + shuffle->stride) % shuffle->count;
     return q->packages.distinct[shuffle->at];
@@ -355,6 +340,26 @@ static void maintain(struct quickstart *q)
     step_end(&step, slices + 1, "slices");
 }
 
+/* Closed in good order: everything is in pages, and opening reads no log. */
+static void reopen(struct quickstart *q)
+{
+    struct quire_pages_options options;
+    size_t left = q->packages.distinct_count - q->packages.distinct_count / 2;
+    struct step step;
+
+    step_begin(&step, "close the store", 0);
+    must(quire_close(q->db), "close");
+    step_end(&step, 1, "");
+    step_begin(&step, "open it again", 0);
+    open_store(q, 1);
+    step_end(&step, 1, "");
+    quire_pages_options_init(&options);
+    walk(q, "walk what is left", &options, 2, 0, left, 2);
+    step_begin(&step, "verify all files and pages", 0);
+    must(quire_verify(q->db, NULL, NULL), "verify");
+    step_end(&step, 1, "");
+}
+
 /* ---- The report ------------------------------------------------------------------------------------------------- */
 
 static void take_stats(struct quickstart *q, struct quire_stats *stats)
@@ -371,13 +376,14 @@ static void print_gauges(const char *when, const struct quire_stats *stats)
 }
 
 static void print_stats(const struct quire_stats *loaded, const struct quire_stats *deleted,
-                        const struct quire_stats *end)
+                        const struct quire_stats *end, const struct quire_stats *opened)
 {
     printf("\n  %-32s %9s %8s %6s %12s %12s %12s\n", "state", "records", "leaves", "height", "in pages", "kept free",
            "memory");
     print_gauges("two versions of each key", loaded);
     print_gauges("half deleted, snapshot open", deleted);
     print_gauges("snapshot released, maintained", end);
+    print_gauges("closed, opened again", opened);
     printf("\n  consolidations %s, splits %s, merges %s, lost races %s, versions collected %s\n",
            report_number(end->tree_consolidations), report_number(end->tree_splits), report_number(end->tree_merges),
            report_number(end->tree_install_conflicts + end->tree_consolidation_conflicts + end->tree_split_conflicts +
@@ -389,10 +395,10 @@ static void print_stats(const struct quire_stats *loaded, const struct quire_sta
 
 static void run(struct quickstart *q)
 {
-    struct quire_stats loaded, deleted, end;
+    struct quire_stats loaded, deleted, end, opened;
 
     report_headings();
-    load(q, 1, "load the indexes");
+    load_and_crash(q);
     take_snapshot(q);
     load(q, 2, "load them again, a field changed");
     take_stats(q, &loaded);
@@ -406,7 +412,9 @@ static void run(struct quickstart *q)
     take_stats(q, &deleted);
     maintain(q);
     take_stats(q, &end);
-    print_stats(&loaded, &deleted, &end);
+    reopen(q);
+    take_stats(q, &opened);
+    print_stats(&loaded, &deleted, &end, &opened);
     printf("\n  everything that was read was right\n");
 }
 
@@ -415,14 +423,25 @@ static void run(struct quickstart *q)
 static void usage(FILE *stream)
 {
     fputs("usage: quire-quickstart [--prefix P] FILE...\n"
-          "Loads package indexes (FILE: as apt keeps them, not compressed; - = standard input) into a Quire database in\n"
-          "memory, twice, reads them in every way, deletes half, and reports how long each step took.\n"
+          "Loads package indexes (FILE: as apt keeps them, not compressed; - = standard input) into a Quire store, is\n"
+          "killed in the middle, opens the store again, goes on, reads in every way, deletes half, and reports how long each\n"
+          "step took. The store is a new directory in TMPDIR or /tmp, and is removed at the end.\n"
           "  --prefix P   the prefix to scan (default lib)\n"
           "Exit code 0: everything that was read was right; 1: something was not, or a file could not be read.\n",
           stream);
 }
 
-static void open_database(struct quickstart *q)
+void open_store(struct quickstart *q, int existing)
+{
+    struct quire_options options;
+    quire_options_init(&options);
+    options.open_mode = existing ? QUIRE_OPEN_EXISTING : QUIRE_OPEN_OR_CREATE;
+    options.level = QUIRE_LEVEL_PROCESS;
+    must(quire_open(q->path, &options, &q->db), "open");
+    must(quire_tree_open(q->db, "packages", NULL, &q->tree), "open the tree");
+}
+
+static void make_buffer(struct quickstart *q)
 {
     for (size_t i = 0; i < q->packages.count; i++) {
         size_t needed = q->packages.all[i].text_size + FIELD_BYTES;
@@ -432,8 +451,18 @@ static void open_database(struct quickstart *q)
     q->buffer = malloc(q->buffer_bytes);
     if (q->buffer == NULL)
         fail("no memory");
-    must(quire_open(NULL, NULL, &q->db), "open");
-    must(quire_tree_open(q->db, "packages", NULL, &q->tree), "open the tree");
+}
+
+/* A directory of its own for the store: removed with it, and by nobody if something was not right. */
+static char *make_directory(void)
+{
+    const char *parent = getenv("TMPDIR");
+    char *path = NULL;
+    if (parent == NULL || parent[0] == '\0')
+        parent = "/tmp";
+    if (asprintf(&path, "%s/quire-quickstart-store.XXXXXX", parent) < 0 || mkdtemp(path) == NULL)
+        fail("a directory for the store in %s", parent);
+    return path;
 }
 
 int main(int argc, char **argv)
@@ -457,13 +486,18 @@ int main(int argc, char **argv)
     if (packages_read(argv + first, (size_t)(argc - first), &q.packages) != 0)
         return 1;
 
-    printf("Quire %s, in memory, one thread. %s index%s: %s paragraphs, %s different keys, %s.\n\n", quire_version(),
+    char *path = make_directory();
+    q.path = path;
+    printf("Quire %s, one thread, in %s.\n", quire_version(), path);
+    printf("%s index%s: %s paragraphs, %s different keys, %s.\n\n",
            report_number(q.packages.index_count), q.packages.index_count == 1 ? "" : "es",
            report_number(q.packages.count), report_number(q.packages.distinct_count),
            report_mib(q.packages.text_bytes));
-    open_database(&q);
+    make_buffer(&q);
     run(&q);
     must(quire_close(q.db), "close");
+    must(quire_destroy(path), "remove the store");
+    free(path);
     free(q.buffer);
     packages_free(&q.packages);
     return 0;
