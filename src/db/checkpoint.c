@@ -519,7 +519,7 @@ static void note_refusal(struct quire *db, int result, bool is_short)
     int refusal = before;
     struct qr_store_stats stats;
     qr_store_stats(db->checkpointer.store, &stats);
-    if (stats.segments >= QR_STORE_RESERVE_FROM && stats.reserve_segments < QR_STORE_RESERVE_SEGMENTS) is_short = true;
+    if (stats.reserve_missing) is_short = true;
     if (is_short || result == QUIRE_ERR_NO_SPACE)
         refusal = QUIRE_ERR_NO_SPACE;
     else if (result == QUIRE_ERR_IO && qr_db_is_unlogged(db))

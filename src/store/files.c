@@ -284,9 +284,18 @@ static void drop_small_spares(struct qr_store *store)
     }
 }
 
+/* Whether less is kept than should be, since there was no space for more. */
+static void note_reserve(struct qr_store *store, bool failed)
+{
+    qr_lock(store);
+    store->stats.reserve_missing = failed && store->spare_count < reserve_wanted(store);
+    qr_unlock(store);
+}
+
 /* Files made ahead, as far as there is space for them. What is too small goes when there are others. */
 static void complete_reserve(struct qr_store *store)
 {
+    note_reserve(store, false);
     for (;;) {
         struct qr_segment segment = {.size = size_of_next(store)};
         qr_lock(store);
@@ -294,8 +303,10 @@ static void complete_reserve(struct qr_store *store)
         qr_unlock(store);
         if (complete)
             break;
-        if (create_file(store, &segment) != 0)
+        if (create_file(store, &segment) != 0) {
+            note_reserve(store, true);
             return;
+        }
         ops_of(store)->file_close(segment.file);
         if (!add_spare(store, segment.number, segment.size, 0)) {
             remove_file(store, segment.number);

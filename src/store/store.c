@@ -15,6 +15,7 @@
 #define FIRST_SEGMENT_BYTES (UINT64_C(256) << 10)
 #define MOST_SEGMENT_BYTES (UINT64_C(64) << 20)
 #define LEAST_FIRST_BYTES (UINT64_C(32) << 10)
+#define RESERVE_SEGMENTS 2u
 #define OPEN_FILES 256u
 /* So far sequence numbers of batches jump at an opening: above those of batches that no checkpoint knows of. */
 #define SEQUENCE_JUMP (UINT64_C(1) << 32)
@@ -35,7 +36,7 @@ static int settle_options(struct qr_store_options *options)
     if (options->codec == QR_CODEC_STORE)
         options->codec = QR_CODEC_NONE;
     if (options->reserve_segments == 0)
-        options->reserve_segments = QR_STORE_RESERVE_SEGMENTS;
+        options->reserve_segments = RESERVE_SEGMENTS;
     if (options->most_open_files == 0)
         options->most_open_files = OPEN_FILES;
     if (!is_power_of_two(options->first_segment_bytes) || !is_power_of_two(options->most_segment_bytes) ||

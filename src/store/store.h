@@ -70,7 +70,6 @@ struct qr_store_options {
     void *context;
 };
 #define QR_STORE_RESERVE_FROM 8u
-#define QR_STORE_RESERVE_SEGMENTS 2u /* the default */
 #define QR_STORE_BATCH_BYTES (UINT64_C(1) << 20) /* of a batch, unless one image is larger */
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
@@ -222,6 +221,7 @@ void qr_store_unknown(struct qr_store *store, struct qr_store_capture *capture);
 struct qr_store_stats {
     uint64_t segments, segment_bytes; /* files, without the reserve */
     uint64_t reserve_segments, reserve_bytes;
+    bool reserve_missing;          /* when it was to be completed last there was no space for all of it */
     uint64_t live_bytes;           /* that some mapping names, or may yet */
     uint64_t durable_bytes, pages; /* of the last durable mapping: images */
     uint64_t changes;              /* pages entered or removed since the last capture */
