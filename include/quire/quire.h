@@ -807,6 +807,64 @@ typedef int quire_log_callback(void *context, const struct quire_log_frame *fram
  */
 QUIRE_API int quire_log_each(const char *path, quire_log_callback *callback, void *context);
 
+/* A record of the manifest; doc/file-format.md has the kinds. Later versions may have more fields behind these. */
+struct quire_manifest_record {
+    size_t struct_size; /* of the library's struct */
+    uint64_t sequence;  /* one more from record to record */
+    uint32_t kind;      /* its number in the file */
+    const char *name;   /* "store", "incarnation", "checkpoint", "lsn-range", "poison"; "unknown": this version passes it over */
+    uint64_t size_bytes;
+    const void *payload; /* as it stands in the file. Like `name` and `fields` valid during the call */
+    const char *fields;  /* what it says, as a JSON object; {} of an unknown one */
+};
+
+/* Not 0 ends the reading. */
+typedef int quire_manifest_callback(void *context, const struct quire_manifest_record *record);
+
+/*
+ * Reads the manifest of the store in the directory `path`, and calls the callback for each record, oldest first: the last one
+ * of a kind is in force. Opens no database, writes nothing. No other process may have the store open for writing (BUSY), and
+ * none can open it meanwhile. 0, or what the callback answered; QUIRE_NOT_FOUND: there is no store. Errors: INVALID,
+ * NO_MEMORY, BUSY, FOREIGN, NEWER, CORRUPT, IO.
+ */
+QUIRE_API int quire_manifest_each(const char *path, quire_manifest_callback *callback, void *context);
+
+enum quire_file_kind {
+    QUIRE_FILE_OTHER = 1, /* not provably of this store */
+    QUIRE_FILE_MANIFEST = 2,
+    QUIRE_FILE_LOCK = 3,
+    QUIRE_FILE_LOG = 4,   /* a segment of the log */
+    QUIRE_FILE_PAGES = 5, /* a segment of pages */
+    QUIRE_FILE_BLOBS = 6  /* a segment of large values */
+};
+enum quire_file_state {
+    QUIRE_FILE_NEEDED = 1,   /* an opening reads it, or data lie in it */
+    QUIRE_FILE_LEFTOVER = 2, /* nothing in it counts: an opening for writing removes it or uses it again */
+    QUIRE_FILE_UNKNOWN = 3   /* it cannot be told from its first bytes that it is of this store */
+};
+
+/* Later versions may have more fields behind these. What a kind does not have is 0. */
+struct quire_file {
+    size_t struct_size; /* of the library's struct */
+    const char *name;   /* in the store's directory; valid during the call */
+    uint32_t kind;      /* enum quire_file_kind */
+    uint32_t state;     /* enum quire_file_state */
+    uint64_t size_bytes;
+    uint64_t number;     /* of a segment */
+    uint64_t used_bytes; /* MANIFEST, and PAGES and BLOBS that are needed: how far it is written */
+    uint64_t live_bytes; /* of these: what the last checkpoint names */
+    uint64_t incarnation, first_lsn, end_lsn; /* LOG: which opening for writing wrote it, and the LSNs that it stands for */
+};
+
+/* Not 0 ends the reading. */
+typedef int quire_file_callback(void *context, const struct quire_file *file);
+
+/*
+ * Looks at each file in the directory of a store, in the order of names: what it is, and whether it is needed. As
+ * quire_manifest_each in all else; CORRUPT also if the list of segments does not verify.
+ */
+QUIRE_API int quire_files_each(const char *path, quire_file_callback *callback, void *context);
+
 /* ---- Events ----------------------------------------------------------------------------------------------------- */
 
 /*

@@ -15,54 +15,8 @@
 #include "base/alloc.h"
 #include "base/status.h"
 #include "db/files.h"
-#include "store/format.h"
+#include "db/names.h"
 #include "store/manifest_format.h"
-
-#define LOCK_TEXT_BYTES 32u
-
-/* ---- Names ------------------------------------------------------------------------------------------------------ */
-
-/* All names of a directory, one behind the other, each with its NUL. */
-struct names {
-    char *text;
-    size_t size, capacity;
-};
-
-static int add_name(void *context, const char *name)
-{
-    struct names *names = context;
-    size_t size = strlen(name) + 1;
-    if (names->size + size > names->capacity) {
-        size_t capacity = names->capacity * 2 + size + 256;
-        char *grown = qr_realloc(names->text, capacity);
-        if (grown == NULL) return -ENOMEM;
-        names->text = grown;
-        names->capacity = capacity;
-    }
-    memcpy(names->text + names->size, name, size);
-    names->size += size;
-    return 0;
-}
-
-static int list_names(struct qr_dir *dir, struct names *ret_names)
-{
-    *ret_names = (struct names){0};
-    int error = dir->disk->ops->dir_list(dir, add_name, ret_names);
-    if (error != 0) qr_free(ret_names->text);
-    return error;
-}
-
-static bool is_segment_name(const char *name)
-{
-    uint32_t number;
-    return qr_log_name_is_ours(name) || qr_segment_number_of(name, &number);
-}
-
-static bool is_name_of_store(const char *name)
-{
-    return strcmp(name, QR_MANIFEST_NAME) == 0 || strcmp(name, QR_MANIFEST_NEW_NAME) == 0 ||
-           strcmp(name, QR_LOCK_NAME) == 0 || is_segment_name(name);
-}
 
 static int unlink_name(struct qr_dir *dir, const char *name)
 {
@@ -72,12 +26,12 @@ static int unlink_name(struct qr_dir *dir, const char *name)
 
 int qr_db_remove_files(struct qr_dir *dir)
 {
-    struct names names;
-    int error = list_names(dir, &names);
+    struct qr_names names;
+    int error = qr_names_list(dir, &names);
     if (error != 0) return error;
     for (size_t at = 0; at < names.size && error == 0; at += strlen(names.text + at) + 1) {
         const char *name = names.text + at;
-        if (is_segment_name(name)) error = unlink_name(dir, name);
+        if (qr_name_is_of_segment(name)) error = unlink_name(dir, name);
     }
     qr_free(names.text);
     if (error == 0) error = unlink_name(dir, QR_MANIFEST_NAME);
@@ -87,34 +41,15 @@ int qr_db_remove_files(struct qr_dir *dir)
 
 /* ---- Proof ------------------------------------------------------------------------------------------------------ */
 
-/* The beginning of a file. Bytes read; -ENOENT; or a failure with its detail, FOREIGN if it is no plain file. */
-static int64_t read_beginning(struct qr_dir *dir, const char *name, void *memory, size_t size, uint64_t *ret_size_bytes)
-{
-    const struct qr_disk_ops *ops = dir->disk->ops;
-    struct qr_file_facts facts;
-    struct qr_file *file;
-    int error = ops->file_open(dir, name, 0, &file);
-    if (error == -ENOENT) return -ENOENT;
-    if (error == -ELOOP || error == -EINVAL || error == -EISDIR)
-        return qr_fail(QUIRE_ERR_FOREIGN, -error, "%s is not a plain file", name);
-    if (error != 0) return qr_fail_io(-error, "%s: opening", name);
-    int64_t got = qr_file_read(file, memory, size, 0);
-    error = ops->file_facts(file, &facts);
-    ops->file_close(file);
-    if (got < 0 || error != 0) return qr_fail_io(got < 0 ? (int)-got : -error, "%s: reading", name);
-    *ret_size_bytes = facts.size_bytes;
-    return got;
-}
-
 /* The store's id: of its manifest, or of one that an interrupted removal has renamed. QUIRE_NOT_FOUND: there is none. */
 static int read_id(struct qr_dir *dir, bool *ret_renamed, uint8_t *ret_id)
 {
     uint8_t bytes[QR_MANIFEST_HEADER_BYTES];
     struct qr_manifest_header header;
     uint64_t size;
-    int64_t got = read_beginning(dir, QR_MANIFEST_NAME, bytes, sizeof(bytes), &size);
+    int64_t got = qr_file_read_beginning(dir, QR_MANIFEST_NAME, bytes, sizeof(bytes), &size);
     *ret_renamed = got == -ENOENT;
-    if (*ret_renamed) got = read_beginning(dir, QR_MANIFEST_NEW_NAME, bytes, sizeof(bytes), &size);
+    if (*ret_renamed) got = qr_file_read_beginning(dir, QR_MANIFEST_NEW_NAME, bytes, sizeof(bytes), &size);
     if (got == -ENOENT) return QUIRE_NOT_FOUND;
     if (got < 0) return (int)got;
     int result = qr_manifest_header_decode(bytes, (size_t)got, true, &header);
@@ -123,52 +58,21 @@ static int read_id(struct qr_dir *dir, bool *ret_renamed, uint8_t *ret_id)
     return result;
 }
 
-/* As below, for a segment of pages: its header, or the zeros before it. */
-static int is_page_segment(struct qr_dir *dir, const char *name, const uint8_t *id)
-{
-    static const uint8_t zeros[QR_SEGMENT_HEADER_USED];
-    uint8_t bytes[QR_SEGMENT_HEADER_USED] = {0};
-    struct qr_segment_header header;
-    uint64_t size;
-    int64_t got = read_beginning(dir, name, bytes, sizeof(bytes), &size);
-    if (got < 0) return got == -ENOENT ? 1 : (int)got;
-    if (memcmp(bytes, zeros, sizeof(bytes)) == 0) return 1;
-    return qr_segment_header_decode(bytes, &header) && memcmp(header.store_id, id, sizeof(header.store_id)) == 0;
-}
-
-/* 1: only Quire can have written this; 0; or a failure. */
-static int is_file_of_store(struct qr_dir *dir, const char *name, const uint8_t *id)
-{
-    uint8_t bytes[QR_MANIFEST_HEADER_BYTES] = {0};
-    uint64_t size;
-    if (strcmp(name, QR_MANIFEST_NAME) == 0) return 1; /* read_id has looked at it */
-    if (qr_log_name_is_ours(name)) return qr_log_file_is_ours(dir, name, id);
-    if (!is_name_of_store(name)) return 0;
-    uint32_t number;
-    if (qr_segment_number_of(name, &number)) return is_page_segment(dir, name, id);
-    int64_t got = read_beginning(dir, name, bytes, sizeof(bytes), &size);
-    if (got < 0) return got == -ENOENT ? 1 : (int)got;
-    if (strcmp(name, QR_MANIFEST_NEW_NAME) == 0) return qr_manifest_is_leftover(bytes, size, id);
-    for (int64_t i = 0; i < got; i++) /* the lock: a process id */
-        if ((bytes[i] < '0' || bytes[i] > '9') && bytes[i] != '\n') return 0;
-    return got < LOCK_TEXT_BYTES;
-}
-
 /* DESTROY-1. 0, NOT_FOUND, FOREIGN ... */
 static int prove(struct qr_dir *dir, bool *ret_renamed)
 {
-    struct names names;
+    struct qr_names names;
     uint8_t id[16] = {0};
     int result = read_id(dir, ret_renamed, id);
     if (result < 0) return result;
     bool none = result == QUIRE_NOT_FOUND;
-    int error = list_names(dir, &names);
+    int error = qr_names_list(dir, &names);
     if (error != 0) return qr_fail_io(-error, "listing the directory of the store");
     result = 0;
     for (size_t at = 0; at < names.size && result == 0; at += strlen(names.text + at) + 1) {
         const char *name = names.text + at;
         bool beginning = strcmp(name, QR_LOCK_NAME) == 0 || strcmp(name, QR_MANIFEST_NEW_NAME) == 0;
-        int ours = none ? beginning : is_file_of_store(dir, name, id);
+        int ours = none ? beginning : qr_file_is_of_store(dir, name, id);
         if (ours < 0) result = ours;
         if (ours == 0) result = qr_fail(QUIRE_ERR_FOREIGN, 0, "%s is not provably a file of the store", name);
     }

@@ -1,9 +1,10 @@
 /*
  * log_each.c: the public look at the log of a store that nobody has open for writing.
  *
- * Layer 6. The files are opened as for reading, without recovery and without trees.
+ * Layer 6.
  */
 #include "db/db.h"
+#include "db/inspect.h"
 #include "page/blob.h"
 
 struct reader {
@@ -82,20 +83,15 @@ int quire_log_each(const char *path, quire_log_callback *callback, void *context
 {
     struct qr_log_list list = {0};
     if (path == NULL || callback == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "path or callback is NULL");
-    struct quire *db = qr_malloc_aligned(64, sizeof(*db)); /* for its files alone */
-    if (db == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to read a log");
-    memset(db, 0, sizeof(*db));
-    db->options.open_mode = QUIRE_OPEN_READ_ONLY;
-    db->options.disable_ring = 1;
-    int result = qr_db_files_open(db, path, NULL);
-    struct qr_db_files *files = db->files;
-    if (result == 0) result = qr_log_list_make(files->dir, qr_manifest_header(files->manifest)->store_id, &list);
+    struct quire *db = NULL;
+    int result = qr_db_inspect_open(path, &db);
+    if (result == 0) result = qr_log_list_make(db->files->dir, qr_manifest_header(db->files->manifest)->store_id, &list);
     if (result == 0) {
+        struct qr_db_files *files = db->files;
         struct reader reader = {callback, context, db->checkpointer.record.replay_from};
         result = qr_log_walk(files->dir, &list, files->incarnations, files->incarnation_count, 0, visit, &reader);
     }
     qr_log_list_done(&list);
-    qr_db_files_close(db);
-    qr_free_aligned(db);
+    qr_db_inspect_close(db);
     return result;
 }

@@ -311,3 +311,17 @@ void qr_store_stats(struct qr_store *store, struct qr_store_stats *ret_stats)
     qr_unlock(store);
     *ret_stats = stats;
 }
+
+bool qr_store_segment(struct qr_store *store, uint32_t number, struct qr_store_segment *ret_segment)
+{
+    qr_lock(store);
+    const struct qr_segment *segment = qr_segment_find(store, number);
+    if (segment != NULL) {
+        bool blob = segment->stream == QR_STREAM_BLOB;
+        uint64_t live = blob ? segment->used - QR_SEGMENT_HEADER_BYTES - segment->dead_bytes
+                             : segment->mapped + segment->pending + segment->meta;
+        *ret_segment = (struct qr_store_segment){.blob = blob, .used_bytes = segment->used, .live_bytes = live};
+    }
+    qr_unlock(store);
+    return segment != NULL;
+}

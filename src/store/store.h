@@ -216,6 +216,14 @@ void qr_store_abandoned(struct qr_store *store, struct qr_store_capture *capture
  * opened again. */
 void qr_store_unknown(struct qr_store *store, struct qr_store_capture *capture);
 
+/* A file with images or blobs, as the checkpoint in force, or what came after it, names it. */
+struct qr_store_segment {
+    bool blob;
+    uint64_t used_bytes, live_bytes;
+};
+/* False: none of that number is named. */
+bool qr_store_segment(struct qr_store *store, uint32_t number, struct qr_store_segment *ret_segment);
+
 /* ---- Statistics ------------------------------------------------------------------------------------------------- */
 
 struct qr_store_stats {

@@ -297,3 +297,62 @@ Test(verify, the_log_has_each_write)
     EXPECT(quire_log_each(path_of("s"), NULL, NULL), QUIRE_ERR_INVALID);
     cr_assert(!is_there("none"));
 }
+
+/* ---- The manifest and the files --------------------------------------------------------------------------------- */
+
+struct inspected {
+    uint64_t records, last_sequence, checkpoints, files, bytes;
+    uint32_t kinds; /* of files, a bit each */
+    int answer;
+};
+
+static int look_at_record(void *context, const struct quire_manifest_record *record)
+{
+    struct inspected *seen = context;
+    cr_assert_eq(record->struct_size, sizeof(*record));
+    cr_assert(seen->records == 0 || record->sequence == seen->last_sequence + 1);
+    cr_assert(record->fields[0] == '{' && record->fields[strlen(record->fields) - 1] == '}');
+    seen->last_sequence = record->sequence;
+    seen->records++;
+    seen->checkpoints += strcmp(record->name, "checkpoint") == 0;
+    return seen->answer;
+}
+
+static int look_at_file(void *context, const struct quire_file *file)
+{
+    struct inspected *seen = context;
+    cr_assert_eq(file->struct_size, sizeof(*file));
+    seen->files++;
+    seen->bytes += file->size_bytes;
+    seen->kinds |= 1u << file->kind;
+    return seen->answer;
+}
+
+Test(verify, manifest_and_files_are_told)
+{
+    struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, 0);
+    struct quire *db = NULL;
+    OK(quire_open(path_of("s"), &options, &db));
+    put(open_tree(db, NULL), "k", "v");
+    struct inspected seen = {0};
+    EXPECT(quire_manifest_each(path_of("s"), look_at_record, &seen), QUIRE_ERR_BUSY);
+    EXPECT(quire_files_each(path_of("s"), look_at_file, &seen), QUIRE_ERR_BUSY);
+    OK(quire_close(db));
+    uint64_t before = digest("s");
+    OK(quire_manifest_each(path_of("s"), look_at_record, &seen));
+    cr_assert(seen.records >= 3 && seen.checkpoints >= 1);
+    OK(quire_files_each(path_of("s"), look_at_file, &seen));
+    cr_assert_eq(seen.kinds, 1u << QUIRE_FILE_MANIFEST | 1u << QUIRE_FILE_LOCK | 1u << QUIRE_FILE_LOG | 1u << QUIRE_FILE_PAGES);
+    struct inspected one = {.answer = 42};
+    EXPECT(quire_manifest_each(path_of("s"), look_at_record, &one), 42);
+    EXPECT(quire_files_each(path_of("s"), look_at_file, &one), 42);
+    cr_assert(one.records == 1 && one.files == 1);
+    cr_assert_eq(digest("s"), before);
+    EXPECT(quire_manifest_each(path_of("none"), look_at_record, &seen), QUIRE_NOT_FOUND);
+    EXPECT(quire_files_each(path_of("none"), look_at_file, &seen), QUIRE_NOT_FOUND);
+    EXPECT(quire_manifest_each(NULL, look_at_record, &seen), QUIRE_ERR_INVALID);
+    EXPECT(quire_manifest_each(path_of("s"), NULL, NULL), QUIRE_ERR_INVALID);
+    EXPECT(quire_files_each(NULL, look_at_file, &seen), QUIRE_ERR_INVALID);
+    EXPECT(quire_files_each(path_of("s"), NULL, NULL), QUIRE_ERR_INVALID);
+    cr_assert(!is_there("none"));
+}

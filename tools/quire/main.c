@@ -10,6 +10,7 @@
 static const struct command *const commands[] = {
     &command_get,   &command_put,  &command_delete, &command_scan,  &command_load, &command_dump,
     &command_trees, &command_pages, &command_stat,  &command_check, &command_log,  &command_copy,
+    &command_files, &command_manifest,
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 
@@ -17,7 +18,7 @@ static void usage(FILE *to)
 {
     fprintf(to, "usage: quire COMMAND [OPTION...] STORE [ARGUMENT...]\n\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++)
-        fprintf(to, "  %-7s %s\n", commands[i]->name, commands[i]->summary);
+        fprintf(to, "  %-8s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(to, "\nSTORE is a directory. `quire COMMAND --help` says more; `man quire` says all.\n"
                 "Exit codes: 0 done; 1 no such key, tree or store; 2 wrong arguments or input; 3 failed; 4 damaged.\n");
 }
