@@ -146,6 +146,61 @@ Test(full_disk, without_a_log_too)
     simdisk_free(disk);
 }
 
+static bool put_large(struct quire_tree *tree, uint64_t k, int *ret_result)
+{
+    static char large[40000];
+    char key[16];
+    memset(large, 'a' + (int)(k % 26), sizeof(large));
+    *ret_result = quire_put(tree, key, numbered(k, key), large, sizeof(large), 0, NULL);
+    return *ret_result == 0;
+}
+
+/* Large values have files of their own: they are refused when there is no space for them, and come back with what dies. */
+static void fill_with_large_values(bool off)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    char key[16];
+    uint64_t made = 0;
+    int result = 0;
+    options.level = off ? 0 : QUIRE_LEVEL_PROCESS;
+    options.disable_log = off;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    simdisk_facts(disk)->space_bytes = 48u << 20;
+    while (put_large(tree, made, &result))
+        if (++made % 100 == 0) (void)quire_checkpoint(db);
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    cr_assert_gt(made, 400);
+    EXPECT(quire_exists(tree, NULL, key, numbered(made, key)), QUIRE_NOT_FOUND);
+    for (uint64_t k = 0; k < made; k++) OK(quire_delete(tree, key, numbered(k, key), 0, NULL, NULL));
+    settle(db);
+    OK(quire_checkpoint(db));
+    for (uint64_t k = 0; k < KEPT; k++) {
+        for (int tries = 0; tries < 3000 && !put_large(tree, k, &result) && result == QUIRE_ERR_NO_SPACE; tries++) {
+            usleep(1000);
+            quire_maintain(db);
+        }
+        OK(result);
+    }
+    OK(quire_verify(db, NULL, NULL));
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    look(db);
+    simdisk_free(disk);
+}
+
+Test(full_disk, of_large_values)
+{
+    fill_with_large_values(false);
+}
+
+Test(full_disk, of_large_values_without_a_log)
+{
+    fill_with_large_values(true);
+}
+
 /* F31, on a file system of the machine: where one may be mounted */
 Test(full_disk, of_a_real_file_system)
 {

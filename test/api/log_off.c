@@ -142,6 +142,91 @@ Test(log_off, makes_checkpoints_by_itself)
     OK(quire_close(db));
 }
 
+static int count_frame(void *context, const struct quire_log_frame *frame)
+{
+    (void)frame;
+    ++*(uint32_t *)context;
+    return 0;
+}
+
+static int count_record(void *context, const struct quire_manifest_record *record)
+{
+    if (strcmp(record->name, "lsn-range") == 0) ++*(uint32_t *)context;
+    return 0;
+}
+
+static int count_log_file(void *context, const struct quire_file *file)
+{
+    if (file->kind == QUIRE_FILE_LOG) ++*(uint32_t *)context;
+    return 0;
+}
+
+/* Looking at it, open, given up and closed */
+Test(log_off, can_be_looked_at)
+{
+    for (uint32_t round = 0; round < 3; round++) {
+        struct quire *db = open_off();
+        struct quire_tree *tree = open_tree(db, "t");
+        uint32_t frames = 0, ranges = 0, log_files = 0;
+        char key[16];
+        for (uint32_t k = 0; k < 1000; k++) OK(quire_put(tree, key, numbered(k, key), "v", 1, 0, NULL));
+        OK(quire_verify(db, NULL, NULL));
+        OK(quire_checkpoint(db));
+        put(tree, "more", "v");
+        OK(quire_verify(db, NULL, NULL));
+        cr_assert_gt(stats_of(db).checkpoints, 0);
+        if (round == 1)
+            OK(quire_close(db));
+        else
+            abandon(db);
+        OK(quire_log_each(path_of("s"), count_frame, &frames));
+        OK(quire_manifest_each(path_of("s"), count_record, &ranges));
+        OK(quire_files_each(path_of("s"), count_log_file, &log_files));
+        cr_assert(frames == 0 && ranges != 0 && log_files == 0, "%u frames, %u ranges, %u files", frames, ranges, log_files);
+        db = open_store("s", QUIRE_OPEN_READ_ONLY);
+        OK(quire_verify(db, NULL, NULL));
+        cr_assert_eq(count_all(open_tree(db, "t"), NULL), round == 0 ? 1000 : 1001);
+        OK(quire_close(db));
+    }
+}
+
+/* A store that fills its memory is saved all the same: also when pages that it does not have in memory were written to. */
+Test(log_off, is_saved_at_the_memory_limit)
+{
+    static char value[500];
+    struct quire_options options = options_off();
+    uint32_t count = 0;
+    int result = 0;
+    char key[16];
+    options.memory_limit_bytes = 8u << 20;
+    struct quire *db = open_with(options);
+    struct quire_tree *tree = open_tree(db, "t");
+    while ((result = quire_put(tree, key, numbered(count, key), value, sizeof(value), 0, NULL)) == 0) count++;
+    cr_assert_eq(result, QUIRE_ERR_NO_MEMORY);
+    OK(quire_checkpoint(db));
+    abandon(db);
+    options.memory_limit_bytes = 4u << 20; /* now a part of it fits */
+    db = open_with(options);
+    tree = open_tree(db, "t");
+    uint32_t changed = 0;
+    memset(value, 'x', sizeof(value));
+    while (changed < count && (result = quire_put(tree, key, numbered(changed, key), value, sizeof(value), 0, NULL)) == 0) changed++;
+    cr_assert_eq(result, QUIRE_ERR_NO_MEMORY);
+    OK(quire_checkpoint(db));
+    abandon(db);
+    options.memory_limit_bytes = 0;
+    db = open_with(options);
+    tree = open_tree(db, "t");
+    check_structure(tree);
+    cr_assert_eq(count_all(tree, NULL), count);
+    for (uint32_t k = 0; k < count; k++) {
+        size_t size;
+        OK(quire_get(tree, NULL, key, numbered(k, key), value, sizeof(value), &size));
+        cr_assert(value[0] == (k < changed ? 'x' : 0), "key %u of %u, %u changed", k, count, changed);
+    }
+    OK(quire_close(db));
+}
+
 /* ---- LSNs ------------------------------------------------------------------------------------------------------- */
 
 /* R14: no LSN is used twice, however far writes went before the end */
