@@ -150,12 +150,21 @@ notices() {
     ! QUIRE_PLANTED_BUG=$2 timeout -k 5 "$limit" ${commands[$1]} >/dev/null 2>&1
 }
 
+# Runs test number $1 without a bug; true if it passes. Its output is in $output. A machine may be slow: with longer limits.
+is_sound() {
+    # shellcheck disable=SC2086
+    timeout -k 5 $((limit * 10)) ${commands[$1]//--limit-ms /--limit-ms 1} >"$output" 2>&1
+}
+
 echo "| bug | breaks | rule | found by | s |"
 echo "|---|---|---|---|---|"
 sound=
+output=$(mktemp)
+trap 'rm -f "$output"' EXIT
 for i in "${!names[@]}"; do
-    if notices "$i" ""; then
+    if ! is_sound "$i"; then
         echo "| (none) | nothing | - | ${names[$i]} fails without a bug | - |"
+        tail -n 15 "$output" >&2
         failed=$((failed + 1))
     else
         sound="$sound $i"
