@@ -101,6 +101,8 @@ fi
 interleave=$build/test/interleave/interleave
 model=$build/test/model/model
 stress=$build/test/stress/stress
+power=$build/test/crash/crash_power
+# These are scripted cases, or short, and have something for every bug.
 names=(cases manifest store replay blobs unlogged power_twice power_cuts power_io)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
     "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_replay --jobs 1"
