@@ -876,7 +876,8 @@ enum quire_event_kind {
     QUIRE_EVENT_RECOVERY = 1,   /* to the first callback, when it is set: the opening read the log. lsn: the last one found;
                                    amount: bytes read */
     QUIRE_EVENT_STALL = 2,      /* writes wait for memory that guards or iterators hold. amount: bytes that are held */
-    QUIRE_EVENT_NO_SPACE = 3,   /* no room can be made in the log: writes are refused, or will be */
+    QUIRE_EVENT_NO_SPACE = 3,   /* no room can be made in the log, for a checkpoint or for a large value: writes are refused, or will
+                                   be */
     QUIRE_EVENT_SPACE = 4,      /* room could be made again */
     QUIRE_EVENT_LOG_FAILED = 5, /* a sync or write of the log failed: no more writes until the store is opened again.
                                    os_errno; lsn: the last one that is durable */

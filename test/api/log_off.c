@@ -602,6 +602,7 @@ Test(log_off, large_values_come_and_go_with_a_log_and_without)
 #define WRITERS 3u
 #define KEYS 300u
 #define NOTES 12000u
+#define MOST_VALUE 300u
 enum { FIRST, SECOND, VERSIONS, TREES };
 
 /* A write: value 0 is a deletion. */
@@ -623,8 +624,8 @@ static void *write_much(void *argument)
         state = state * 6364136223846793005u + 1442695040888963407u;
         struct note *n = &notes[me][note_counts[me]];
         uint32_t dice = (uint32_t)(state >> 33);
-        uint32_t size = 4 + dice % 50;
-        char value[64] = {0};
+        uint32_t size = 4 + dice % 50 + (dice % 8 == 0 ? 200 : 0); /* or a large value */
+        char value[MOST_VALUE] = {0};
         char key[16];
         *n = (struct note){.tree = dice / 64 % TREES, .key = dice / 256 % KEYS, .value = note_counts[me] * WRITERS + me + 1};
         size_t key_size = numbered(n->key, key);
@@ -664,7 +665,7 @@ static uint32_t right_value(uint32_t tree, uint32_t key, uint64_t as_of, uint64_
 static uint32_t value_there(uint32_t tree, uint32_t key, uint64_t version)
 {
     char name[16];
-    char value[64];
+    char value[MOST_VALUE];
     uint32_t found = 0;
     size_t size;
     size_t key_size = numbered(key, name);
@@ -715,6 +716,7 @@ Test(log_off, has_a_prefix_of_what_many_write)
         struct quire_options options = options_off();
         pthread_t threads[WRITERS];
         options.background_threads = round % 2 == 0 ? 1 : QUIRE_NO_THREADS;
+        options.blob_threshold_bytes = 64;
         struct quire *db = open_with(options);
         open_three(db);
         if (round == 0) OK(quire_checkpoint(db));
@@ -736,6 +738,7 @@ Test(log_off, has_a_prefix_of_what_many_write)
         db = open_off();
         open_three(db);
         cr_assert_eq(db->checkpointer.record.as_of_lsn, as_of);
+        OK(quire_verify(db, NULL, NULL));
         compare_at(as_of);
         abandon(db);
     }
