@@ -327,16 +327,37 @@ static struct qr_tree_settings settings_of_entry(const struct entry *entry)
                                      .caller_versions = entry->caller_versions != 0};
 }
 
-/* A root that is in the checkpoint's mapping was captured before its record. */
+static void *alloc_image(void *context, size_t size)
+{
+    (void)context;
+    return qr_malloc(size);
+}
+
+/* Whether the checkpoint has the root of a tree that its catalogue has not: it was captured with the root, before the record. A page
+ * with that id may also be one of another tree, which was merged away since; then the id was free to become the root's. */
+static int find_root(struct quire *db, const struct entry *entry, bool *ret_there)
+{
+    struct qr_store *store = db->checkpointer.store;
+    struct qr_store_entry image;
+    void *bytes = NULL;
+    uint32_t size;
+    *ret_there = false;
+    int result = qr_store_lookup(store, entry->root, &image);
+    if (result == 0) result = qr_store_read(store, image.address, entry->root, alloc_image, NULL, &bytes, &size);
+    if (result == 0)
+        *ret_there = size >= QR_PAGE_HEADER && ((const struct qr_page *)bytes)->tree_id == entry->id;
+    qr_free(bytes);
+    return result == QUIRE_NOT_FOUND ? 0 : result;
+}
+
 static int replay_creation(struct quire *db, struct qr_thread *thread, struct qr_write *write, const char *name,
                            struct entry *entry)
 {
     struct quire_tree *tree;
-    struct qr_store_entry image;
     struct qr_tree_settings settings = settings_of_entry(entry);
-    int result = qr_store_lookup(db->checkpointer.store, entry->root, &image);
-    if (result < 0) return result;
-    const bool known = result == 0;
+    bool known;
+    int result = find_root(db, entry, &known);
+    if (result != 0) return result;
     result = make_handle(db, thread, name, &settings, known ? entry->root : QR_PID_NONE, &tree);
     if (result != 0) return qr_fail(result, 0, "no memory for a tree");
     result = store_record(db, thread, write, entry, tree);

@@ -287,3 +287,36 @@ Test(replay, a_large_value_that_was_replayed_outlives_the_next_checkpoint)
         abandon(db);
     }
 }
+
+/* The root of a tree created since the checkpoint may have the id of a page that another tree had in it, and has lost since. */
+Test(replay, a_new_tree_whose_root_has_the_id_of_a_page_of_the_checkpoint)
+{
+    char name[16], key[32];
+    struct quire *db = open_copy("s", 0);
+    struct quire_tree *old = open_small_tree(db, "old", QUIRE_VERSIONS_ENGINE);
+    fill(old, 0, 2000);
+    OK(quire_checkpoint(db));
+    for (uint64_t i = 0; i < 2000; i++) OK(quire_delete(old, key, numbered(i, key), 0, NULL, NULL));
+    while (quire_maintain(db) == QUIRE_MORE)
+        ;
+    for (unsigned i = 0; i < 40; i++) { /* ids come back after a grace period */
+        snprintf(name, sizeof(name), "new %u", i);
+        put(open_tree(db, name), name, "its own");
+    }
+    put(old, "old", "its own");
+    abandon(db);
+    for (unsigned round = 0; round < 2; round++) {
+        db = open_copy("s", 0);
+        for (unsigned i = 0; i < 40; i++) {
+            snprintf(name, sizeof(name), "new %u", i);
+            struct quire_tree *tree = open_tree(db, name);
+            check_structure(tree);
+            cr_assert_eq(count_all(tree, NULL), 1, "%s", name);
+            expect(tree, NULL, name, "its own");
+        }
+        old = open_tree(db, "old");
+        check_structure(old);
+        cr_assert_eq(count_all(old, NULL), 1);
+        OK(quire_close(db));
+    }
+}
