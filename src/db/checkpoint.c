@@ -88,6 +88,7 @@ static int scan_pages(struct quire *db, struct qr_thread *thread, uint64_t *boun
         qr_epoch_enter(thread);
         bool found = qr_tree_first_lsn(db->map, pid, &tree_id, &first);
         qr_epoch_exit(thread);
+        QR_STOP("checkpoint.scanned");
         if (!found || first == 0) continue;
         *bound = qr_min(*bound, first);
         if (ret_aged == NULL) continue;
@@ -408,6 +409,7 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     uint64_t replay_from = qr_log_open_bound(&db->log, db->epoch);
     QR_STOP("checkpoint.bound");
     result = scan_pages(db, thread, &replay_from, NULL, NULL);
+    replay_from = qr_max(replay_from, db->checkpointer.record.replay_from); /* CHECK-7 */
     if (result == 0) result = capture(db, thread, &c, &images);
     if (result == 0) result = make_durable(db, &c, images, replay_from);
     qr_db_images_free(images);
