@@ -6,6 +6,9 @@
  */
 #include "api_dir.h"
 
+#include <pthread.h>
+
+#include "base/stop.h"
 #include "db/db.h"
 #include "db/testing.h"
 #include "lib/random.h"
@@ -317,6 +320,134 @@ Test(replay, a_new_tree_whose_root_has_the_id_of_a_page_of_the_checkpoint)
         old = open_tree(db, "old");
         check_structure(old);
         cr_assert_eq(count_all(old, NULL), 1);
+        OK(quire_close(db));
+    }
+}
+
+/* ---- Undecided frames ------------------------------------------------------------------------------------------- */
+
+struct last_frame {
+    char file[32];
+    uint64_t offset;
+    uint32_t state, conditional;
+};
+
+static int keep_last(void *context, const struct quire_log_frame *frame)
+{
+    struct last_frame *last = context;
+    if (frame->kind != QUIRE_FRAME_PUT) return 0;
+    snprintf(last->file, sizeof(last->file), "%s", frame->file);
+    last->offset = frame->offset;
+    last->state = frame->state;
+    last->conditional = frame->conditional;
+    return 0;
+}
+
+/* As if the process had died before it decided its last write, which was conditional, and was done or not. */
+static void undecide_last(const char *store, uint32_t state)
+{
+    static const uint8_t tentative = QR_FRAME_TENTATIVE;
+    struct last_frame last = {.state = 0};
+    char name[64];
+    OK(quire_log_each(path_of(store), keep_last, &last));
+    cr_assert(last.state == state && last.conditional == 1, "state %u, conditional %u", last.state, last.conditional);
+    snprintf(name, sizeof(name), "%s/%s", store, last.file);
+    int fd = open(path_of(name), O_WRONLY);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(pwrite(fd, &tentative, 1, (off_t)last.offset + 3), 1);
+    close(fd);
+}
+
+static struct quire_tree *overtaken;
+
+static void *write_and_save(void *argument)
+{
+    struct quire_tree *tree = argument;
+    OK(quire_put(tree, TEXT("k"), TEXT("of another"), 0, NULL));
+    OK(quire_checkpoint(tree->db));
+    return NULL;
+}
+
+/* The writer is in a section, so another thread does it. */
+static void overtake(const char *name, void *argument)
+{
+    pthread_t thread;
+    (void)argument;
+    if (overtaken == NULL || strcmp(name, "write.prepared") != 0) return;
+    struct quire_tree *tree = overtaken;
+    overtaken = NULL;
+    cr_assert_eq(pthread_create(&thread, NULL, write_and_save, tree), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* R8: its condition does not hold any more; what shows that is in the leaf's image alone. */
+Test(replay, an_undecided_write_that_was_overtaken_before_the_checkpoint)
+{
+    struct quire *db = open_copy("s", 0);
+    struct quire_tree *tree = open_tree(db, "t");
+    struct quire_slice expected = slice("before"), desired = slice("after");
+    fill(tree, 0, 1000);
+    put(tree, "k", "before");
+    OK(quire_checkpoint(db));
+    put(tree, "l", "gives the leaf room for deltas");
+    overtaken = tree;
+    qr_stop_set_hook(overtake, NULL);
+    EXPECT(quire_compare_and_swap(tree, TEXT("k"), expected.data, expected.size, desired.data, desired.size, 0, NULL),
+           QUIRE_CONFLICT);
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_null(overtaken);
+    abandon(db);
+    undecide_last("s", QUIRE_FRAME_VOID);
+    for (unsigned round = 0; round < 2; round++) {
+        db = open_copy("s", 0);
+        cr_assert_eq(stats_of(db).recovery_same_boot, 1);
+        expect(open_tree(db, "t"), NULL, "k", "of another");
+        abandon(db);
+    }
+}
+
+/* D-10: others may have seen it. What it replaced is in the image, and the leaf has other records to come. */
+Test(replay, an_undecided_write_that_was_done_on_a_leaf_on_disk)
+{
+    for (unsigned others = 0; others < 2; others++) {
+        int64_t sum = 0;
+        shell("rm -rf s");
+        struct quire *db = open_copy("s", 0);
+        struct quire_tree *tree = open_tree(db, "t");
+        fill(tree, 0, 1000);
+        OK(quire_add(tree, TEXT("sum"), 1, 0, NULL, NULL));
+        OK(quire_checkpoint(db));
+        if (others != 0) put(tree, "sun", "of the same leaf");
+        OK(quire_add(tree, TEXT("sum"), 1, 0, &sum, NULL));
+        cr_assert_eq(sum, 2);
+        abandon(db);
+        undecide_last("s", QUIRE_FRAME_DONE);
+        db = open_copy("s", 0);
+        OK(quire_add(open_tree(db, "t"), TEXT("sum"), 0, 0, &sum, NULL));
+        cr_assert_eq(sum, 2, "with others: %u", others);
+        OK(quire_close(db));
+    }
+}
+
+/* Whether a deletion is still there depends on when the page was consolidated, and not on what was written. */
+Test(replay, an_undecided_write_of_a_key_that_was_deleted)
+{
+    for (unsigned way = 0; way < 4; way++) {
+        shell("rm -rf s");
+        struct quire *db = open_copy("s", 0);
+        struct quire_tree *tree = open_tree(db, "t");
+        fill(tree, 0, 10);
+        put(tree, "k", "before");
+        if ((way & 1) != 0) OK(quire_checkpoint(db));
+        OK(quire_delete(tree, TEXT("k"), 0, NULL, NULL));
+        if ((way & 2) != 0)
+            while (quire_maintain(db) == QUIRE_MORE)
+                ;
+        OK(quire_insert(tree, TEXT("k"), TEXT("again"), 0, NULL));
+        abandon(db);
+        undecide_last("s", QUIRE_FRAME_DONE);
+        db = open_copy("s", 0);
+        expect(open_tree(db, "t"), NULL, "k", "again");
         OK(quire_close(db));
     }
 }
