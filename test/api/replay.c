@@ -324,6 +324,62 @@ Test(replay, a_new_tree_whose_root_has_the_id_of_a_page_of_the_checkpoint)
     }
 }
 
+static struct quire_tree *other_tree;
+static unsigned boundaries;
+
+static void *write_other(void *argument)
+{
+    put(argument, "key-000050", "between its parts");
+    return NULL;
+}
+
+/* The writer's slot is open, so another thread writes. */
+static void write_between_parts(const char *name, void *argument)
+{
+    pthread_t thread;
+    (void)argument;
+    if (strcmp(name, "log.boundary_filled") != 0 || ++boundaries != 60) return;
+    cr_assert_eq(pthread_create(&thread, NULL, write_other, other_tree), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* R6: the record is in its page's image, so of its PARTs, which are much more than the log that is left, some are gone. */
+Test(replay, a_large_value_most_of_whose_parts_are_gone)
+{
+    const size_t size = 4 << 20;
+    struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    char *value = malloc(size);
+    cr_assert_not_null(value);
+    memset(value, 'v', size);
+    options.background_threads = QUIRE_NO_THREADS;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.blob_threshold_bytes = 256 << 20;
+    OK(quire_open(path_of("s"), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    other_tree = open_tree(db, "other");
+    fill(tree, 0, 1000);
+    fill(other_tree, 0, 1000);
+    OK(quire_checkpoint(db));
+    boundaries = 0;
+    qr_stop_set_hook(write_between_parts, NULL);
+    OK(quire_put(tree, TEXT("key-000050"), value, size, 0, NULL)); /* splits its leaf */
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_geq(boundaries, 60u);
+    OK(qr_db_checkpoint(db, qr_thread_self(db->epoch), false));
+    abandon(db);
+    OK(quire_open(path_of("s"), &options, &db));
+    tree = open_tree(db, "t");
+    size_t got = 0;
+    memset(value, 0, size);
+    OK(quire_get(tree, NULL, TEXT("key-000050"), value, size, &got));
+    cr_assert(got == size && value[0] == 'v' && value[size - 1] == 'v');
+    expect(open_tree(db, "other"), NULL, "key-000050", "between its parts");
+    check_structure(tree);
+    OK(quire_close(db));
+    free(value);
+}
+
 /* ---- Undecided frames ------------------------------------------------------------------------------------------- */
 
 struct last_frame {
