@@ -414,8 +414,10 @@ static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret
                 return 0;
             }
             if (result != 0) return result;
-        } else if (state == QR_FRAME_TENTATIVE)
-            return corrupt(r, lsn, "an undecided frame that is no record");
+        } else if (state == QR_FRAME_TENTATIVE) { /* its thread died before the store that decides it (FRAME-2) */
+            result = decide(r, lsn, qr_frame_kind_at(at) == QR_FRAME_PART ? QR_FRAME_DONE : QR_FRAME_VOID);
+            if (result != 0) return result;
+        }
         lsn += size;
         r->result->end = lsn;
     }
