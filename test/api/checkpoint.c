@@ -5,6 +5,7 @@
  */
 #include "api.h"
 
+#include "base/stop.h"
 #include "db/db.h"
 #include "db/testing.h"
 
@@ -305,6 +306,56 @@ Test(checkpoint, makes_room_in_a_log_of_small_segments)
         cr_assert_geq(db->checkpointer.count, 1);
         OK(quire_close(db));
     }
+}
+
+static _Atomic int held_up, may_go_on;
+
+static void hold_up(const char *name, void *argument)
+{
+    (void)argument;
+    if (strcmp(name, "checkpoint.bound") != 0) return;
+    atomic_store(&held_up, 1);
+    while (atomic_load(&may_go_on) == 0) usleep(1000);
+}
+
+static void *let_go_on(void *argument)
+{
+    (void)argument;
+    usleep(100000);
+    atomic_store(&may_go_on, 1);
+    return NULL;
+}
+
+/* By a large value too, whose PARTs find no room. */
+Test(checkpoint, is_waited_for_by_a_large_value_when_the_log_is_full)
+{
+    static char value[20000];
+    struct quire_options options;
+    struct quire *db = NULL;
+    pthread_t thread;
+    int result = 0;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.log_segment_bytes = 16384;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.blob_threshold_bytes = 1 << 20;
+    OK(quire_open(root, &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    db->options.stall_timeout_ms = 20;
+    qr_stop_set_hook(hold_up, NULL);
+    for (uint64_t i = 0; i < 100000 && result == 0; i++) {
+        uint64_t key = i % 100;
+        result = quire_put(tree, &key, sizeof(key), value, 2000, 0, NULL);
+    }
+    EXPECT(result, QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(atomic_load(&held_up), 1);
+    db->options.stall_timeout_ms = 10000;
+    cr_assert_eq(pthread_create(&thread, NULL, let_go_on, NULL), 0);
+    result = quire_put(tree, TEXT("key"), value, sizeof(value), 0, NULL);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_eq(result, 0, "%s", quire_strerror(result));
+    OK(quire_close(db));
 }
 
 /* ---- Beside writers --------------------------------------------------------------------------------------------- */

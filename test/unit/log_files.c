@@ -364,7 +364,8 @@ Test(log_files, large_records_go_to_parts_across_segments)
                                  .value = bytes,
                                  .value_size = sizes[i][1]};
         cr_assert(qr_log_is_large(&w.log, frame.key_size, frame.value_size));
-        cr_assert_eq(qr_log_write_parts(&w.log, thread, &frame), 0);
+        uint64_t done = 0;
+        while (!qr_log_write_parts(&w.log, thread, &frame, &done)) cr_assert_eq(qr_log_provision(&w.log), 0);
         uint64_t size = qr_frame_size(&frame);
         cr_assert_lt(size, 128);
         while (!qr_log_slot_open(&w.log, thread)) cr_assert_eq(qr_log_provision(&w.log), 0);
