@@ -176,10 +176,11 @@ static int take_captured(struct group *group, uint64_t pid, qr_word word)
     struct quire_tree *tree = tree_of(db, page->tree_id);
     struct qr_flush flush;
     struct qr_op op;
-    /* The root of a tree that is just being created: its record is replayed, or was not written. */
-    if (tree == NULL) return QUIRE_NOT_FOUND;
+    if (tree == NULL) { /* the root of a tree that is just being created (CATALOGUE-3) */
+        qr_map_note_change(db->map, pid);
+        return QUIRE_NOT_FOUND;
+    }
     QR_ASSERT(page->pid == pid);
-    (void)pid;
     qr_op_init(&op, &tree->tree, group->thread);
     int result = qr_tree_flush_captured(&op, word, &flush);
     if (result == 0) {

@@ -71,7 +71,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
 
     *ret_waited = parts; /* they may have waited for room */
     if (QR_UNLIKELY(result != 0)) {
-        qr_log_parts_done(thread);
+        qr_log_release_hold(thread);
         return result;
     }
     qr_op_init(&op, &tree->tree, thread);
@@ -105,7 +105,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
-    if (QR_UNLIKELY(parts)) qr_log_parts_done(thread);
+    if (QR_UNLIKELY(parts)) qr_log_release_hold(thread);
     return result;
 }
 

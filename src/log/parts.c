@@ -41,9 +41,7 @@ bool qr_log_write_parts(struct qr_log *log, struct qr_thread *thread, struct qr_
         frame->first_part = 0;
         frame->last_part = 0;
         frame->part_count = 0;
-        /* R6: from before the first PART is reserved until the write is done, it counts with a bound below that PART.
-         * order: log.parts.open pairs with log.parts.look: before the reservations */
-        atomic_store_explicit(&thread->parts_lsn, qr_log_tail(log), memory_order_seq_cst);
+        qr_log_hold(log, thread); /* R6: until the write is done, it counts with a bound below its first PART */
     }
     while (*done < all)
         if (!write_part(log, thread, frame, done)) return false;

@@ -358,6 +358,53 @@ Test(checkpoint, is_waited_for_by_a_large_value_when_the_log_is_full)
     OK(quire_close(db));
 }
 
+/* ---- Beside the creation of a tree ------------------------------------------------------------------------------- */
+
+static struct quire *saved_db;
+
+static void *save(void *argument)
+{
+    OK(quire_checkpoint(argument));
+    return NULL;
+}
+
+static void save_there(const char *name, void *argument)
+{
+    pthread_t thread;
+    if (saved_db == NULL || strcmp(name, argument) != 0) return;
+    cr_assert_eq(pthread_create(&thread, NULL, save, saved_db), 0);
+    saved_db = NULL;
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* The catalogue has the tree by then, and so must the checkpoint have its root. */
+Test(checkpoint, of_a_tree_that_is_just_being_created)
+{
+    static char stop[] = "tree.recorded";
+    for (unsigned way = 0; way < 4; way++) {
+        char name[16];
+        snprintf(name, sizeof(name), "new %u", way);
+        struct quire *db = open_store(QUIRE_NO_THREADS);
+        put(open_tree(db, "t"), "key", "value");
+        saved_db = db;
+        qr_stop_set_hook(save_there, stop);
+        struct quire_tree *tree = open_tree(db, name);
+        qr_stop_set_hook(NULL, NULL);
+        cr_assert_null(saved_db);
+        if (way < 2) put(tree, "key", "value");
+        if (way % 2 == 0) {
+            OK(quire_close(db));
+        } else {
+            abandon(db);
+        }
+        db = open_store(QUIRE_NO_THREADS);
+        tree = open_tree(db, name);
+        expect(tree, NULL, "key", way < 2 ? "value" : NULL);
+        put(tree, "other", "value");
+        OK(quire_close(db));
+    }
+}
+
 /* ---- Beside writers --------------------------------------------------------------------------------------------- */
 
 #define WRITERS 3u
