@@ -169,12 +169,12 @@ static void compare(struct quire *a, struct quire *b)
 }
 
 /* What is in "s" is opened in three ways. */
-static void replay_and_compare(void)
+static void replay_and_compare(uint64_t limit)
 {
     struct quire *whole, *pieces, *singly;
     shell("rm -rf a b c && cp -r s a && cp -r s b && cp -r s c");
     whole = open_copy("a", 0);
-    pieces = open_copy("b", 16 << 20);
+    pieces = open_copy("b", limit);
     qr_testing_replay_singly(1);
     singly = open_copy("c", 0);
     qr_testing_replay_singly(0);
@@ -197,11 +197,11 @@ Test(replay, leaf_by_leaf_gives_what_record_by_record_gives)
         struct quire *db = open_copy("s", 0);
         write_some(&random, db, 12000, seed % 3 == 0 ? 0 : 30);
         abandon(db);
-        replay_and_compare();
+        replay_and_compare(16 << 20);
         db = open_copy("s", 0); /* what was replayed is written to, and replayed again */
         write_some(&random, db, 3000, seed % 2 == 0 ? 0 : 100);
         abandon(db);
-        replay_and_compare();
+        replay_and_compare(16 << 20);
     }
 }
 
@@ -216,7 +216,7 @@ Test(replay, one_key_written_very_often)
         OK(quire_put_at(trees[1], 1 + (i * 7919) % VERSIONS, TEXT("a key"), &i, sizeof(i), 0, NULL));
     }
     abandon(db);
-    replay_and_compare();
+    replay_and_compare(16 << 20);
 }
 
 /* More records for one leaf than a step takes, and the leaf has keys beyond all of them: it is divided in the midst of them. With
@@ -322,6 +322,38 @@ Test(replay, a_new_tree_whose_root_has_the_id_of_a_page_of_the_checkpoint)
         cr_assert_eq(count_all(old, NULL), 1);
         OK(quire_close(db));
     }
+}
+
+/* Keys of all sizes up to the largest, which differ at their ends, or are beginnings of one another, in pages of 512 bytes. */
+Test(replay, keys_of_all_sizes)
+{
+    enum { LARGEST = 131072 };
+    char *key = malloc(LARGEST);
+    cr_assert_not_null(key);
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+        struct random_stream random;
+        struct quire_tree *trees[TREES];
+        random_seed(&random, seed);
+        shell("rm -rf s");
+        struct quire *db = open_copy("s", 0);
+        open_trees(db, trees);
+        for (unsigned i = 0; i < 400; i++) {
+            size_t size = random_chance(&random, 20) ? LARGEST - random_below(&random, 3) : random_below(&random, 20);
+            if (random_chance(&random, 10)) size = random_below(&random, 9000);
+            memset(key, 'k', size);
+            if (size != 0 && random_chance(&random, 70)) key[size - 1] = (char)random_below(&random, 30);
+            if (size != 0 && random_chance(&random, 20)) key[random_below(&random, size)] = 'a';
+            if (random_chance(&random, 20))
+                OK(quire_delete(trees[0], key, size, 0, NULL, NULL));
+            else
+                OK(quire_put(trees[0], key, size, &i, sizeof(i), 0, NULL));
+            OK(quire_put_at(trees[1], 1 + random_below(&random, VERSIONS), key, size, &i, sizeof(i), 0, NULL));
+            if (random_below(&random, 150) == 0) OK(qr_db_checkpoint(db, qr_thread_self(db->epoch), random_chance(&random, 50)));
+        }
+        abandon(db);
+        replay_and_compare(64 << 20);
+    }
+    free(key);
 }
 
 static struct quire_tree *other_tree;
