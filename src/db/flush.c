@@ -7,6 +7,7 @@
 #include "db/flush.h"
 
 #include "base/alloc.h"
+#include "base/stop.h"
 #include "db/db.h"
 
 #define GROUP_PAGES 256u
@@ -292,7 +293,10 @@ int qr_db_locate_page(struct quire *db, uint64_t pid)
 {
     struct qr_store_entry entry;
     qr_word unloaded = {0};
+    QR_STOP("page.locate");
     int result = qr_store_lookup(db->checkpointer.store, pid, &entry);
+    /* Others may have located it since, read it, and merged it away; the store forgets it before its id can be another's. */
+    if (result == QUIRE_NOT_FOUND && qr_word_tag(qr_map_load(db->map, pid)) != QR_WORD_UNLOADED) return 0;
     if (result == QUIRE_NOT_FOUND)
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu is named and is not in the mapping", (unsigned long long)pid);
     if (result != 0) return result;
