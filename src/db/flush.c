@@ -132,6 +132,7 @@ static int write_group(struct group *group)
     struct qr_store *store = db->checkpointer.store;
     if (group->count == 0) return 0;
     int result = qr_store_write(store, group->images, group->count, QR_STORE_RESERVE);
+    QR_STOP("flush.written");
     if (result == 0) {
         qr_epoch_enter(group->thread);
         for (uint32_t i = 0; i < group->count; i++) {

@@ -358,6 +358,36 @@ Test(checkpoint, is_waited_for_by_a_large_value_when_the_log_is_full)
     OK(quire_close(db));
 }
 
+static struct quire_tree *hot_tree;
+static unsigned hot_times;
+
+/* While pages are written, the first times. */
+static void write_hot(const char *name, void *argument)
+{
+    (void)argument;
+    if (strcmp(name, "flush.written") != 0 || hot_times == 5) return;
+    hot_times++;
+    for (unsigned i = 0; i < 40; i++) put(hot_tree, "key-000500", "hot");
+}
+
+/* A page that is written to all the time, so that it is another one whenever a group of pages has been written. */
+Test(checkpoint, saves_a_page_that_is_never_at_rest)
+{
+    struct quire *db = open_store(QUIRE_NO_THREADS);
+    struct quire_tree *tree = open_tree(db, "t");
+    fill(tree, 0, 1000);
+    OK(quire_checkpoint(db));
+    put(tree, "key-000500", "hot");
+    uint64_t first = qr_log_tail(&db->log);
+    for (unsigned i = 0; i < 40; i++) put(tree, "key-000001", "another");
+    hot_tree = tree;
+    qr_stop_set_hook(write_hot, NULL);
+    OK(quire_checkpoint(db));
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_geq(db->checkpointer.record.replay_from, first, "written to %u times", hot_times);
+    OK(quire_close(db));
+}
+
 /* ---- Beside the creation of a tree ------------------------------------------------------------------------------- */
 
 static struct quire *saved_db;
