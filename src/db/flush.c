@@ -7,6 +7,7 @@
 #include "db/flush.h"
 
 #include "base/alloc.h"
+#include "base/stop.h"
 #include "db/db.h"
 
 #define GROUP_PAGES 256u
@@ -131,6 +132,7 @@ static int write_group(struct group *group)
     struct qr_store *store = db->checkpointer.store;
     if (group->count == 0) return 0;
     int result = qr_store_write(store, group->images, group->count, QR_STORE_RESERVE);
+    QR_STOP("flush.written");
     if (result == 0) {
         qr_epoch_enter(group->thread);
         for (uint32_t i = 0; i < group->count; i++) {
@@ -176,10 +178,11 @@ static int take_captured(struct group *group, uint64_t pid, qr_word word)
     struct quire_tree *tree = tree_of(db, page->tree_id);
     struct qr_flush flush;
     struct qr_op op;
-    /* The root of a tree that is just being created: its record is replayed, or was not written. */
-    if (tree == NULL) return QUIRE_NOT_FOUND;
+    if (tree == NULL) { /* the root of a tree that is just being created (CATALOGUE-3) */
+        qr_map_note_change(db->map, pid);
+        return QUIRE_NOT_FOUND;
+    }
     QR_ASSERT(page->pid == pid);
-    (void)pid;
     qr_op_init(&op, &tree->tree, group->thread);
     int result = qr_tree_flush_captured(&op, word, &flush);
     if (result == 0) {
@@ -291,7 +294,10 @@ int qr_db_locate_page(struct quire *db, uint64_t pid)
 {
     struct qr_store_entry entry;
     qr_word unloaded = {0};
+    QR_STOP("page.locate");
     int result = qr_store_lookup(db->checkpointer.store, pid, &entry);
+    /* Others may have located it since, read it, and merged it away; the store forgets it before its id can be another's. */
+    if (result == QUIRE_NOT_FOUND && qr_word_tag(qr_map_load(db->map, pid)) != QR_WORD_UNLOADED) return 0;
     if (result == QUIRE_NOT_FOUND)
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu is named and is not in the mapping", (unsigned long long)pid);
     if (result != 0) return result;

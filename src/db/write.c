@@ -8,18 +8,6 @@
 #include "db/blobs.h"
 #include "db/db.h"
 
-/* Key and value of a write that is too large for a frame go to the log before it. */
-static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_write *write)
-{
-    struct qr_frame frame = {
-        .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
-    int result = qr_log_write_parts(&db->log, thread, &frame);
-    write->first_part = frame.first_part;
-    write->last_part = frame.last_part;
-    write->part_count = frame.part_count;
-    return result;
-}
-
 /* What compare_and_swap expects, and what is known of a value that had to be read for it. */
 struct expectation {
     struct quire_slice value;
@@ -58,6 +46,20 @@ static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread)
     return result;
 }
 
+/* Key and value of a write that is too large for a frame go to the log before it. */
+static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_write *write)
+{
+    struct qr_frame frame = {
+        .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
+    uint64_t done = 0;
+    int result = 0;
+    while (result == 0 && !qr_log_write_parts(&db->log, thread, &frame, &done)) result = make_room(db, thread);
+    write->first_part = frame.first_part;
+    write->last_part = frame.last_part;
+    write->part_count = frame.part_count;
+    return result;
+}
+
 /* See qr_db_run_write. *ret_waited: something was noted that is to be told. */
 static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write, bool *ret_waited)
 {
@@ -67,11 +69,9 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
     int result = parts ? write_parts(db, thread, write) : 0;
 
-    *ret_waited = false;
+    *ret_waited = parts; /* they may have waited for room */
     if (QR_UNLIKELY(result != 0)) {
-        qr_log_parts_done(thread);
-        qr_db_note_room(db, result);
-        *ret_waited = true;
+        qr_log_release_hold(thread);
         return result;
     }
     qr_op_init(&op, &tree->tree, thread);
@@ -105,7 +105,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
-    if (QR_UNLIKELY(parts)) qr_log_parts_done(thread);
+    if (QR_UNLIKELY(parts)) qr_log_release_hold(thread);
     return result;
 }
 

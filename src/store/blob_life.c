@@ -137,6 +137,25 @@ uint64_t qr_blob_written_bytes(struct qr_store *store)
 
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------- */
 
+/*
+ * Under the mutex: whether all of the segment is dead, and nobody appends to it any more. A writer that is about to has it pinned, or
+ * finds it as the open one, or the one that goes on after an opening, under the mutex. Of these one that is more than half full and all
+ * dead is given up here: its space may be more than all the rest, and come back only when large values are written again.
+ */
+static bool is_over(struct qr_store *store, struct qr_segment *segment)
+{
+    if (segment->dead_bytes != segment->used - QR_SEGMENT_HEADER_BYTES)
+        return false;
+    const bool half = segment->used > segment->size / 2;
+    if (store->open[QR_STREAM_BLOB] == segment && segment->pins == 1 && half) {
+        store->open[QR_STREAM_BLOB] = NULL;
+        segment->pins = 0;
+    }
+    if (store->resume[QR_STREAM_BLOB] == segment->number && segment->pins == 0 && half)
+        store->resume[QR_STREAM_BLOB] = 0;
+    return segment->pins == 0 && store->open[QR_STREAM_BLOB] != segment && store->resume[QR_STREAM_BLOB] != segment->number;
+}
+
 /* Under the mutex. */
 static bool copy_dead(const struct qr_segment *segment, struct qr_blob_captured *captured)
 {
@@ -170,8 +189,7 @@ int qr_blob_capture(struct qr_store_capture *capture)
             .used = segment->used,
             .dead_bytes = segment->dead_bytes,
             .dead_lsn = segment->dead_lsn,
-            .all_dead = segment->dead_bytes == segment->used - QR_SEGMENT_HEADER_BYTES &&
-                        store->open[QR_STREAM_BLOB] != segment && store->resume[QR_STREAM_BLOB] != segment->number,
+            .all_dead = is_over(store, segment),
             .place = segment->dead_place,
         };
         done = copy_dead(segment, captured);

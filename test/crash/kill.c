@@ -51,7 +51,7 @@ static struct shared *shared;
 
 static const char *const points[] = {
     NULL,           "write.slot_open", "write.reserved",      "write.leaf_reserved", "write.decided",
-    "write.blob_written",
+    "write.blob_written", "frame.unnamed", "frame.named",
     "write.prepared", "log.boundary_filled", "log.before_sync", "log.synced",
     "checkpoint.postponed", "checkpoint.captured", "checkpoint.committed", "checkpoint.recorded", "checkpoint.bound",
     "split.left_installed", "merge.sealed", "merge.absorbed", "post.parent_loaded",
