@@ -84,6 +84,7 @@ rule_of() {
     store_released_early | store_release_pending) echo "R3, STORE-2" ;;
     store_abandon_loses) echo "R2" ;;
     store_resume_over) echo "STORE-1" ;;
+    as_of_unfiltered | equal_not_held | lsn_range_unused | blob_dead_beyond) echo "R14" ;;
     blob_unsynced) echo "R3, BLOB-1" ;;
     blob_unchecked) echo "STORE-6" ;;
     blob_released_early) echo "R3, LIFE-2" ;;
@@ -102,10 +103,11 @@ model=$build/test/model/model
 stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
-names=(cases manifest store replay blobs power_twice power_cuts power_io)
+names=(cases manifest store replay blobs unlogged power_twice power_cuts power_io)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
     "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_replay --jobs 1"
     "$power --seed 1 --effort 10 --scenario blobs --first"
+    "$build/test/api/api_log_off --jobs 1 --filter log_off/*"
     "$power --seed 1 --effort 10 --scenario made_twice_buffered --first"
     "$power --seed 1 --effort 10 --no-faults --first" "$power --seed 1 --effort 10 --scenario io_once --first")
 if [ "$short" -eq 0 ]; then
@@ -132,7 +134,10 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    manifest_*:manifest | store_*:store | replay_*:replay | blob_*:blobs) true ;;
+    manifest_*:manifest | store_*:store | replay_*:replay) true ;;
+    as_of_*:unlogged | equal_*:unlogged | lsn_range_*:unlogged | blob_dead_beyond:unlogged) true ;;
+    as_of_*:* | equal_*:* | lsn_range_*:* | blob_dead_beyond:* | *:unlogged) false ;;
+    blob_*:blobs) true ;;
     log_sync_*:power_cuts | log_mark_*:power_cuts | log_not_rewritten:power_cuts) false ;; # they need a fault
     log_*:power_* | log_*:kill | lsn_*:power_* | lsn_*:kill | incarnation_*:power_* | incarnation_*:kill) true ;;
     manifest_*:* | store_*:* | replay_*:* | blob_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;

@@ -162,7 +162,8 @@ struct quire_options {
 
     /* Of a database with files; without a path they must be 0. */
     uint32_t open_mode;            /* enum quire_open_mode */
-    uint32_t level;                /* enum quire_level of writes that name none; 0 = QUIRE_LEVEL_DURABLE */
+    uint32_t level;                /* enum quire_level of writes that name none; 0 = QUIRE_LEVEL_DURABLE, with disable_log
+                                      QUIRE_LEVEL_CHECKPOINT */
     uint32_t sync_period_ms;       /* writes at QUIRE_LEVEL_PROCESS survive power loss so long after they returned, and
                                       the time of a sync more; 0 = default (100); QUIRE_NO_PERIOD = when asked to */
     uint32_t disable_ring;         /* 1: no io_uring. 0 = default: it is used where the kernel allows it */
@@ -177,7 +178,9 @@ struct quire_options {
                                       0 = default: a quarter of the memory of the data, from 64 MiB to 1.5 GiB */
     uint32_t checkpoint_interval_ms; /* ... or so long after the last one, if there was something to write; 0 = default
                                       (60000); QUIRE_NO_PERIOD = only for the log's size, and when asked to */
-    uint32_t reserved_files;       /* must be 0 */
+    uint32_t disable_log;          /* 1: no log, for data that can be made again, or that the caller has a log of: writes
+                                      wait for nothing, and only checkpoints make them survive anything. See "Durability".
+                                      0 = default: every write goes to the log first */
     /* Called while the log is read at opening: bytes done, of all. Not 0: the opening ends with QUIRE_ERR_BUSY. */
     int (*recovery_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *recovery_context;
@@ -196,7 +199,9 @@ enum quire_open_mode {
 };
 enum quire_level {
     QUIRE_LEVEL_DURABLE = 1, /* the call returns when the write survives power loss */
-    QUIRE_LEVEL_PROCESS = 2  /* the call returns when the write survives the death of the process */
+    QUIRE_LEVEL_PROCESS = 2, /* the call returns when the write survives the death of the process */
+    QUIRE_LEVEL_CHECKPOINT = 3 /* the write survives both once a checkpoint that began after it has ended. All writes with
+                                  disable_log have this level, and no others: disable_log with another level is INVALID */
 };
 #define QUIRE_NO_PERIOD UINT32_MAX
 #define QUIRE_NO_THREADS UINT32_MAX
@@ -251,7 +256,8 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
  * any other database (or is in a section of its own of liburcu-bp): nothing happened, the handle stays valid. Waits for
  * the background threads to end, which may be waiting for guards of other databases in other threads. After fork, in
  * the child: forgets the handle and answers 0. A database with files makes all writes durable first (no_sync_at_close);
- * if that fails the answer is UNKNOWN, and the handle is freed all the same.
+ * if that fails the answer is UNKNOWN, and the handle is freed all the same. With disable_log it makes a checkpoint, and
+ * answers what that answers (NO_SPACE, IO, NO_MEMORY: what was written since the last one is lost).
  */
 QUIRE_API int quire_close(struct quire *db);
 
@@ -318,12 +324,15 @@ QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_c
  * for is listed in doc/concurrency.md ("Waits"), above all memory (NO_MEMORY at once, from a deletion
  * after some rounds of reclamation; STALLED after waiting). Common
  * errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED; UNSUPPORTED in a tree with caller versions. With files: NO_SPACE
- * (nothing was changed; writes go on when there is space again), IO (a sync has failed before: reads go on, writes do not,
+ * (nothing was changed; writes go on by themselves when there is space again, or a checkpoint has found some; deletions and
+ * checkpoints have a reserve from 8 segments on), IO (a sync has failed before: reads go on, writes do not,
  * until the store is opened again), READ_ONLY; and UNKNOWN, where the write was done and is visible, but a sync failed that
  * should have made it durable.
  *
  * CRASH. In memory nothing survives. With files a write survives what its level says from the moment that the call returns;
- * a write whose call did not return may be there or not, as a whole.
+ * a write whose call did not return may be there or not, as a whole. With disable_log, see "Durability": flags other than 0
+ * are UNSUPPORTED then, since what they ask for cannot be had, and NO_SPACE and IO mean that the last checkpoint failed with
+ * that; writes go on when one has succeeded, deletions go on without space.
  */
 enum quire_write_flags {
     QUIRE_WRITE_DURABLE = 1, /* QUIRE_LEVEL_DURABLE for this call; without files, no difference */
@@ -370,6 +379,15 @@ QUIRE_API int quire_add(struct quire_tree *tree, const void *key, size_t key_siz
                         int64_t *ret_value, uint64_t *ret_lsn);
 
 /* ---- Durability ------------------------------------------------------------------------------------------------- */
+
+/*
+ * WITHOUT A LOG (disable_log). A checkpoint has the state at one LSN, of all trees with all that they say, and after any end
+ * of the process opening the store finds exactly that of the last one: a prefix of the writes in the order of their LSNs, as
+ * long as quire_durable_lsn said. quire_close makes one; else one is made every checkpoint_interval_ms if there was something
+ * to write, and when more was written than log_cap_bytes: these bound what can be lost. quire_sync and quire_wait_durable make
+ * a checkpoint. While one is under way, versions that it needs stay in memory. A store may be opened with a log and without in
+ * turns: what the log has is in a checkpoint before an opening without one returns.
+ */
 
 /* Makes all writes that have returned durable; waits for the disk. 0; UNKNOWN, INVALID, FORKED. In memory: 0 at once. */
 QUIRE_API int quire_sync(struct quire *db);
@@ -687,6 +705,7 @@ struct quire_stats {
     uint64_t blob_segments, blob_segment_bytes; /* files that they lie in */
     uint64_t blob_live_bytes;         /* that records have */
     uint64_t blob_dead_bytes;         /* that none has any more, in files that others are in too */
+    uint64_t log_disabled;            /* 1: the store was opened with disable_log */
 };
 
 /* Fills *ret_stats; walks all trees for the structure gauges. */

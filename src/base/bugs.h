@@ -71,7 +71,11 @@
     X(store_resume_over)        /* after an opening batches go over those that are there */                            \
     X(blob_unsynced)            /* the log is synced without the blobs that its frames name */                         \
     X(blob_unchecked)           /* a blob is read without a look at its checksums */                                   \
-    X(blob_released_early)      /* a segment of blobs is released when a part of it is dead */
+    X(blob_released_early)      /* a segment of blobs is released when a part of it is dead */                         \
+    X(blob_dead_beyond)         /* a checkpoint without log has blobs as dead that died after its LSN */               \
+    X(as_of_unfiltered)         /* images as of an LSN have what was written later, too */                             \
+    X(equal_not_held)           /* a newer equal version hides the one that a checkpoint without log needs */          \
+    X(lsn_range_unused)         /* after an unclean end without log LSNs go on at the last checkpoint */
 
 #ifdef QR_TESTING
 

@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "base/bugs.h"
 #include "base/stop.h"
 #include "db/blobs.h"
 #include "db/db.h"
@@ -19,6 +20,7 @@
 #define LOG_CAP_LEAST ((uint64_t)64 << 20)
 #define LOG_CAP_MOST ((uint64_t)1536 << 20)
 #define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
+#define NO_ROOM_PAUSE_NS 100000000u /* between two because space is missing */
 #define BLOB_CAP_LEAST ((uint64_t)256 << 20)
 #define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
 
@@ -115,15 +117,21 @@ static int scan_pages(struct quire *db, struct qr_thread *thread, uint64_t *boun
 /* ---- Flushing --------------------------------------------------------------------------------------------------- */
 
 /* S, while work goes on: afterwards it is small. What cannot be flushed now stays in it. */
-static int flush_changes(struct quire *db, struct qr_thread *thread)
+static int flush_changes(struct quire *db, struct qr_thread *thread, bool *is_short)
 {
+    unsigned flags = 0;
     int result = 0;
     for (unsigned round = 0; round < ROUNDS && result == 0; round++) {
         struct pids pids = {0};
         result = take_changes(db, &pids);
         give_changes_back(db, &pids); /* an id leaves the set when its image is entered */
         bool small = pids.count < 64;
-        if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count);
+        if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count, flags);
+        if (result == QUIRE_ERR_NO_SPACE && flags == 0) {
+            *is_short = true;
+            flags = QR_STORE_RESERVE;
+            result = qr_db_flush(db, thread, pids.ids, pids.count, flags);
+        }
         qr_free(pids.ids);
         if (small) break;
     }
@@ -143,26 +151,28 @@ static bool is_behind(struct quire *db, struct qr_thread *thread, const struct a
 
 /* A page that is written to all the time has been built anew before it was its turn in a group of others, and its image is of no use;
  * and so the next time, while the log that it needs grows. By itself it is written sooner. */
-static int flush_hot(struct quire *db, struct qr_thread *thread, const struct aged *aged, uint64_t count)
+static int flush_hot(struct quire *db, struct qr_thread *thread, const struct aged *aged, uint64_t count,
+                     unsigned flags)
 {
     int result = 0;
     for (uint64_t i = 0; i < count; i++)
         for (unsigned tries = 0; tries < HOT_TRIES && result == 0 && is_behind(db, thread, &aged[i]); tries++)
-            result = qr_db_flush(db, thread, &aged[i].pid, 1);
+            result = qr_db_flush(db, thread, &aged[i].pid, 1, flags);
     return result;
 }
 
-/* All pages with something to save, oldest first, up to `most` of them. */
-static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t most)
+/* All pages with something to save from up to an LSN, oldest first. flags: of qr_store_write. */
+static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t up_to_lsn, unsigned flags)
 {
     struct aged *aged = NULL;
     uint64_t count = 0;
     uint64_t bound = UINT64_MAX;
     struct pids pids = {0};
     int result = scan_pages(db, thread, &bound, &aged, &count);
-    for (uint64_t i = 0; i < count && i < most && result == 0; i++) result = add_pid(&pids, aged[i].pid);
-    if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count);
-    if (result == 0) result = flush_hot(db, thread, aged, pids.count);
+    for (uint64_t i = 0; i < count && aged[i].first_lsn <= up_to_lsn && result == 0; i++)
+        result = add_pid(&pids, aged[i].pid);
+    if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count, flags);
+    if (result == 0) result = flush_hot(db, thread, aged, pids.count, flags);
     qr_free(pids.ids);
     qr_free(aged);
     return result;
@@ -174,7 +184,8 @@ struct capture {
     struct pids pids, free_ids;
     struct qr_captured *pages;
     uint64_t page_count, next_pid;
-    struct pids gone; /* of S: what is no page any more */
+    struct pids gone;  /* of S: what is no page any more */
+    struct pids later; /* of S: pages of trees that are not in this checkpoint */
     struct qr_store_capture *store;
 };
 
@@ -183,8 +194,17 @@ static void capture_done(struct capture *c)
     qr_free(c->pids.ids);
     qr_free(c->free_ids.ids);
     qr_free(c->gone.ids);
+    qr_free(c->later.ids);
     qr_free(c->pages);
     *c = (struct capture){0};
+}
+
+/* The next checkpoint has what was captured. */
+static void abandon(struct quire *db, struct capture *c)
+{
+    if (c->store != NULL) qr_store_abandoned(db->checkpointer.store, c->store);
+    c->store = NULL;
+    give_changes_back(db, &c->pids);
 }
 
 /* Waits until no thread changes structure. The flag is set. */
@@ -198,14 +218,18 @@ static bool wait_quiet(struct quire *db)
     return true;
 }
 
-/* CHECK-4 */
+/* CHECK-4. What is later is in the order of ids, as S is. */
 static int list_free(struct quire *db, struct capture *c)
 {
     int result = 0;
+    uint64_t later = 0;
     c->next_pid = qr_map_end(db->map);
     for (uint64_t pid = QR_PID_NONE + 1; pid < c->next_pid && result == 0; pid++) {
         enum qr_word_tag tag = qr_word_tag(qr_map_load(db->map, pid));
-        if (tag == QR_WORD_FREE || tag == QR_WORD_FORWARD || tag == QR_WORD_PRIVATE) result = add_pid(&c->free_ids, pid);
+        bool is_later = later < c->later.count && c->later.ids[later] == pid;
+        if (is_later) later++;
+        if (is_later || tag == QR_WORD_FREE || tag == QR_WORD_FORWARD || tag == QR_WORD_PRIVATE)
+            result = add_pid(&c->free_ids, pid);
     }
     return result;
 }
@@ -213,6 +237,7 @@ static int list_free(struct quire *db, struct capture *c)
 /* Loads the words of S. QR_RETRY: one is in the middle of a change that somebody has left. */
 static int load_words(struct quire *db, struct capture *c)
 {
+    const struct qr_checkpointer *cp = &db->checkpointer;
     c->pages = qr_malloc((c->pids.count + 1) * sizeof(*c->pages));
     if (c->pages == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
     for (uint64_t i = 0; i < c->pids.count; i++) {
@@ -221,6 +246,11 @@ static int load_words(struct quire *db, struct capture *c)
         int result = 0;
         switch (qr_word_tag(word)) {
         case QR_WORD_HEAD:
+            if (cp->as_of_lsn != 0 && ((const struct qr_page *)qr_word_block(word))->tree_id >= cp->as_of_trees) {
+                result = add_pid(&c->later, pid);
+                if (result == 0) result = add_pid(&c->gone, pid);
+                break;
+            }
             c->pages[c->page_count++] = (struct qr_captured){pid, word};
             break;
         case QR_WORD_SEALED:
@@ -251,11 +281,7 @@ static int capture_quiet(struct quire *db, struct capture *c)
     /* CHECK-1: who helped or began without the flag has its slot open, or has closed it and noted what it changed. */
     if (result == 0 && (!qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map))) result = QR_RETRY;
     if (result == 0 && qr_structure_has_left(&db->checkpointer.structure)) result = QR_RETRY;
-    if (result != 0) {
-        if (c->store != NULL) qr_store_abandoned(db->checkpointer.store, c->store);
-        c->store = NULL;
-        give_changes_back(db, &c->pids);
-    }
+    if (result != 0) abandon(db, c);
     return result;
 }
 
@@ -336,12 +362,10 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
         qr_structure_postpone(&cp->structure, false);
         note_postponed(cp, qr_clock_ns() - start_ns);
         if (result == 0) {
+            for (uint64_t l = 0; l < c->later.count; l++) qr_map_note_change(db->map, c->later.ids[l]);
             result = qr_db_flush_captured(db, thread, c->pages, c->page_count, ret_images);
-            if (result != 0) {
-                qr_store_abandoned(cp->store, c->store);
-                c->store = NULL;
-                give_changes_back(db, &c->pids);
-            }
+            if (result == 0 && !QR_BUG(blob_dead_beyond)) result = qr_blob_capture(c->store, cp->as_of_lsn != 0);
+            if (result != 0) abandon(db, c);
         }
         qr_epoch_exit(thread);
         if (result == QR_RETRY) {
@@ -358,25 +382,45 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
 
 /* ---- The record ------------------------------------------------------------------------------------------------- */
 
+/* The record is in force, for whoever rewrites the manifest, when it is written. */
 static int append_record(struct quire *db, const struct qr_manifest_checkpoint *record)
 {
     uint8_t payload[QR_MANIFEST_CHECKPOINT_BYTES];
     struct qr_manifest_record stored = qr_manifest_checkpoint_encode(record, payload);
+    pthread_mutex_lock(&db->files->manifest_mutex);
     int result = qr_manifest_append(db->files->manifest, &stored, 1);
-    if (result != QR_MANIFEST_FULL) return result;
-    return qr_db_rewrite_manifest(db, NULL, record);
+    if (result == QR_MANIFEST_FULL) result = qr_db_rewrite_manifest(db, NULL, record);
+    if (result == 0) db->checkpointer.record = *record;
+    pthread_mutex_unlock(&db->files->manifest_mutex);
+    return result;
 }
 
-/* The images of the capture, the mapping, and the record that makes them count. */
-static int make_durable(struct quire *db, struct capture *c, struct qr_db_images *images, uint64_t replay_from)
+/* The log up to the newest LSN in any image; without a log there is none to wait for. */
+static int sync_log(struct quire *db, uint64_t newest, uint64_t as_of_lsn, struct qr_manifest_checkpoint *record)
+{
+    int result = 0;
+    if (as_of_lsn == 0) {
+        result = qr_log_wait(&db->log, newest, QR_LOG_DURABLE);
+        record->durable_lsn = qr_log_durable_end(&db->log);
+    } else {
+        record->durable_lsn = as_of_lsn + 1;
+        record->last_lsn = qr_min(record->last_lsn, as_of_lsn);
+    }
+    return result;
+}
+
+/* The images of the capture, the mapping, and the record that makes them count. as_of_lsn: C, or 0. blob_bytes: written when it
+ * began. */
+static int make_durable(struct quire *db, struct capture *c, struct qr_db_images *images, uint64_t replay_from,
+                        uint64_t as_of_lsn, uint64_t blob_bytes)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
-    uint64_t blob_bytes = qr_blob_written_bytes(cp->store);
-    int result = qr_blob_capture(c->store); /* before the look at the tail: what hid the dead ones is synced below (LIFE-1) */
-    uint64_t newest = qr_log_tail(&db->log) - 1; /* CHECK-3: no image that was entered so far has a newer LSN */
+    /* CHECK-3: no image that was entered so far has a newer LSN, nor has what hid the blobs that were captured as dead (LIFE-1) */
+    uint64_t newest = qr_log_tail(&db->log) - 1;
     struct qr_manifest_checkpoint record = {
         .number = cp->record.number + 1,
         .replay_from = replay_from,
+        .as_of_lsn = as_of_lsn,
         .next_page_id = c->next_pid,
         .last_lsn = qr_db_last_lsn(db),
         .catalogue_root_id = db->catalogue->tree.root,
@@ -385,15 +429,13 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     qr_db_handles(db, &trees);
     record.next_tree_id = trees;
     record.tree_count = trees;
+    int result = QR_BUG(blob_dead_beyond) ? qr_blob_capture(c->store, false) : 0;
     if (result == 0) result = qr_db_images_write(db, images, c->store, &newest);
     for (uint64_t i = 0; i < c->gone.count && result == 0; i++) qr_store_capture_remove(c->store, c->gone.ids[i]);
-    if (result == 0) result = qr_log_wait(&db->log, newest, QR_LOG_DURABLE);
-    record.durable_lsn = qr_log_durable_end(&db->log);
+    if (result == 0) result = sync_log(db, newest, as_of_lsn, &record);
     if (result == 0) result = qr_store_commit(cp->store, c->store, c->free_ids.ids, c->free_ids.count, &record);
     if (result != 0) {
-        qr_store_abandoned(cp->store, c->store);
-        c->store = NULL;
-        give_changes_back(db, &c->pids);
+        abandon(db, c);
         return result;
     }
     QR_STOP("checkpoint.committed");
@@ -407,42 +449,124 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     QR_STOP("checkpoint.recorded");
     qr_store_committed(cp->store, c->store);
     c->store = NULL;
-    cp->record = record;
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->last_ns, qr_clock_ns(), memory_order_relaxed);
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->blob_mark, blob_bytes, memory_order_relaxed);
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->replay_from, replay_from, memory_order_relaxed);
+    /* relaxed: what is told of it is durable, whatever else is seen */
+    atomic_store_explicit(&cp->durable_end, record.durable_lsn, memory_order_relaxed);
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&cp->count, 1, memory_order_relaxed);
     return 0;
 }
 
-static int run(struct quire *db, struct qr_thread *thread, bool full)
+/* Without a log: chooses C, writes what there was to save then, and captures. */
+static int capture_as_of(struct quire *db, struct qr_thread *thread, struct capture *c, struct qr_db_images **ret_images,
+                         uint64_t *ret_as_of_lsn, bool *is_short)
 {
-    struct capture c = {0};
-    struct qr_db_images *images = NULL;
+    int result = qr_db_as_of_begin(db);
+    if (result != 0) return result;
+    qr_blob_mark(db->checkpointer.store);
+    QR_STOP("checkpoint.as_of");
+    *ret_as_of_lsn = db->checkpointer.as_of_lsn;
+    result = flush_oldest(db, thread, *ret_as_of_lsn, 0);
+    if (result == QUIRE_ERR_NO_SPACE) {
+        *is_short = true;
+        result = flush_oldest(db, thread, *ret_as_of_lsn, QR_STORE_RESERVE);
+    }
+    if (result == 0) result = flush_changes(db, thread, is_short);
+    if (result == 0) result = capture(db, thread, c, ret_images);
+    qr_db_as_of_end(db);
+    QR_STOP("checkpoint.as_of_over");
+    return result;
+}
+
+/*
+ * With a log: pages as they come, and then replay_from. The reserve is not for pages whose frames are in the log: with
+ * `left_out` they are left out if there is no space, and that is answered. What is not needed any more after such a checkpoint
+ * makes space for another one.
+ */
+static int capture_logged(struct quire *db, struct qr_thread *thread, bool full, struct capture *c,
+                          struct qr_db_images **ret_images, uint64_t *ret_replay_from, bool *is_short, bool *left_out)
+{
     uint64_t cap = qr_db_log_cap(db);
     uint64_t all_from = atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed); /* relaxed: own */
     uint64_t log_bytes = qr_log_tail(&db->log) - all_from;
-    int result = flush_changes(db, thread);
-    if (result == 0 && (full || log_bytes > cap / 2)) result = flush_oldest(db, thread, UINT64_MAX);
+    int result = flush_changes(db, thread, is_short);
+    if (result == 0 && (full || log_bytes > cap / 2)) {
+        result = flush_oldest(db, thread, UINT64_MAX, 0);
+        if (result == QUIRE_ERR_NO_SPACE) *is_short = true;
+        if (result == QUIRE_ERR_NO_SPACE && left_out != NULL) {
+            *left_out = true;
+            result = 0;
+        }
+    }
     if (result != 0) return result;
     /* R1, in this order. */
-    uint64_t replay_from = qr_log_open_bound(&db->log, db->epoch);
+    *ret_replay_from = qr_log_open_bound(&db->log, db->epoch);
     QR_STOP("checkpoint.bound");
-    result = scan_pages(db, thread, &replay_from, NULL, NULL);
-    replay_from = qr_max(replay_from, db->checkpointer.record.replay_from); /* CHECK-7 */
-    if (result == 0) result = capture(db, thread, &c, &images);
-    if (result == 0) result = make_durable(db, &c, images, replay_from);
+    result = scan_pages(db, thread, ret_replay_from, NULL, NULL);
+    *ret_replay_from = qr_max(*ret_replay_from, db->checkpointer.record.replay_from); /* CHECK-7 */
+    return result == 0 ? capture(db, thread, c, ret_images) : result;
+}
+
+static int run_once(struct quire *db, struct qr_thread *thread, bool full, bool *is_short, bool *left_out)
+{
+    struct capture c = {0};
+    struct qr_db_images *images = NULL;
+    uint64_t as_of_lsn = 0;
+    uint64_t replay_from = 0;
+    uint64_t blob_bytes = qr_blob_written_bytes(db->checkpointer.store);
+    int result = qr_db_is_unlogged(db) ? capture_as_of(db, thread, &c, &images, &as_of_lsn, is_short)
+                                       : capture_logged(db, thread, full, &c, &images, &replay_from, is_short, left_out);
+    if (as_of_lsn != 0) replay_from = as_of_lsn + 1; /* no log from before is read again */
+    if (result == 0) result = make_durable(db, &c, images, replay_from, as_of_lsn, blob_bytes);
     qr_db_images_free(images);
     capture_done(&c);
     if (result == 0) {
-        int released = qr_log_release(&db->log, replay_from);
+        int released = as_of_lsn == 0 ? qr_log_release(&db->log, replay_from) : 0;
         qr_db_release_old_log(db, replay_from);
         if (released != 0) result = released;
     }
+    return result;
+}
+
+int qr_db_checkpoint_refusal(const struct quire *db)
+{
+    /* relaxed: only the code itself */
+    return atomic_load_explicit(&db->checkpointer.refusal, memory_order_relaxed);
+}
+
+/* The reserve is for what there is, not for new data: these wait until a checkpoint could do without it, and it is complete. */
+static void note_refusal(struct quire *db, int result, bool is_short)
+{
+    int before = qr_db_checkpoint_refusal(db);
+    int refusal = before;
+    struct qr_store_stats stats;
+    qr_store_stats(db->checkpointer.store, &stats);
+    if (stats.reserve_missing) is_short = true;
+    if (is_short || result == QUIRE_ERR_NO_SPACE)
+        refusal = QUIRE_ERR_NO_SPACE;
+    else if (result == QUIRE_ERR_IO && qr_db_is_unlogged(db))
+        refusal = QUIRE_ERR_IO;
+    else if (result == 0)
+        refusal = 0;
+    /* relaxed: only the code itself */
+    atomic_store_explicit(&db->checkpointer.refusal, refusal, memory_order_relaxed);
+    qr_log_set_short(&db->log, QR_LOG_PAGES_SHORT, refusal == QUIRE_ERR_NO_SPACE);
+    if (refusal == QUIRE_ERR_NO_SPACE || before == QUIRE_ERR_NO_SPACE) qr_db_note_room(db, QR_ROOM_PAGES, refusal);
+    if (result == 0 && refusal == 0 && qr_db_has_no_room(db)) qr_db_note_room(db, QR_ROOM_BLOBS, 0); /* the next one finds out */
+}
+
+static int run(struct quire *db, struct qr_thread *thread, bool full)
+{
+    bool is_short = false;
+    bool left_out = false;
+    int result = run_once(db, thread, full, &is_short, &left_out);
+    if (result == 0 && left_out) result = run_once(db, thread, full, &is_short, NULL);
+    note_refusal(db, result, is_short);
     return result;
 }
 
@@ -475,6 +599,7 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     struct qr_checkpoint_end end = note_end(cp, result);
     pthread_mutex_unlock(&cp->mutex);
     if (!end.repeated) qr_db_tell_checkpoint(db, result, &end);
+    qr_db_tell(db);
     return result;
 }
 
@@ -509,22 +634,27 @@ uint64_t qr_db_log_cap(struct quire *db)
 bool qr_db_checkpoint_is_due(struct quire *db)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
-    if (db->log.files == NULL || qr_log_failure(&db->log) != 0) return false;
+    bool unlogged = qr_db_is_unlogged(db);
+    if ((db->log.files == NULL && !unlogged) || qr_log_failure(&db->log) != 0) return false;
+    uint64_t now = qr_clock_ns();
     /* relaxed: a threshold */
     uint64_t failed_ns = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed);
-    if (failed_ns != 0 && qr_clock_ns() - failed_ns < FAILED_PAUSE_NS) return false;
+    if (failed_ns != 0 && now - failed_ns < FAILED_PAUSE_NS) return false;
+    /* relaxed: a threshold */
+    uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
     uint64_t tail = qr_log_tail(&db->log);
     /* relaxed: a threshold */
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
     if (tail - from > qr_db_log_cap(db)) return true;
+    if (tail > from && now - last_ns >= NO_ROOM_PAUSE_NS && qr_db_has_no_room(db)) return true; /* what it releases is used again */
+    if (qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE && now - last_ns >= FAILED_PAUSE_NS) return true; /* there may be by now */
     /* relaxed: a threshold. After power loss recovery reads the blobs that were written since. */
     uint64_t blobs = qr_blob_written_bytes(cp->store) - atomic_load_explicit(&cp->blob_mark, memory_order_relaxed);
-    if (blobs > qr_max(qr_db_log_cap(db), BLOB_CAP_LEAST)) return true;
+    if (blobs > (unlogged ? qr_db_log_cap(db) : qr_max(qr_db_log_cap(db), BLOB_CAP_LEAST))) return true;
     uint32_t interval = db->options.checkpoint_interval_ms;
-    /* relaxed: a threshold */
-    uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
-    bool written = blobs + tail > qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
-    return interval != QUIRE_NO_PERIOD && written && qr_clock_ns() - last_ns >= interval * 1000000ull;
+    uint64_t least = unlogged ? from : qr_max(from, qr_log_first_lsn(&db->log)) + INTERVAL_LEAST_BYTES;
+    bool written = blobs + tail > least;
+    return interval != QUIRE_NO_PERIOD && written && now - last_ns >= interval * 1000000ull;
 }
 
 static void *run_checkpoints(void *argument)
@@ -543,7 +673,7 @@ static void *run_checkpoints(void *argument)
 
 int qr_db_checkpoint_thread_start(struct quire *db)
 {
-    if (db->log.files == NULL || db->options.background_threads == QUIRE_NO_THREADS) return 0;
+    if (db->files == NULL || db->files->read_only || db->options.background_threads == QUIRE_NO_THREADS) return 0;
     if (qr_thread_start(&db->checkpointer.thread, "quire-check", run_checkpoints, db) != 0)
         return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no thread for checkpoints");
     db->checkpointer.thread_runs = true;

@@ -26,6 +26,11 @@
  *          so in those of each later one, and the log there may be gone. A page may say that it needs it all the same: one that was
  *          captured keeps its first-unflushed LSN, and one into which another was merged behind the back of the scan has that of
  *          the other.
+ * CHECK-8  Without a log contents are those of one LSN C exactly (R14): C is chosen first (qr_db_as_of_begin), then every page
+ *          with something to save from up to C is written, and what had no image after that is in S. Until the images of the
+ *          capture are made a snapshot keeps what C sees. Pages of trees that were created above C are left out, and their
+ *          ids are free; so are large values that were written above C. What is dead before that snapshot is dropped is not
+ *          needed at C. So bounds are those of the capture, and contents those of C, in all trees.
  *
  * Waits: for the disk; for structure slots, QUIET_NS at most, then structure changes go on and it tries again.
  */
@@ -41,6 +46,7 @@
 #include "tree/structure.h"
 
 struct quire;
+struct qr_snapshot;
 struct qr_thread;
 
 struct qr_checkpointer {
@@ -55,6 +61,16 @@ struct qr_checkpointer {
     _Atomic uint64_t blob_mark;           /* bytes of blobs that had been written at its capture */
     uint64_t written_bytes;               /* of the store, when the last one ended */
     bool unknown; /* a record's outcome is unknown: no more checkpoints */
+    /* NO_SPACE: the last one had to use the reserve, or had no space at all: writes but deletions are refused. IO: without a log,
+     * it has failed. Both until one succeeds. */
+    _Atomic int refusal;
+
+    /* Without a log: the checkpoint under way. */
+    uint64_t as_of_lsn;    /* C; 0: none is */
+    uint32_t as_of_trees;  /* that there were at C */
+    struct qr_snapshot *as_of_place;
+    _Atomic uint32_t holding;     /* struct qr_tree_env */
+    _Atomic uint64_t durable_end; /* all below is in the last durable one, or was when it was opened */
 
     pthread_t thread;
     bool thread_runs;
@@ -72,6 +88,9 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full);
 
 /* Whether the log has grown so much, or so much time has gone by, that one should be made. */
 bool qr_db_checkpoint_is_due(struct quire *db);
+
+/* What writes are refused with because of the last checkpoint: 0, NO_SPACE (deletions are not), IO. */
+int qr_db_checkpoint_refusal(const struct quire *db);
 
 /* The size that the log should not exceed. */
 uint64_t qr_db_log_cap(struct quire *db);

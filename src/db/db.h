@@ -212,6 +212,9 @@ int qr_db_catalogue_replay(struct quire *db, struct qr_thread *thread, struct qr
 /* The highest LSN of a write that has returned, or that the opening found; 0: none. */
 uint64_t qr_db_last_lsn(struct quire *db);
 
+/* All LSNs below survive power loss. */
+uint64_t qr_db_durable_end(struct quire *db);
+
 /* The trees of a checkpoint: those that its catalogue lists. 0, or a failure with its detail. */
 int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread);
 /* Raises the safe version of a tree with caller versions: with files, in the catalogue first. As qr_db_put. */
@@ -269,6 +272,28 @@ static inline void qr_db_sample_end(struct qr_thread *thread, uint64_t start_ns,
 {
     if (QR_UNLIKELY(start_ns != 0)) qr_db_sample_add(thread, start_ns, samples);
 }
+
+/* ---- Without a log (unlogged.c) --------------------------------------------------------------------------------- */
+
+/* Whether the database has files and no log, and is written to. */
+static inline bool qr_db_is_unlogged(const struct quire *db)
+{
+    return db->options.disable_log != 0;
+}
+
+/* Begins and ends the time in which what a checkpoint without log needs is kept: sets cp->as_of_lsn. Under the mutex of
+ * checkpoints, outside slots; waits for slots below. 0, NO_MEMORY. */
+int qr_db_as_of_begin(struct quire *db);
+void qr_db_as_of_end(struct quire *db);
+
+/* Where a range of LSNs ends that begins at `from`. */
+uint64_t qr_db_lsn_range(const struct quire *db, uint64_t from);
+
+/* As qr_log_provision, without a log: reserves more LSNs. */
+int qr_db_reserve_lsns(struct quire *db);
+
+/* The last checkpoint of a database that is closed in good order; thread: NULL, there is no memory for one. */
+int qr_db_close_unlogged(struct quire *db, struct qr_thread *thread);
 
 /* ---- Memory ----------------------------------------------------------------------------------------------------- */
 

@@ -13,9 +13,26 @@ uint64_t qr_db_last_lsn(struct quire *db)
     return last;
 }
 
+uint64_t qr_db_durable_end(struct quire *db)
+{
+    if (!qr_db_is_unlogged(db)) return qr_log_durable_end(&db->log);
+    /* relaxed: whoever sees it is told of a checkpoint that is durable */
+    return atomic_load_explicit(&db->checkpointer.durable_end, memory_order_relaxed);
+}
+
+/* What quire_checkpoint does. */
+static int make_checkpoint(struct quire *db, struct qr_thread *thread)
+{
+    if (qr_epoch_inside(thread)) return qr_db_fail(thread, QUIRE_ERR_BUSY, "the thread holds a guard");
+    int result = qr_db_checkpoint(db, thread, true);
+    if (result != 0) qr_db_count_failure(thread, result);
+    return result;
+}
+
 /* Waits for all below `end`. */
 static int wait_durable(struct quire *db, struct qr_thread *thread, uint64_t end)
 {
+    if (qr_db_is_unlogged(db)) return end <= qr_db_durable_end(db) ? 0 : make_checkpoint(db, thread);
     if (db->log.files == NULL) return 0;
     int result = qr_log_wait(&db->log, end - 1, QR_LOG_DURABLE);
     if (result != 0) {
@@ -38,10 +55,7 @@ int quire_checkpoint(struct quire *db)
     int result = qr_db_begin(db, &thread);
     if (result != 0 || db->files == NULL) return result;
     if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
-    if (qr_epoch_inside(thread)) return qr_db_fail(thread, QUIRE_ERR_BUSY, "the thread holds a guard");
-    result = qr_db_checkpoint(db, thread, true);
-    if (result != 0) qr_counter_add(&thread->counters[QR_COUNTER_ERRORS], 1);
-    return result;
+    return make_checkpoint(db, thread);
 }
 
 int quire_wait_durable(struct quire *db, uint64_t lsn)
@@ -60,7 +74,7 @@ int quire_durable_lsn(struct quire *db, uint64_t *ret_lsn)
     int result = qr_db_begin(db, &thread);
     if (result != 0) return result;
     if (ret_lsn == NULL) return qr_db_fail(thread, QUIRE_ERR_INVALID, "ret_lsn is NULL");
-    uint64_t end = qr_log_durable_end(&db->log);
+    uint64_t end = qr_db_durable_end(db);
     *ret_lsn = end == 0 ? 0 : end - 1;
     return 0;
 }

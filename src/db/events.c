@@ -39,14 +39,22 @@ void qr_db_note_stall(struct quire *db)
     pthread_mutex_unlock(&e->mutex);
 }
 
-void qr_db_note_room(struct quire *db, int result)
+void qr_db_note_room(struct quire *db, enum qr_room of, int result)
 {
     struct qr_db_events *e = &db->events;
     if (result != 0 && result != QUIRE_ERR_NO_SPACE) return;
     pthread_mutex_lock(&e->mutex);
-    e->no_room = result != 0;
-    e->room_pending = e->no_room != e->no_room_told;
+    e->no_room = result != 0 ? e->no_room | of : e->no_room & ~(uint32_t)of;
+    e->room_pending = (e->no_room != 0) != e->no_room_told;
     pthread_mutex_unlock(&e->mutex);
+}
+
+bool qr_db_has_no_room(struct quire *db)
+{
+    pthread_mutex_lock(&db->events.mutex);
+    bool none = db->events.no_room != 0;
+    pthread_mutex_unlock(&db->events.mutex);
+    return none;
 }
 
 /* ---- Telling ---------------------------------------------------------------------------------------------------- */
@@ -67,7 +75,7 @@ static void call(struct qr_db_events *e, struct quire_event *event)
 
 static uint64_t durable_lsn(struct quire *db)
 {
-    uint64_t end = qr_log_durable_end(&db->log);
+    uint64_t end = qr_db_durable_end(db);
     return end == 0 ? 0 : end - 1;
 }
 
@@ -88,7 +96,7 @@ static void tell_failure(struct quire *db)
 
 static void tell_room(struct quire *db)
 {
-    bool none = db->events.no_room;
+    bool none = db->events.no_room != 0;
     db->events.room_pending = false;
     db->events.no_room_told = none;
     call(&db->events,
@@ -96,8 +104,8 @@ static void tell_room(struct quire *db)
                                .severity = none ? QUIRE_SEVERITY_ERROR : QUIRE_SEVERITY_INFO,
                                .result = none ? QUIRE_ERR_NO_SPACE : 0,
                                .lsn = qr_log_tail(&db->log),
-                               .message = none ? "no space for the log: writes are refused until there is"
-                                               : "there is space for the log again"});
+                               .message = none ? "no space for the log, a checkpoint or a large value: writes are refused until there is"
+                                               : "there is space again"});
 }
 
 static void tell_stall(struct quire *db)

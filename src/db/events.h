@@ -29,7 +29,7 @@ struct qr_db_events {
 
     /* Noted and not told yet. */
     bool stall_pending, room_pending;
-    bool no_room;         /* the present state */
+    uint32_t no_room;     /* the present state: bits of enum qr_room */
     bool no_room_told;    /* what has been told of it */
     bool failure_told, recovery_told;
     uint64_t last_stall_ns; /* of the last one that was noted: at most one a second is */
@@ -41,8 +41,13 @@ void qr_db_events_done(struct quire *db);
 /* Notes that a write waits for memory that somebody holds. */
 void qr_db_note_stall(struct quire *db);
 
-/* Notes how making room in the log ended: 0 or a failure. */
-void qr_db_note_room(struct quire *db, int result);
+/* Who needs space on the disk: the log, checkpoints, large values. */
+enum qr_room { QR_ROOM_LOG = 1, QR_ROOM_PAGES = 2, QR_ROOM_BLOBS = 4 };
+
+/* Notes how looking for space ended: 0 or a failure. */
+void qr_db_note_room(struct quire *db, enum qr_room of, int result);
+/* Whether somebody has found none, and has not found some since. */
+bool qr_db_has_no_room(struct quire *db);
 
 /* Tells what was noted, and that the log has failed. EVENT-1 is the caller's. */
 void qr_db_tell(struct quire *db);

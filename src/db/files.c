@@ -144,6 +144,16 @@ static int take_checkpoint(struct qr_manifest_checkpoint *checkpoint, const stru
     return result;
 }
 
+static int take_range(struct qr_db_files *files, const struct qr_manifest_record *record)
+{
+    struct qr_manifest_lsn_range range;
+    int result = qr_manifest_lsn_range_decode(record, &range);
+    if (result == 0 && range.end_lsn > QR_LOG_LSN_MOST)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: an LSN that nobody has");
+    if (result == 0) files->lsn_range_end = range.end_lsn;
+    return result;
+}
+
 static int visit_record(void *context, const struct qr_manifest_record *record)
 {
     struct qr_db_files *files = context;
@@ -155,6 +165,7 @@ static int visit_record(void *context, const struct qr_manifest_record *record)
     case QR_MANIFEST_CHECKPOINT:
         return take_checkpoint(&files->db->checkpointer.record, record);
     case QR_MANIFEST_LSN_RANGE:
+        return take_range(files, record);
     case QR_MANIFEST_POISON:
         return qr_fail(QUIRE_ERR_NEWER, 0, "manifest: a record of kind %u", record->kind);
     }
@@ -166,7 +177,7 @@ static int create_manifest(struct qr_db_files *files)
     uint8_t payload[QR_MANIFEST_STORE_BYTES];
     struct qr_manifest_setup setup = {.random = qr_db_random};
     files->settings = (struct qr_manifest_store){
-        .created_seconds = (uint64_t)time(NULL), .has_log = true, .checksum = QR_MANIFEST_CHECKSUM_CRC32C};
+        .created_seconds = (uint64_t)time(NULL), .has_log = !qr_db_is_unlogged(files->db), .checksum = QR_MANIFEST_CHECKSUM_CRC32C};
     struct qr_manifest_record record = qr_manifest_store_encode(&files->settings, payload);
     return qr_manifest_create(files->dir, &setup, &record, 1, &files->manifest);
 }
@@ -186,8 +197,9 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
     uint32_t count = files->incarnation_count;
     if (checkpoint == NULL && db->checkpointer.record.number != 0) checkpoint = &db->checkpointer.record;
     uint64_t replay_from = checkpoint == NULL ? 0 : checkpoint->replay_from;
-    struct qr_manifest_record *records = qr_calloc((size_t)count + 3, sizeof(*records));
-    uint8_t *payloads = qr_calloc((size_t)count + 3, QR_MANIFEST_CHECKPOINT_BYTES);
+    struct qr_manifest_record *records = qr_calloc((size_t)count + 4, sizeof(*records));
+    uint8_t *payloads = qr_calloc((size_t)count + 4, QR_MANIFEST_CHECKPOINT_BYTES);
+    struct qr_manifest_lsn_range range = {.end_lsn = files->lsn_range_end};
     int result = QUIRE_ERR_NO_MEMORY;
     if (records != NULL && payloads != NULL) {
         uint8_t *to = payloads;
@@ -202,6 +214,8 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
             records[kept++] = qr_manifest_incarnation_encode(&stored, to += QR_MANIFEST_CHECKPOINT_BYTES);
             previous_end = old->end;
         }
+        if (range.end_lsn != 0)
+            records[kept++] = qr_manifest_lsn_range_encode(&range, to += QR_MANIFEST_CHECKPOINT_BYTES);
         if (incarnation != NULL)
             records[kept++] = qr_manifest_incarnation_encode(incarnation, to += QR_MANIFEST_CHECKPOINT_BYTES);
         if (checkpoint != NULL)
@@ -222,10 +236,13 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
 static int record_incarnation(struct qr_db_files *files, const struct qr_manifest_incarnation *incarnation)
 {
     uint8_t payload[QR_MANIFEST_INCARNATION_BYTES];
-    struct qr_manifest_record record = qr_manifest_incarnation_encode(incarnation, payload);
+    uint8_t range_payload[QR_MANIFEST_LSN_RANGE_BYTES];
+    struct qr_manifest_lsn_range range = {.end_lsn = files->lsn_range_end};
+    struct qr_manifest_record records[] = {qr_manifest_incarnation_encode(incarnation, payload),
+                                           qr_manifest_lsn_range_encode(&range, range_payload)};
     int result = qr_db_rewrite_manifest(files->db, incarnation, NULL);
     if (result != QUIRE_ERR_NO_SPACE) return result;
-    result = qr_manifest_append(files->manifest, &record, 1);
+    result = qr_manifest_append(files->manifest, records, range.end_lsn == 0 ? 1 : 2);
     return result == QR_MANIFEST_FULL ? QUIRE_ERR_NO_SPACE : result;
 }
 
@@ -266,6 +283,7 @@ int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
     bool exists = false;
     db->files = files;
     files->db = db;
+    pthread_mutex_init(&files->manifest_mutex, NULL);
     files->read_only = mode == QUIRE_OPEN_READ_ONLY;
     files->disk = disk;
     if (disk == NULL) {
@@ -294,6 +312,7 @@ void qr_db_files_close(struct quire *db)
     qr_free(files->temporary_path);
     if (files->owns_disk) files->disk->ops->disk_free(files->disk);
     qr_log_list_done(&files->old);
+    pthread_mutex_destroy(&files->manifest_mutex);
     qr_free(files->incarnations);
     qr_free(files);
     db->files = NULL;
@@ -376,12 +395,22 @@ static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list
                                              .mount_id = facts.mount_id,
                                              .directory_inode = facts.inode};
     memcpy(stored.boot_id, facts.boot_id, sizeof(stored.boot_id));
+    files->settings.has_log = !qr_db_is_unlogged(db);
+    if (!files->settings.has_log) files->lsn_range_end = qr_db_lsn_range(db, start_lsn);
     int result = record_incarnation(files, &stored);
     if (result != 0) return result;
     files->incarnation_count++;
     files->old = *list;
     *list = (struct qr_log_list){.next_number = list->next_number};
     qr_db_release_old_log(db, db->checkpointer.record.replay_from);
+    if (!files->settings.has_log) {
+        qr_log_allow(&db->log, files->lsn_range_end);
+        /* relaxed: there are no users yet. What is there is durable, or in a log of which a checkpoint is made next. */
+        atomic_store_explicit(&db->checkpointer.durable_end, start_lsn, memory_order_relaxed);
+        /* relaxed: as above */
+        atomic_store_explicit(&db->checkpointer.replay_from, start_lsn, memory_order_relaxed);
+        return 0;
+    }
     struct qr_log_options options = log_options(files);
     return qr_log_open(&db->log, db->epoch, files->dir, &options, next.number, start_lsn, list->next_number);
 }
@@ -405,6 +434,7 @@ static int load_checkpoint(struct quire *db, struct qr_thread *thread)
     if (result == 0) result = qr_db_catalogue_open(db, thread, record->catalogue_root_id);
     if (result != 0) return qr_fail(result, 0, "no memory for the mapping");
     atomic_init(&db->checkpointer.replay_from, record->replay_from);
+    atomic_init(&db->checkpointer.durable_end, record->durable_lsn);
     db->files->recovery.last_lsn = record->last_lsn;
     return qr_db_catalogue_load(db, thread);
 }
@@ -423,12 +453,15 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
         files->recovery.old_log_bytes += list.found[i].header.end - list.found[i].header.start;
     uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
+    if (!QR_BUG(lsn_range_unused))
+        start_lsn = qr_max(start_lsn, qr_round_up(files->lsn_range_end, QR_LOG_HEADER_BYTES)); /* UNLOGGED-1 */
     qr_log_set_tail(&db->log, qr_max(start_lsn, QR_LOG_START)); /* RECOVER-2 */
     if (result == 0) result = load_checkpoint(db, thread);
     if (result == 0) result = qr_db_replay(db, thread, &list);
     if (QR_BUG(lsn_reused)) start_lsn = files->recovery.log.end;
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
     if (result == 0 && !files->read_only) result = qr_store_clean_up(db->checkpointer.store);
+    if (result == 0 && qr_db_is_unlogged(db) && files->old.count != 0) result = qr_db_checkpoint(db, thread, true);
     qr_log_list_done(&list);
     files->recovery.ns = qr_clock_ns() - start_ns;
     return result;
@@ -448,11 +481,22 @@ static bool sync_is_due(struct quire *db, uint64_t tail)
     return period != QUIRE_NO_PERIOD && qr_clock_ns() - qr_log_last_sync_ns(&db->log) >= period * 1000000ull;
 }
 
+/* A store of some size keeps files for when the file system is full: the page store by itself, the log is told. */
+static void keep_reserve(struct quire *db)
+{
+    struct qr_log_counts log;
+    struct qr_store_stats store;
+    qr_log_counts(&db->log, &log);
+    qr_store_stats(db->checkpointer.store, &store);
+    if (log.segments + store.segments >= QR_STORE_RESERVE_FROM) qr_log_keep_reserve(&db->log);
+}
+
 int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
+    keep_reserve(db);
     int result = qr_log_work(&db->log);
-    if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, result);
+    if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {
         int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);

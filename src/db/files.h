@@ -9,7 +9,8 @@
  * RECOVER-2  The tail is above every segment that is there before the first record is replayed, so collection takes every
  *            replayed version for old, and LSNs are not used twice.
  * RECOVER-3  What replay decided is synced, then the incarnation's record is, and then the first user is answered (R8).
- * RECOVER-4  The record of an incarnation has the end of the one before; what stands behind that end is dead (R7).
+ * RECOVER-4  The record of an incarnation has the end of the one before; what stands behind that end is dead (R7). One without
+ *            log has a range of LSNs in the same rewrite of the manifest (unlogged.c).
  */
 #ifndef QR_DB_FILES_H
 #define QR_DB_FILES_H
@@ -42,7 +43,9 @@ struct qr_db_files {
     struct qr_dir *dir;
     char *temporary_path; /* not NULL: of a temporary store, which is removed when it is closed */
     struct qr_manifest *manifest;
+    pthread_mutex_t manifest_mutex; /* of what is written to it after the opening; taken last */
     struct qr_manifest_store settings;
+    uint64_t lsn_range_end; /* LSNs below it may have been given out without a log; 0: there was always one */
     struct qr_incarnation *incarnations; /* all, oldest first; the last one is ours, unless read-only */
     uint32_t incarnation_count, incarnation_capacity;
     struct qr_log_list old; /* segments of older incarnations; number UINT32_MAX: removed */
@@ -77,7 +80,7 @@ void qr_db_files_close(struct quire *db);
 /* Random bytes of the kernel, for ids and salts. 0 or a negated errno. */
 int qr_db_random(void *context, void *memory, size_t size);
 
-/* Writes the manifest anew with what is in force, and these two (NULL: none new). */
+/* Writes the manifest anew with what is in force, and these two (NULL: none new). Under the manifest's mutex. */
 int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnation *incarnation,
                            const struct qr_manifest_checkpoint *checkpoint);
 

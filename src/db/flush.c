@@ -11,6 +11,7 @@
 #include "db/db.h"
 
 #define GROUP_PAGES 256u
+#define TRIES 100000u
 #define GROUP_BYTES ((uint64_t)2 << 20)
 
 /* Images under way: made in sections, written outside. */
@@ -19,6 +20,7 @@ struct group {
     struct qr_thread *thread;
     uint32_t count;
     uint64_t bytes;
+    unsigned flags; /* of qr_store_write */
     struct qr_flush flushes[GROUP_PAGES];
     struct qr_store_image images[GROUP_PAGES];
 };
@@ -31,6 +33,7 @@ static int group_make(struct quire *db, struct qr_thread *thread, struct group *
     group->thread = thread;
     group->count = 0;
     group->bytes = 0;
+    group->flags = QR_STORE_RESERVE;
     *ret_group = group;
     return 0;
 }
@@ -85,15 +88,17 @@ static int take_page(struct group *group, uint64_t pid)
     uint32_t tree_id;
     uint64_t first;
     bool begun = false, again;
+    const struct qr_checkpointer *cp = &db->checkpointer;
     int result = qr_epoch_prepare(group->thread);
     if (result != 0) return result;
     qr_epoch_enter(group->thread);
     struct quire_tree *tree = qr_tree_first_lsn(db->map, pid, &tree_id, &first) ? tree_of(db, tree_id) : NULL;
+    if (cp->as_of_lsn != 0 && tree != NULL && tree_id >= cp->as_of_trees) tree = NULL; /* CHECK-8 */
     if (tree != NULL) {
         qr_op_init(&op, &tree->tree, group->thread);
         begun = true;
         do {
-            result = qr_tree_flush_begin(&op, pid, &flush);
+            result = qr_tree_flush_begin(&op, pid, cp->as_of_lsn, &flush);
             again = result == QR_FETCH;
             if (again) result = qr_db_fetch(db, &op);
         } while (again && result == 0);
@@ -125,22 +130,45 @@ static int take_page_at_limit(struct group *group, uint64_t pid, bool *patient)
     return QUIRE_NOT_FOUND;
 }
 
+/* The same as of an LSN: no page may be left out (CHECK-8). At the limit it borrows. */
+static int take_page_as_of(struct group *group, uint64_t pid)
+{
+    struct quire *db = group->db;
+    struct qr_memory_wait wait = {.use_reserve = true};
+    unsigned tries = TRIES;
+    bool again;
+    int result;
+    do {
+        result = take_page(group, pid);
+        again = result == QR_RETRY && --tries != 0;
+        if (result == QUIRE_ERR_NO_MEMORY)
+            again = qr_db_wait_memory(db, group->thread, &wait) == 0 || qr_db_lend_memory(db);
+    } while (again);
+    /* A page that is sealed keeps what it has to save until the merge is done, which the capture sees to. */
+    if (result == QUIRE_NOT_FOUND && qr_word_tag(qr_map_load(db->map, pid)) == QR_WORD_SEALED) qr_map_note_change(db->map, pid);
+    if (result == QR_RETRY) return qr_fail(QUIRE_ERR_BUSY, 0, "a page changes faster than it can be looked at");
+    return result == QUIRE_ERR_NO_MEMORY ? qr_fail(result, 0, "the memory limit leaves no room for a checkpoint") : result;
+}
+
 /* Writes the group and enters what still holds. */
 static int write_group(struct group *group)
 {
     struct quire *db = group->db;
     struct qr_store *store = db->checkpointer.store;
     if (group->count == 0) return 0;
-    int result = qr_store_write(store, group->images, group->count, QR_STORE_RESERVE);
+    int result = qr_store_write(store, group->images, group->count, group->flags);
     QR_STOP("flush.written");
     if (result == 0) {
         qr_epoch_enter(group->thread);
         for (uint32_t i = 0; i < group->count; i++) {
             /* In one section: the id cannot be freed and used again between the look and the entry. */
-            if (qr_tree_flush_end(db->map, &group->flushes[i], group->images[i].address))
-                qr_store_enter(store, group->images[i].pid, group->images[i].address);
-            else
+            const uint64_t pid = group->images[i].pid;
+            if (qr_tree_flush_end(db->map, &group->flushes[i], group->images[i].address)) {
+                qr_store_enter(store, pid, group->images[i].address);
+            } else {
                 qr_store_forget(store, group->images[i].address);
+                if (db->checkpointer.as_of_lsn != 0) qr_map_note_change(db->map, pid); /* CHECK-8: it is captured */
+            }
         }
         qr_epoch_exit(group->thread);
         /* relaxed: statistics */
@@ -150,19 +178,22 @@ static int write_group(struct group *group)
     return result;
 }
 
-int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids, uint64_t count)
+int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids, uint64_t count, unsigned flags)
 {
     struct group *group = NULL;
     int result = group_make(db, thread, &group);
     bool patient = true;
+    const bool as_of = db->checkpointer.as_of_lsn != 0;
     if (result != 0) return result;
+    group->flags = flags;
     for (uint64_t i = 0; i < count && result == 0; i++) {
-        result = take_page_at_limit(group, pids[i], &patient);
+        result = as_of ? take_page_as_of(group, pids[i]) : take_page_at_limit(group, pids[i], &patient);
         if (result == QUIRE_NOT_FOUND || result == QR_RETRY) result = 0;
         if (result == 0 && is_full(group)) result = write_group(group);
         if (!qr_epoch_process_guarded() && db->thread_count == 0) qr_db_after_write(db, thread);
     }
     if (result == 0) result = write_group(group);
+    if (as_of) qr_db_return_memory(db);
     group_clear(group);
     qr_free(group);
     return result;
@@ -184,7 +215,7 @@ static int take_captured(struct group *group, uint64_t pid, qr_word word)
     }
     QR_ASSERT(page->pid == pid);
     qr_op_init(&op, &tree->tree, group->thread);
-    int result = qr_tree_flush_captured(&op, word, &flush);
+    int result = qr_tree_flush_captured(&op, word, db->checkpointer.as_of_lsn, &flush);
     if (result == 0) {
         result = add(group, &flush);
         qr_tree_flush_done(&flush);

@@ -13,8 +13,8 @@
 
 struct quire;
 
-/* Writes images of those pages that have none, and enters them. Outside sections. 0 or a failure. */
-int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids, uint64_t count);
+/* Writes images of those pages that have none, and enters them. Outside sections. flags: of qr_store_write. 0 or a failure. */
+int qr_db_flush(struct quire *db, struct qr_thread *thread, const uint64_t *pids, uint64_t count, unsigned flags);
 
 /* A word of S. */
 struct qr_captured {

@@ -219,7 +219,8 @@ static void describe_log(const struct files_reader *r, struct quire_file *file)
     file->incarnation = found->header.incarnation;
     file->first_lsn = found->header.start;
     file->end_lsn = found->header.end;
-    file->state = found->superseded || found->header.end <= r->replay_from ? QUIRE_FILE_LEFTOVER : QUIRE_FILE_NEEDED;
+    bool stands_for_none = found->superseded || found->header.incarnation == 0; /* the log's reserve (FILES-6) */
+    file->state = stands_for_none || found->header.end <= r->replay_from ? QUIRE_FILE_LEFTOVER : QUIRE_FILE_NEEDED;
 }
 
 static void describe_segment(const struct files_reader *r, uint32_t number, const uint8_t *first, int ours,

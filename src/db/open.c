@@ -143,6 +143,7 @@ static int refuse_file_options(const struct quire_options *o)
     if (o->log_cap_bytes != 0) set = "log_cap_bytes";
     if (o->checkpoint_interval_ms != 0) set = "checkpoint_interval_ms";
     if (o->no_sync_at_close != 0) set = "no_sync_at_close";
+    if (o->disable_log != 0) set = "disable_log";
     if (o->recovery_progress != NULL) set = "recovery_progress";
     if (o->recovery_context != NULL) set = "recovery_context";
     if (o->blob_threshold_bytes != 0) set = "blob_threshold_bytes";
@@ -157,7 +158,9 @@ static int fill_file_options(struct quire_options *o)
     bool temporary = o->open_mode == QUIRE_OPEN_TEMPORARY;
     if (o->open_mode > QUIRE_OPEN_TEMPORARY) bad = "open_mode";
     if (temporary && o->level == QUIRE_LEVEL_DURABLE) bad = "level";
-    if (o->level > QUIRE_LEVEL_PROCESS) bad = "level";
+    if (o->disable_log > 1) bad = "disable_log";
+    if (o->level != 0 && (o->level == QUIRE_LEVEL_CHECKPOINT) != (o->disable_log == 1)) bad = "level";
+    if (o->level > QUIRE_LEVEL_CHECKPOINT) bad = "level";
     if (o->sync_period_ms > 3600000 && o->sync_period_ms != QUIRE_NO_PERIOD) bad = "sync_period_ms";
     if (o->disable_ring > 1) bad = "disable_ring";
     if (segment < LEAST_LOG_SEGMENT || segment > MOST_LOG_SEGMENT || (segment & (segment - 1)) != 0)
@@ -179,6 +182,8 @@ static int fill_file_options(struct quire_options *o)
         if (o->sync_period_ms == 0) o->sync_period_ms = QUIRE_NO_PERIOD;
         if (o->sync_volume_bytes == 0) o->sync_volume_bytes = UINT64_MAX;
     }
+    if (o->disable_log != 0) o->level = QUIRE_LEVEL_CHECKPOINT;
+    if (o->open_mode == QUIRE_OPEN_READ_ONLY) o->disable_log = 0; /* nothing is written */
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
@@ -196,7 +201,6 @@ static int fill_options(struct quire_options *o)
         return qr_fail(QUIRE_ERR_INVALID, 0, "options.stall_timeout_ms is above an hour");
     if (o->disable_statistics > 1) return qr_fail(QUIRE_ERR_INVALID, 0, "options.disable_statistics is not 0 or 1");
     if (o->reserved != 0) return qr_fail(QUIRE_ERR_INVALID, 0, "options.reserved is not 0");
-    if (o->reserved_files != 0) return qr_fail(QUIRE_ERR_INVALID, 0, "options.reserved_files is not 0");
     if (o->background_threads == 0) o->background_threads = 1;
     if (o->stall_timeout_ms == 0) o->stall_timeout_ms = DEFAULT_STALL_TIMEOUT_MS;
     return 0;
@@ -264,6 +268,7 @@ static void wire(struct quire *db)
         .ops = &tree_ops,
         .context = db,
         .snapshot_generation = &db->snapshots.generation,
+        .holding = &db->checkpointer.holding,
     };
     pthread_mutex_init(&db->trees_mutex, NULL);
     pthread_mutex_init(&db->stats_mutex, NULL);
@@ -293,9 +298,11 @@ static void tear_down(struct quire *db)
 
 static void stop_threads(struct quire *db)
 {
-    qr_db_background_stop(db);
+    /* order: db.stop.set pairs with db.stop.seen */
+    atomic_store_explicit(&db->stopping, 1, memory_order_release);
     qr_db_log_thread_stop(db);
-    qr_db_checkpoint_thread_stop(db);
+    qr_db_checkpoint_thread_stop(db); /* before the others: a checkpoint asks whether there are any */
+    qr_db_background_stop(db);
 }
 
 static int no_memory(int result)
@@ -364,7 +371,9 @@ int quire_open(const char *path, const struct quire_options *options, struct qui
 static int sync_at_close(struct quire *db)
 {
     struct qr_thread *thread = qr_thread_self(db->epoch);
-    if (db->log.files == NULL || db->options.no_sync_at_close != 0) return 0;
+    if (db->options.no_sync_at_close != 0) return 0;
+    if (qr_db_is_unlogged(db)) return qr_db_close_unlogged(db, thread);
+    if (db->log.files == NULL) return 0;
     if (thread != NULL && qr_log_tail(&db->log) != qr_log_first_lsn(&db->log) && qr_db_checkpoint(db, thread, true) == 0) return 0;
     return qr_log_wait(&db->log, qr_log_tail(&db->log) - 1, QR_LOG_DURABLE);
 }

@@ -208,7 +208,7 @@ static int visit(void *context, const struct qr_replay_record *record)
     if (result == QR_REPLAY_END) return result;
     if (result == QUIRE_CONFLICT) {
         if (record->frame.kind == QR_RECORD_BLOB)
-            qr_blob_dead(r->db->checkpointer.store, record->frame.value, 1, record->lsn);
+            qr_blob_dead(r->db->checkpointer.store, record->frame.value, 1, record->lsn + 1);
         recovery->refused++;
         return QR_REPLAY_VOID;
     }

@@ -131,6 +131,7 @@ static const struct field fields[] = {
     FIELD(blob_segment_bytes, GAUGE, -1),
     FIELD(blob_live_bytes, GAUGE, -1),
     FIELD(blob_dead_bytes, GAUGE, -1),
+    FIELD(log_disabled, GAUGE, -1),
 };
 
 static uint64_t *number(struct quire_stats *stats, const struct field *field)
@@ -261,10 +262,11 @@ static void gather_files(struct quire *db, struct quire_stats *stats)
     struct qr_log_counts log;
     if (files == NULL) return;
     const struct qr_recovery *recovery = &files->recovery;
-    uint64_t durable = qr_log_durable_end(&db->log);
+    uint64_t durable = qr_db_durable_end(db);
     qr_log_counts(&db->log, &log);
     snprintf(stats->io_way, sizeof(stats->io_way), "%s", files->disk->name);
     stats->log_mapped = db->log.files != NULL && !db->log.files->options.buffered;
+    stats->log_disabled = qr_db_is_unlogged(db);
     stats->log_size_bytes = recovery->old_log_bytes + log.size_bytes;
     stats->log_tail_lsn = qr_log_tail(&db->log);
     stats->log_durable_lsn = durable == 0 ? 0 : durable - 1;

@@ -8,6 +8,23 @@
 #include "db/blobs.h"
 #include "db/db.h"
 
+/* The log is short of space (FILES-6), or the last checkpoint was: whether there is space again. */
+static QR_NOINLINE int look_for_space(struct quire *db)
+{
+    if (qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE)
+        return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there is no space for another checkpoint");
+    if (qr_db_is_unlogged(db)) return 0;
+    int result = qr_log_regain(&db->log);
+    qr_db_note_room(db, QR_ROOM_LOG, result);
+    return result;
+}
+
+/* While space is short new data are refused before anything is done for them. */
+static int check_space(struct quire *db, const struct qr_write *write)
+{
+    return QR_UNLIKELY(qr_log_is_short(&db->log)) && write->kind != QR_RECORD_DELETE ? look_for_space(db) : 0;
+}
+
 /* What compare_and_swap expects, and what is known of a value that had to be read for it. */
 struct expectation {
     struct quire_slice value;
@@ -30,19 +47,20 @@ static int read_present(struct quire *db, struct qr_write *write)
     return result;
 }
 
-/* Room in the log. While it has as many segments as it can have, the thread of checkpoints sets some free. Not under a guard, which
- * may keep that waiting. */
-static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread)
+/* Room in the log, or LSNs where there is none. While the log has as many segments as it can have, the thread of checkpoints sets
+ * some free. Not under a guard, which may keep that waiting. */
+static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, bool may_use_reserve)
 {
+    const bool unlogged = qr_db_is_unlogged(db);
     uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
-    int result = qr_log_provision(&db->log);
-    while (result == QUIRE_ERR_NO_SPACE && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
+    int result = unlogged ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, may_use_reserve);
+    while (result == QUIRE_ERR_NO_SPACE && !unlogged && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
            !qr_epoch_inside(thread) && qr_clock_ns() < end_ns) {
         qr_event_signal(&db->checkpointer.wake);
         qr_sleep_us(1000);
-        result = qr_log_provision(&db->log);
+        result = qr_log_provision(&db->log, may_use_reserve);
     }
-    qr_db_note_room(db, result);
+    if (result != 0 || !qr_log_is_short(&db->log)) qr_db_note_room(db, QR_ROOM_LOG, result);
     return result;
 }
 
@@ -53,7 +71,8 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
         .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
     uint64_t done = 0;
     int result = 0;
-    while (result == 0 && !qr_log_write_parts(&db->log, thread, &frame, &done)) result = make_room(db, thread);
+    while (result == 0 && !qr_log_write_parts(&db->log, thread, &frame, &done))
+        result = make_room(db, thread, write->kind == QR_RECORD_DELETE);
     write->first_part = frame.first_part;
     write->last_part = frame.last_part;
     write->part_count = frame.part_count;
@@ -67,11 +86,12 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     struct qr_op op;
     struct qr_memory_wait wait = {.use_reserve = write->kind == QR_RECORD_DELETE};
     bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
-    int result = parts ? write_parts(db, thread, write) : 0;
+    int result = check_space(db, write);
+    if (parts && result == 0) result = write_parts(db, thread, write);
 
-    *ret_waited = parts; /* they may have waited for room */
+    *ret_waited = parts || result != 0; /* PARTs may have waited for room */
     if (QR_UNLIKELY(result != 0)) {
-        qr_log_release_hold(thread);
+        if (parts) qr_log_release_hold(thread);
         return result;
     }
     qr_op_init(&op, &tree->tree, thread);
@@ -89,7 +109,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         }
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(result == QR_NO_ROOM)) {
-            result = make_room(db, thread);
+            result = make_room(db, thread, wait.use_reserve);
             *ret_waited = true;
             if (result != 0) break;
             continue;
@@ -114,14 +134,23 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
 {
     uint8_t reference[QR_BLOB_REF_BYTES];
     struct qr_write record;
-    *ret_waited = false;
-    int result = qr_db_blob_write(tree, write, reference, &record);
+    struct quire *db = tree->db;
+    bool noted = false;
+    int result = check_space(db, write);
+    *ret_waited = true;
+    if (result != 0) return result;
+    result = qr_db_blob_write(tree, write, reference, &record);
+    if (result != 0 || QR_UNLIKELY(qr_db_has_no_room(db))) {
+        qr_db_note_room(db, QR_ROOM_BLOBS, result);
+        noted = true;
+    }
     if (result != 0) return result;
     QR_STOP("write.blob_written");
     result = run_write(tree, thread, &record, ret_waited);
     if (result != 0)
-        qr_blob_dead(tree->db->checkpointer.store, reference, 1, qr_log_tail(&tree->db->log));
+        qr_blob_dead(db->checkpointer.store, reference, 1, qr_log_tail(&db->log));
     write->ret_lsn = record.ret_lsn;
+    *ret_waited = *ret_waited || noted;
     return result;
 }
 
@@ -155,6 +184,8 @@ static int check_writable(const struct quire *db, struct qr_thread *thread)
 {
     if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
     int error = qr_log_failure(&db->log);
+    if (QR_UNLIKELY(qr_db_is_unlogged(db)) && qr_db_checkpoint_refusal(db) == QUIRE_ERR_IO)
+        return qr_db_fail(thread, QUIRE_ERR_IO, "the last checkpoint has failed, and there is no log: writes are refused");
     if (QR_LIKELY(error == 0)) return 0;
     qr_db_count_failure(thread, QUIRE_ERR_IO);
     return qr_fail(QUIRE_ERR_IO, -error, "a sync of the log has failed: the store takes no writes until it is opened again");
@@ -217,6 +248,8 @@ static int begin(struct quire_tree *tree, struct qr_thread **ret_thread, const v
                                    .value = value,
                                    .value_size = (uint32_t)value_size};
     if (QR_LIKELY(tree->db->files == NULL)) return 0;
+    if (QR_UNLIKELY(flags != 0) && qr_db_is_unlogged(tree->db))
+        return qr_db_fail(thread, QUIRE_ERR_UNSUPPORTED, "the log is disabled: writes survive from the next checkpoint on");
     ret_write->level = flags == 0 ? tree->db->options.level : flags;
     return check_writable(tree->db, thread);
 }

@@ -15,6 +15,7 @@
 #define FIRST_SEGMENT_BYTES ((uint64_t)256 << 10)
 #define MOST_SEGMENT_BYTES ((uint64_t)64 << 20)
 #define POPULATE_BYTES ((uint64_t)256 << 10)
+#define RESERVE_PAUSE_NS 100000000u /* making it may write much before it is known that there is no space */
 
 /* ---- Room, in a slot window ------------------------------------------------------------------------------------- */
 
@@ -29,16 +30,12 @@ static void call_for_more(struct qr_log_files *files)
 
 bool qr_log_room(struct qr_log *log, struct qr_thread *thread)
 {
-    if (log->files == NULL) {
-        thread->log_writer = true;
-        return true;
-    }
     if (!thread->log_writer) {
         thread->log_writer = true;
         /* order: log.margin.raise pairs with log.margin.read: LOG-4 */
         atomic_fetch_add_explicit(&log->margin_bytes, log->frame_cap_bytes, memory_order_seq_cst);
     }
-    call_for_more(log->files);
+    if (log->files != NULL) call_for_more(log->files);
     return qr_log_has_room(log);
 }
 
@@ -149,8 +146,68 @@ bool qr_log_is_full(const struct qr_log *log)
     return ring_is_full(log->files);
 }
 
+/* ---- The reserve (FILES-6) -------------------------------------------------------------------------------------- */
+
+/* Under make_mutex: the next segment is made of it. NO_SPACE: there is none. */
+static int use_reserve(struct qr_log_files *files, uint64_t start, struct qr_log_segment **ret_segment)
+{
+    struct qr_log_segment *segment = files->reserve;
+    if (segment == NULL) return qr_fail(QUIRE_ERR_NO_SPACE, ENOSPC, "the log has used up its reserve");
+    files->reserve = NULL;
+    qr_log_set_short(files->log, QR_LOG_SHORT, true);
+    int result = qr_log_segment_use_again(files, segment, start);
+    if (result == 0) *ret_segment = segment;
+    return result;
+}
+
+/* Under make_mutex: there is one again. */
+static void set_reserve(struct qr_log_files *files, struct qr_log_segment *segment)
+{
+    files->reserve = segment;
+    qr_log_set_short(files->log, QR_LOG_SHORT, false);
+}
+
+/* Under make_mutex: sees to it that there is one, of a spare segment or a new file, if one is to be kept. */
+static int complete_reserve(struct qr_log_files *files)
+{
+    struct qr_log_segment *segment;
+    int result = 0;
+    if (!files->keeps_reserve || files->reserve != NULL) return 0;
+    if (files->spares != NULL) {
+        segment = qr_log_spare_pop(files);
+    } else if (qr_clock_ns() - files->reserve_failed_ns < RESERVE_PAUSE_NS) {
+        return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there was no space for the log's reserve a moment ago");
+    } else {
+        pthread_mutex_lock(&files->mutex);
+        const struct qr_log_segment *last = qr_log_segment_last(files);
+        uint64_t size = last->end - last->start;
+        pthread_mutex_unlock(&files->mutex);
+        result = qr_log_segment_make_idle(files, size, &segment);
+        if (result != 0) files->reserve_failed_ns = qr_clock_ns();
+    }
+    if (result == 0) set_reserve(files, segment);
+    return result;
+}
+
+void qr_log_keep_reserve(struct qr_log *log)
+{
+    pthread_mutex_lock(&log->files->make_mutex);
+    log->files->keeps_reserve = true;
+    pthread_mutex_unlock(&log->files->make_mutex);
+}
+
+int qr_log_regain(struct qr_log *log)
+{
+    pthread_mutex_lock(&log->files->make_mutex);
+    int result = complete_reserve(log->files);
+    pthread_mutex_unlock(&log->files->make_mutex);
+    return result;
+}
+
+/* ---- Segments --------------------------------------------------------------------------------------------------- */
+
 /* Makes a segment behind the one that ends at `end`, if there is none yet. */
-static int add_segment(struct qr_log_files *files, uint64_t end)
+static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_reserve)
 {
     struct qr_log_segment *segment;
     int result = 0;
@@ -165,6 +222,7 @@ static int add_segment(struct qr_log_files *files, uint64_t end)
         result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments, and no checkpoint has set one free", QR_LOG_RING);
     } else if (wanted) {
         result = qr_log_segment_make(files, end, size, &segment);
+        if (result == QUIRE_ERR_NO_SPACE && may_use_reserve) result = use_reserve(files, end, &segment);
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
             bool added = qr_log_segment_add(files, segment); /* only here are any added, under make_mutex */
@@ -178,7 +236,7 @@ static int add_segment(struct qr_log_files *files, uint64_t end)
 }
 
 /* Makes ready what lies below `target`. */
-static int make_ready(struct qr_log_files *files, uint64_t target)
+static int make_ready(struct qr_log_files *files, uint64_t target, bool may_use_reserve)
 {
     int result = 0;
     while (result == 0) {
@@ -188,25 +246,18 @@ static int make_ready(struct qr_log_files *files, uint64_t target)
         if (ready < target && ready < end) result = populate(files);
         pthread_mutex_unlock(&files->mutex);
         if (ready >= target) return 0;
-        if (ready == end) result = add_segment(files, end);
+        if (ready == end) result = add_segment(files, end, may_use_reserve);
     }
     return result;
 }
 
-/* Where room must reach for all writers to go on. */
-static uint64_t needed_end(const struct qr_log *log)
-{
-    /* relaxed: asked again by who needs the room */
-    return qr_log_tail(log) + atomic_load_explicit(&log->margin_bytes, memory_order_relaxed);
-}
-
-int qr_log_provision(struct qr_log *log)
+int qr_log_provision(struct qr_log *log, bool may_use_reserve)
 {
     int error = qr_log_failure(log);
     if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&log->files->provision_waits, 1, memory_order_relaxed);
-    return make_ready(log->files, needed_end(log) + log->frame_cap_bytes);
+    return make_ready(log->files, qr_log_needed_end(log) + log->frame_cap_bytes, may_use_reserve);
 }
 
 int qr_log_work(struct qr_log *log)
@@ -219,12 +270,12 @@ int qr_log_work(struct qr_log *log)
     struct qr_log_segment *last = qr_log_segment_last(files);
     uint64_t end = last->end;
     uint64_t half = (last->end - last->start) / 2;
-    uint64_t target = needed_end(log) + ahead_bytes(last);
+    uint64_t target = qr_log_needed_end(log) + ahead_bytes(last);
     pthread_mutex_unlock(&files->mutex);
-    int result = make_ready(files, target);
+    int result = make_ready(files, target, false);
     /* A segment takes long to make: it is begun when half of the last one is used. */
-    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES) result = add_segment(files, end);
-    return result;
+    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES) result = add_segment(files, end, false);
+    return result == 0 ? qr_log_regain(log) : result;
 }
 
 /* ---- Release ---------------------------------------------------------------------------------------------------- */
@@ -254,6 +305,10 @@ int qr_log_release(struct qr_log *log, uint64_t lsn)
             error = qr_log_segment_remove(files, segment);
             continue;
         }
+        if (files->keeps_reserve && files->reserve == NULL) {
+            set_reserve(files, segment);
+            continue;
+        }
         segment->next = files->spares;
         files->spares = segment;
         files->spare_bytes += segment->end - segment->start;
@@ -280,6 +335,7 @@ void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts)
     ret_counts->segments_recycled = count_of(&files->segments_recycled);
     ret_counts->provision_waits = count_of(&files->provision_waits);
     ret_counts->size_bytes = count_of(&files->size_bytes);
+    ret_counts->segments = count_of(&files->next) - count_of(&files->first);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
@@ -334,7 +390,7 @@ int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, 
     atomic_init(&log->soft_end, first_lsn);
     atomic_init(&log->tail, first_lsn);
     log->files = files;
-    return make_ready(files, needed_end(log) + log->frame_cap_bytes);
+    return make_ready(files, qr_log_needed_end(log) + log->frame_cap_bytes, false);
 }
 
 void qr_log_close(struct qr_log *log)
@@ -349,6 +405,7 @@ void qr_log_close(struct qr_log *log)
         qr_log_segment_free(atomic_load_explicit(&files->ring[i % QR_LOG_RING], memory_order_relaxed));
     }
     while (files->spares != NULL) qr_log_segment_remove(files, qr_log_spare_pop(files));
+    if (files->reserve != NULL) qr_log_segment_remove(files, files->reserve);
     pthread_mutex_destroy(&files->make_mutex);
     pthread_mutex_destroy(&files->mutex);
     qr_free_aligned(files);

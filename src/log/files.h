@@ -15,7 +15,11 @@
  * FILES-5  A file system may keep what one call wrote as one unit of its cache, and write the whole unit for a byte that is stored
  *          into it. So where syncs come often the zeros of a segment are written page by page: a lone commit writes one page
  *          instead of 64 KiB. Elsewhere, where each unit is filled before it is synced, they are written by 64 KiB, since each
- *          unit costs the kernel some microseconds. A segment is used again for work of its kind only.
+ *          unit costs the kernel some microseconds. A segment is used again for work of its kind only, but for the reserve.
+ * FILES-6  From some size of the store on (qr_log_keep_reserve) a file is kept ready that no writes but deletions, and what
+ *          is under way, make a segment of, when there is neither a spare one nor space for a new one. Without it the log is
+ *          short of space: other writes are refused until there is one again. Its header is that of LSNs that are over, or
+ *          of none.
  *
  * Two implementations. Mapped: the segment's memory is a shared mapping, so a frame survives the process with its last store.
  * Buffered, where mappings are not safe: the memory is the process's own, and whoever needs the frames to survive writes the
@@ -78,6 +82,7 @@ struct qr_log_segment {
     struct qr_file *file;
     uint32_t number, salt;
     bool mapped;
+    bool idle;                   /* it stands for no LSNs */
     bool fine;                   /* its zeros were written page by page (FILES-5) */
     struct qr_log_segment *next; /* of the spare ones */
 };
@@ -99,6 +104,9 @@ struct qr_log_files {
     uint64_t spare_bytes;
     bool fine;                     /* what the last segment was chosen to be, and where the log was then */
     uint64_t chosen_lsn, chosen_syncs;
+    struct qr_log_segment *reserve; /* FILES-6; NULL: none */
+    bool keeps_reserve;
+    uint64_t reserve_failed_ns;    /* when it could not be made; monotonic */
 
     /* Segments by order of their LSNs: ring[i % QR_LOG_RING] for first <= i < next. Changed under the mutex. */
     pthread_mutex_t mutex;
@@ -133,8 +141,14 @@ void qr_log_close(struct qr_log *log);
 /* ---- Room ------------------------------------------------------------------------------------------------------- */
 
 /* Makes room for every writer's next frame. Outside slots and sections. 0, or a negative result with the detail: NO_SPACE, IO,
- * NO_MEMORY. Any thread. */
-int qr_log_provision(struct qr_log *log);
+ * NO_MEMORY. Any thread. may_use_reserve: for a deletion. */
+int qr_log_provision(struct qr_log *log, bool may_use_reserve);
+
+/* From now on a reserve is kept; qr_log_work makes it. Any thread. */
+void qr_log_keep_reserve(struct qr_log *log);
+
+/* The log is short of space: 0 if there is a reserve again, else a failure. Outside slots and sections. */
+int qr_log_regain(struct qr_log *log);
 
 /* Whether it has as many segments as it can have: then provisioning answers NO_SPACE until some are released. */
 bool qr_log_is_full(const struct qr_log *log);
@@ -195,7 +209,7 @@ static inline int qr_log_failure(const struct qr_log *log)
 /* What the log has done since it was opened, and its size; zeros without files. Any thread, waits for nothing. */
 struct qr_log_counts {
     uint64_t syncs, segments_made, segments_recycled, provision_waits;
-    uint64_t size_bytes;
+    uint64_t size_bytes, segments; /* that there are */
 };
 void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts);
 
@@ -205,6 +219,11 @@ void qr_log_counts(const struct qr_log *log, struct qr_log_counts *ret_counts);
  * result with the detail. */
 int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
                         struct qr_log_segment **ret_segment);
+/* Under make_mutex: makes a file that a segment can be made of later, by the next. */
+int qr_log_segment_make_idle(struct qr_log_files *files, uint64_t size_bytes, struct qr_log_segment **ret_segment);
+/* Under make_mutex: the segment, which is in no ring, goes on at `start`. 0; a negative result with the detail: it is gone, and its
+ * file too. */
+int qr_log_segment_use_again(struct qr_log_files *files, struct qr_log_segment *segment, uint64_t start);
 void qr_log_segment_free(struct qr_log_segment *segment);
 /* Under make_mutex: frees a segment that is in no ring any more, and removes its file. 0 or a negated errno, with the detail. */
 int qr_log_segment_remove(struct qr_log_files *files, struct qr_log_segment *segment);

@@ -2,8 +2,8 @@
  * log.h: the order of writes: LSNs, slots, frames.
  *
  * Layer 3. An LSN is the position of a frame in the log; reserving one is a fetch-add on the tail. In a database without
- * files no bytes stand behind the positions: frames are counted, not kept. Otherwise they are copied to mapped segments
- * (files.h). The write path is the same: slot open, reserve, write, decide, slot close.
+ * files, or with the log switched off, no bytes stand behind the positions: frames are counted, not kept, and a large one
+ * takes no more of them than a frame may. Otherwise they are copied to mapped segments (files.h). The write path is the same: slot open, reserve, write, decide, slot close.
  *
  * A slot is a thread's announcement that it is between reserving an LSN and having decided what becomes of it.
  *
@@ -41,11 +41,12 @@ struct qr_log_files;
 struct qr_log {
     QR_CACHE_ALIGNED _Atomic uint64_t tail; /* the next LSN */
 
-    /* Read by each write, changed seldom. Without files: no limit. */
+    /* Read by each write, changed seldom. In memory: no limit. */
     QR_CACHE_ALIGNED struct qr_log_files *files;
-    _Atomic uint64_t ready_end;    /* memory up to here can be stored into; only grows */
+    _Atomic uint64_t ready_end;    /* up to here LSNs may be given out, and memory stored into; only grows */
     _Atomic uint64_t soft_end;     /* not above it: a writer that comes beyond calls for more */
     _Atomic uint64_t margin_bytes; /* (writers + 1) x frame cap */
+    _Atomic uint32_t short_of_space; /* not 0: what room there is, is for deletions. Bits of enum qr_log_shortage */
     uint32_t frame_cap_bytes;
 };
 
@@ -55,8 +56,9 @@ static inline void qr_log_init(struct qr_log *log)
     log->files = NULL;
     atomic_init(&log->ready_end, UINT64_MAX);
     atomic_init(&log->soft_end, UINT64_MAX);
-    atomic_init(&log->margin_bytes, 0);
+    atomic_init(&log->short_of_space, 0);
     log->frame_cap_bytes = QR_FRAME_MOST_BYTES;
+    atomic_init(&log->margin_bytes, log->frame_cap_bytes);
 }
 
 /* While nobody writes. */
@@ -71,6 +73,47 @@ static inline uint64_t qr_log_tail(const struct qr_log *log)
     /* order: log.tail.read pairs with log.reserve: slots opened before reservations below the tail are seen; seq_cst for
      * the order of registration and tail (txn/snapshot.c) */
     return atomic_load_explicit(&log->tail, memory_order_seq_cst);
+}
+
+/* Whether writes other than deletions are to ask before they begin: the file system is full. */
+static inline bool qr_log_is_short(const struct qr_log *log)
+{
+    /* relaxed: a few writes that see it late take little of the reserve */
+    return atomic_load_explicit(&log->short_of_space, memory_order_relaxed) != 0;
+}
+
+/* Who misses space: the log, or whoever writes pages. */
+enum qr_log_shortage { QR_LOG_SHORT = 1, QR_LOG_PAGES_SHORT = 2 };
+static inline void qr_log_set_short(struct qr_log *log, enum qr_log_shortage of, bool is_short)
+{
+    if (is_short)
+        atomic_fetch_or_explicit(&log->short_of_space, (uint32_t)of, memory_order_relaxed); /* relaxed: as above */
+    else
+        atomic_fetch_and_explicit(&log->short_of_space, ~(uint32_t)of, memory_order_relaxed); /* relaxed: as above */
+}
+
+/* Where room must reach for all writers to go on. */
+static inline uint64_t qr_log_needed_end(const struct qr_log *log)
+{
+    /* relaxed: asked again by who needs the room */
+    return qr_log_tail(log) + atomic_load_explicit(&log->margin_bytes, memory_order_relaxed);
+}
+
+/* Without files: LSNs below `end` may be given out. One thread at a time; the limit that is set first, nobody writing, may be
+ * below the one before, that of memory. */
+static inline void qr_log_allow(struct qr_log *log, uint64_t end)
+{
+    /* relaxed: a hint, as the same bound stands in ready_end */
+    atomic_store_explicit(&log->soft_end, end, memory_order_relaxed);
+    /* order: log.ready.raise pairs with log.ready.read */
+    atomic_store_explicit(&log->ready_end, end, memory_order_release);
+}
+
+/* Whether there is room below which LSNs may be given out to all writers, as far as it was allowed. */
+static inline bool qr_log_is_allowed(const struct qr_log *log, uint64_t end)
+{
+    /* order: log.ready.read pairs with log.ready.raise */
+    return end <= atomic_load_explicit(&log->ready_end, memory_order_acquire);
 }
 
 /* Whether key and value are too much for one frame: then they go to PARTs first (parts.c). */
@@ -115,6 +158,7 @@ static inline bool qr_log_slot_open(struct qr_log *log, struct qr_thread *thread
 static inline uint64_t qr_log_reserve(struct qr_log *log, struct qr_thread *thread, uint64_t size_bytes)
 {
     QR_ASSERT(size_bytes <= log->frame_cap_bytes || log->files == NULL);
+    size_bytes = qr_min(size_bytes, log->frame_cap_bytes); /* no bytes stand behind it: LOG-4 is kept all the same */
     /* order: log.reserve pairs with log.tail.read and txn.generation.raise: publishes the slot's bound */
     uint64_t lsn = atomic_fetch_add_explicit(&log->tail, size_bytes, memory_order_seq_cst);
     if (QR_LIKELY(log->files == NULL ||

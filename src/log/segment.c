@@ -52,7 +52,7 @@ static int write_header(struct qr_log_files *files, struct qr_log_segment *segme
         .format = QR_LOG_FORMAT,
         .start = segment->start,
         .end = segment->end,
-        .incarnation = files->incarnation,
+        .incarnation = segment->idle ? 0 : files->incarnation,
         .attempt = ++files->attempts,
         .device = files->facts.device,
         .mount_id = files->facts.mount_id,
@@ -163,7 +163,7 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
         what = "sync of the directory";
         error = QR_BUG(log_name_unsynced) ? 0 : qr_dir_sync(files->dir);
     }
-    if (error == 0) {
+    if (error == 0 && !segment->idle) {
         what = "mapping";
         error = give_memory(files, segment);
     }
@@ -172,36 +172,15 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     return qr_log_disk_failure(error, what, segment->number);
 }
 
-int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
-                        struct qr_log_segment **ret_segment)
+/* A segment of a new file. */
+static int make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes, bool idle, bool fine,
+                struct qr_log_segment **ret_segment)
 {
-    bool fine = choose_fine(files, start);
-    struct qr_log_segment *segment = take_spare(files, fine);
-    const char *what;
-    if (segment != NULL) {
-        uint64_t size = segment->end - segment->start;
-        segment->start = start;
-        segment->end = start + size;
-        int error = write_header(files, segment, &what);
-        if (error == 0) {
-            /* relaxed: statistics */
-            atomic_fetch_add_explicit(&files->segments_recycled, 1, memory_order_relaxed);
-            *ret_segment = segment;
-            return 0;
-        }
-        char name[QR_LOG_NAME_BYTES];
-        uint32_t number = segment->number;
-        qr_log_file_name(number, name);
-        qr_log_segment_free(segment);
-        files->dir->disk->ops->dir_unlink(files->dir, name);
-        /* relaxed: statistics */
-        atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
-        return qr_log_disk_failure(error, what, number);
-    }
-    segment = qr_calloc(1, sizeof(*segment));
+    struct qr_log_segment *segment = qr_calloc(1, sizeof(*segment));
     if (segment == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a log segment");
     segment->start = start;
     segment->end = start + size_bytes;
+    segment->idle = idle;
     segment->number = files->next_number++;
     segment->fine = fine;
     int result = make_new(files, segment);
@@ -215,6 +194,46 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
     atomic_fetch_add_explicit(&files->size_bytes, size_bytes, memory_order_relaxed);
     *ret_segment = segment;
     return 0;
+}
+
+int qr_log_segment_use_again(struct qr_log_files *files, struct qr_log_segment *segment, uint64_t start)
+{
+    const char *what = "mapping";
+    uint64_t size = segment->end - segment->start;
+    segment->start = start;
+    segment->end = start + size;
+    segment->idle = false;
+    int error = segment->memory == NULL ? give_memory(files, segment) : 0;
+    if (error == 0) error = write_header(files, segment, &what);
+    if (error == 0) {
+        /* relaxed: statistics */
+        atomic_fetch_add_explicit(&files->segments_recycled, 1, memory_order_relaxed);
+        return 0;
+    }
+    char name[QR_LOG_NAME_BYTES];
+    uint32_t number = segment->number;
+    qr_log_file_name(number, name);
+    qr_log_segment_free(segment);
+    files->dir->disk->ops->dir_unlink(files->dir, name);
+    /* relaxed: statistics */
+    atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
+    return qr_log_disk_failure(error, what, number);
+}
+
+int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,
+                        struct qr_log_segment **ret_segment)
+{
+    bool fine = choose_fine(files, start);
+    struct qr_log_segment *segment = take_spare(files, fine);
+    if (segment == NULL) return make(files, start, size_bytes, false, fine, ret_segment);
+    int result = qr_log_segment_use_again(files, segment, start);
+    if (result == 0) *ret_segment = segment;
+    return result;
+}
+
+int qr_log_segment_make_idle(struct qr_log_files *files, uint64_t size_bytes, struct qr_log_segment **ret_segment)
+{
+    return make(files, 0, size_bytes, true, files->fine, ret_segment);
 }
 
 int qr_log_segment_mark(struct qr_file *file)

@@ -199,7 +199,7 @@ static const char *check_record(const struct qr_page *page, uint32_t i, const ui
     return within_bounds(page, (struct quire_slice){key, key_size}) ? NULL : "a key outside the bounds";
 }
 
-/* A record after the one before it: keys ascending, versions of a key descending. */
+/* A record after the one before it: keys ascending, versions of a key descending, LSNs of equal ones too. */
 static const char *check_order(const struct qr_page *page, const uint8_t *before, const uint8_t *record)
 {
     bool caller = qr_page_caller(page);
@@ -211,7 +211,10 @@ static const char *check_order(const struct qr_page *page, const uint8_t *before
         return NULL;
     if ((page->flags & QR_PAGE_MULTI) == 0)
         return "two versions of a key in a page that says it has none";
-    if (qr_record_version(before, caller) <= qr_record_version(record, caller))
+    uint64_t version = qr_record_version(record, caller);
+    uint64_t newer = qr_record_version(before, caller);
+    /* Equal ones: R14. */
+    if (newer < version || (newer == version && qr_record_lsn(before) <= qr_record_lsn(record)))
         return "versions of a key are not newest first";
     return NULL;
 }

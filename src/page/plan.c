@@ -15,6 +15,7 @@
 /* A record that is newer than the base: a delta's or the pending one. */
 struct newer {
     struct quire_slice key;
+    uint64_t lsn; /* of the pending one: above all others */
     uint64_t version;
     const uint8_t *record;
     const struct qr_record_spec *spec;
@@ -136,8 +137,9 @@ static bool bound_between(const struct qr_retention *retention, uint64_t version
 }
 
 /* PLAN-1 to PLAN-3 for the next older version of the key in hand. value: of a blob, its reference. */
-static bool keep(struct weave *w, uint64_t version, unsigned kind, const uint8_t *value)
+static bool keep(struct weave *w, uint64_t lsn, uint64_t version, unsigned kind, const uint8_t *value)
 {
+    if (QR_UNLIKELY(w->retention->as_of_lsn != 0) && lsn > w->retention->as_of_lsn) return false;
     bool has_newer = w->has_newer;
     uint64_t newer_version = w->newer_version;
     w->has_newer = true;
@@ -145,7 +147,7 @@ static bool keep(struct weave *w, uint64_t version, unsigned kind, const uint8_t
 
     bool kept = true;
     if (has_newer && newer_version == version && w->plan->caller) {
-        kept = false;
+        kept = w->retention->keep_equal;
     } else if (w->retention->count != 0 && version <= w->retention->bounds[0] && version >= w->retention->keep_below) {
         uint64_t lowest = w->retention->bounds[w->retention->count - 1];
         kept = bound_between(w->retention, version, has_newer, newer_version);
@@ -166,7 +168,7 @@ static bool keep(struct weave *w, uint64_t version, unsigned kind, const uint8_t
 static bool keep_record(struct weave *w, const uint8_t *record)
 {
     const bool caller = w->plan->caller;
-    return keep(w, qr_record_version(record, caller), qr_record_kind(record),
+    return keep(w, qr_record_lsn(record), qr_record_version(record, caller), qr_record_kind(record),
                 qr_record_value(record, caller, w->plan->align_log2));
 }
 
@@ -200,6 +202,7 @@ static uint32_t gather_newer(const struct qr_leaf_view *view, const struct qr_re
     uint32_t count = 0;
     if (pending != NULL) {
         list[count++] = (struct newer){.key = {pending->key, pending->key_size},
+                                       .lsn = UINT64_MAX,
                                        .version = caller ? pending->version : UINT64_MAX,
                                        .spec = pending,
                                        .kind = (uint8_t)pending->kind,
@@ -210,6 +213,7 @@ static uint32_t gather_newer(const struct qr_leaf_view *view, const struct qr_re
     for (uint32_t i = view->chain; i-- > 0;) {
         const uint8_t *record = qr_delta_record(view->page, head->offsets[i]);
         struct newer item = {.key = {qr_record_key(record, caller), qr_record_key_size(record)},
+                             .lsn = qr_record_lsn(record),
                              .version = qr_record_version(record, caller),
                              .record = record,
                              .kind = (uint8_t)qr_record_kind(record),
@@ -225,7 +229,7 @@ static uint32_t gather_newer(const struct qr_leaf_view *view, const struct qr_re
 static bool take_base(struct weave *w, uint32_t from, uint32_t to)
 {
     const struct qr_page *base = w->base;
-    if ((base->flags & QR_PAGE_MULTI) == 0) return add_run(w->plan, base, from, to);
+    if ((base->flags & QR_PAGE_MULTI) == 0 && w->retention->as_of_lsn == 0) return add_run(w->plan, base, from, to);
     for (uint32_t i = from; i < to; i++) {
         struct quire_slice key = qr_leaf_key(base, i);
         if (i == from) {
@@ -272,7 +276,7 @@ static bool weave_key(struct weave *w, const struct newer *list, uint32_t count,
             const uint8_t *value = list[i].spec != NULL
                                        ? list[i].spec->value
                                        : qr_record_value(list[i].record, caller, w->plan->align_log2);
-            if (keep(w, list[i].version, list[i].kind, value) && !add_newer(w->plan, &list[i])) return false;
+            if (keep(w, list[i].lsn, list[i].version, list[i].kind, value) && !add_newer(w->plan, &list[i])) return false;
             i++;
         } else {
             if (keep_record(w, record) && !add_run(w->plan, w->base, from, from + 1)) return false;
@@ -371,6 +375,7 @@ bool qr_plan_add_joined(struct qr_plan *plan, const struct qr_leaf_view *view, c
     for (uint32_t j = 0; j < stub->count; j++) { /* the stub's run is sorted, and older */
         const uint8_t *record = qr_leaf_record(stub, j);
         run[j] = (struct newer){.key = qr_leaf_key(stub, j),
+                                .lsn = qr_record_lsn(record),
                                 .version = qr_record_version(record, caller),
                                 .record = record,
                                 .kind = (uint8_t)qr_record_kind(record),

@@ -10,7 +10,8 @@
  * PLAN-1  A version is kept if it is above bounds[0], or if it is the newest at or below some bound.
  * PLAN-2  A deletion goes if it is at or below the lowest bound and the base is in this page, so that nothing older can
  *         lie below it (a stub keeps its deletions).
- * PLAN-3  Of two records with equal key and version the one with the higher LSN stays.
+ * PLAN-3  Of two records with equal key and version the one with the higher LSN stays; while a checkpoint as of an LSN is
+ *         under way both do (rule R14).
  * PLAN-4  max_lsn and safe_version do not depend on what is kept (rule R15).
  */
 #ifndef QR_PAGE_PLAN_H
@@ -23,7 +24,9 @@
 struct qr_retention {
     const uint64_t *bounds;
     uint32_t count;
+    bool keep_equal;    /* PLAN-3 does not hold: equal ones stay, the one with the higher LSN first */
     uint64_t keep_below;
+    uint64_t as_of_lsn; /* 0, or records above it are left out before anything is decided */
 };
 
 struct qr_piece {

@@ -24,8 +24,8 @@
  *     qr_blob_write ---> record in a leaf, frame in the log ---> dropped by a consolidation: qr_blob_dead
  *         |                                                            |
  *         +--> the write failed: qr_blob_dead                          v
- *                                                     all of a segment dead, and the durable replay_from above
- *                                                     the LSN at which the last one died: released (R3)
+ *                                                     all of a segment dead, and the durable replay_from not below
+ *                                                     the tail at which the last one died: released (R3)
  *
  * BLOB-1  A reference is given out when all of the blob was written. qr_blob_sync syncs every blob whose reference was given out
  *         before it was called; the log calls it before each sync of its own. So a frame that survives power loss has its blob.
@@ -36,6 +36,8 @@
  *         record is in no image and in no frame, because its writer died with it in hand, stays until its segment is cleaned.
  * BLOB-4  After an opening blobs are appended behind all that the checkpoint knows of and all that a frame names: what lies between
  *         is nobody's.
+ * BLOB-5  Without a log no frame says what came after a checkpoint's LSN. So the checkpoint knows only of what was written before that
+ *         was chosen (qr_blob_mark): after a crash the places behind are used again, and segments that came later are removed.
  *
  * Threads: any, at once; qr_blob_replayed while nobody writes. qr_blob_dead holds a mutex for some instructions.
  */
@@ -113,8 +115,12 @@ uint64_t qr_blob_written_bytes(struct qr_store *store);
  */
 struct qr_store_capture;
 
-/* What is dead at this moment belongs to the capture's checkpoint. The caller syncs the log after it (BLOB-3). NO_MEMORY. */
-int qr_blob_capture(struct qr_store_capture *capture);
+/* Without a log: what is written from now on is above the LSN of the checkpoint whose capture comes next. */
+void qr_blob_mark(struct qr_store *store);
+
+/* What is dead at this moment belongs to the capture's checkpoint. The caller syncs the log after it (BLOB-3). marked: and what there
+ * was at the mark. Once for each capture. NO_MEMORY. */
+int qr_blob_capture(struct qr_store_capture *capture, bool marked);
 /* Decides which segments the checkpoint leaves out, and writes the lists of the others. */
 int qr_blob_lists_write(struct qr_store_capture *capture, uint64_t replay_from);
 struct qr_blob_captured;

@@ -7,9 +7,11 @@
  *
  * LIFE-1  What is in the array at a capture is written as a list by the checkpoint, which syncs the log after the capture. So the
  *         records that hid those blobs are durable when the list is (BLOB-3).
- * LIFE-2  A checkpoint leaves a segment out of its root if at its capture all of it was dead, the last died below its
- *         replay_from, and nothing was appended to it any more; the segment is released when the record is durable (R3). Frames
- *         from replay_from on name no blob of it.
+ * LIFE-2  A checkpoint leaves a segment out of its root if at its capture all of it was dead, the tail at which the last died was
+ *         not above its replay_from, and nothing was appended to it any more; the segment is released when the record is durable
+ *         (R3). Frames from replay_from on name no blob of it: those that named one are below that tail.
+ *         Without a log a checkpoint as of C is captured before anything that C sees may be dropped (CHECK-8 in db/checkpoint.h): so
+ *         what is dead then is not needed at C, and what C does not know of is behind the mark (BLOB-5).
  * LIFE-3  A blob that was appended after a capture has its frame above the replay_from of that checkpoint. So after an opening
  *         what lies behind the root's `used` is named by a frame that was replayed, or is nobody's.
  */
@@ -156,16 +158,28 @@ static bool is_over(struct qr_store *store, struct qr_segment *segment)
     return segment->pins == 0 && store->open[QR_STREAM_BLOB] != segment && store->resume[QR_STREAM_BLOB] != segment->number;
 }
 
-/* Under the mutex. */
+void qr_blob_mark(struct qr_store *store)
+{
+    qr_lock(store);
+    for (uint32_t i = 0; i < store->segment_count; i++)
+        store->segments[i]->mark = store->segments[i]->used;
+    qr_unlock(store);
+}
+
+/* Under the mutex: of what is captured of the segment those that are dead, as a list if it is to be written. */
 static bool copy_dead(const struct qr_segment *segment, struct qr_blob_captured *captured)
 {
-    if (!segment->dead_changed || segment->dead.count == 0)
+    uint32_t count = captured->used == segment->used ? segment->dead.count : index_of(&segment->dead, captured->used);
+    captured->dead_bytes = segment->dead_bytes;
+    for (uint32_t i = count; i < segment->dead.count; i++)
+        captured->dead_bytes -= place_extent(segment->dead.places[i]);
+    if (!segment->dead_changed || count == 0)
         return true;
-    captured->bytes = qr_malloc((size_t)segment->dead.count * LIST_ENTRY_BYTES);
+    captured->bytes = qr_malloc((size_t)count * LIST_ENTRY_BYTES);
     if (captured->bytes == NULL)
         return false;
-    captured->size = segment->dead.count * LIST_ENTRY_BYTES;
-    for (uint32_t i = 0; i < segment->dead.count; i++) {
+    captured->size = count * LIST_ENTRY_BYTES;
+    for (uint32_t i = 0; i < count; i++) {
         uint64_t place = segment->dead.places[i];
         qr_store_u32(captured->bytes + (size_t)i * LIST_ENTRY_BYTES, (uint32_t)(place >> 32));
         qr_store_u32(captured->bytes + (size_t)i * LIST_ENTRY_BYTES + 4, (uint32_t)place);
@@ -173,7 +187,7 @@ static bool copy_dead(const struct qr_segment *segment, struct qr_blob_captured 
     return true;
 }
 
-int qr_blob_capture(struct qr_store_capture *capture)
+int qr_blob_capture(struct qr_store_capture *capture, bool marked)
 {
     struct qr_store *store = capture->store;
     bool done = true;
@@ -181,13 +195,12 @@ int qr_blob_capture(struct qr_store_capture *capture)
     capture->blobs = qr_calloc(store->segment_count + 1, sizeof(*capture->blobs));
     for (uint32_t i = 0; capture->blobs != NULL && i < store->segment_count && done; i++) {
         struct qr_segment *segment = store->segments[i];
-        if (segment->stream != QR_STREAM_BLOB)
+        if (segment->stream != QR_STREAM_BLOB || (marked && segment->mark == 0))
             continue;
         struct qr_blob_captured *captured = &capture->blobs[capture->blob_count++];
         *captured = (struct qr_blob_captured){
             .number = segment->number,
-            .used = segment->used,
-            .dead_bytes = segment->dead_bytes,
+            .used = marked ? segment->mark : segment->used,
             .dead_lsn = segment->dead_lsn,
             .all_dead = is_over(store, segment),
             .place = segment->dead_place,
@@ -203,7 +216,7 @@ int qr_blob_lists_write(struct qr_store_capture *capture, uint64_t replay_from)
     int result = 0;
     for (uint32_t i = 0; i < capture->blob_count && result == 0; i++) {
         struct qr_blob_captured *captured = &capture->blobs[i];
-        captured->left_out = captured->all_dead && captured->dead_lsn < replay_from; /* LIFE-2 */
+        captured->left_out = captured->all_dead && captured->dead_lsn <= replay_from; /* LIFE-2 */
         if (captured->left_out || captured->bytes == NULL)
             continue;
         struct qr_store_image image = {.pid = captured->number,
@@ -279,6 +292,8 @@ void qr_blob_lists_committed(struct qr_store_capture *capture)
     for (uint32_t i = 0; i < capture->blob_count; i++) {
         const struct qr_blob_captured *captured = &capture->blobs[i];
         struct qr_segment *segment = qr_segment_find(store, captured->number);
+        if (segment == NULL)
+            continue; /* left out before, and released since the capture, for want of space */
         if (captured->left_out) {
             segment->left_out = true;
             count_place(store, &segment->dead_place, -1);

@@ -162,6 +162,8 @@ static int begin_segment(struct qr_store *store, struct qr_segment *segment)
     return 0;
 }
 
+static bool release_dead(struct qr_store *store);
+
 int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
                     struct qr_segment **ret_segment)
 {
@@ -176,9 +178,18 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
     segment->size = qr_max(size_of_next(store), least);
     bool again = take_spare(store, segment->size, false, &spare);
     int error = again ? take_over_file(store, &spare, segment) : create_file(store, segment);
+    if ((error == -ENOSPC || error == -EDQUOT) && !again && release_dead(store)) {
+        again = take_spare(store, segment->size, false, &spare);
+        error = again ? take_over_file(store, &spare, segment) : create_file(store, segment);
+    }
     if ((error == -ENOSPC || error == -EDQUOT) && !again && use_reserve && take_spare(store, least, true, &spare)) {
         again = true;
         error = take_over_file(store, &spare, segment);
+    }
+    while ((error == -ENOSPC || error == -EDQUOT) && !again && use_reserve &&
+           segment->size / 2 >= qr_max(least, store->options.first_segment_bytes)) {
+        segment->size /= 2; /* of what there is, as much as can be had */
+        error = create_file(store, segment);
     }
     int result = error != 0 ? qr_segment_failure(error, segment->number, again ? "using it again" : "creation")
                             : begin_segment(store, segment);
@@ -273,9 +284,18 @@ static void drop_small_spares(struct qr_store *store)
     }
 }
 
+/* Whether less is kept than should be, since there was no space for more. */
+static void note_reserve(struct qr_store *store, bool failed)
+{
+    qr_lock(store);
+    store->stats.reserve_missing = failed && store->spare_count < reserve_wanted(store);
+    qr_unlock(store);
+}
+
 /* Files made ahead, as far as there is space for them. What is too small goes when there are others. */
 static void complete_reserve(struct qr_store *store)
 {
+    note_reserve(store, false);
     for (;;) {
         struct qr_segment segment = {.size = size_of_next(store)};
         qr_lock(store);
@@ -283,8 +303,10 @@ static void complete_reserve(struct qr_store *store)
         qr_unlock(store);
         if (complete)
             break;
-        if (create_file(store, &segment) != 0)
+        if (create_file(store, &segment) != 0) {
+            note_reserve(store, true);
             return;
+        }
         ops_of(store)->file_close(segment.file);
         if (!add_spare(store, segment.number, segment.size, 0)) {
             remove_file(store, segment.number);
@@ -294,10 +316,13 @@ static void complete_reserve(struct qr_store *store)
     drop_small_spares(store);
 }
 
-void qr_segments_release(struct qr_store *store)
+/* Whether there was something. */
+static bool release_dead(struct qr_store *store)
 {
     struct qr_segment *segment;
+    bool found = false;
     while ((segment = take_dead(store)) != NULL) {
+        found = true;
         uint32_t number = segment->number;
         uint64_t size = segment->size;
         qr_segment_free(segment);
@@ -308,6 +333,12 @@ void qr_segments_release(struct qr_store *store)
         store->stats.segments_removed++;
         qr_unlock(store);
     }
+    return found;
+}
+
+void qr_segments_release(struct qr_store *store)
+{
+    (void)release_dead(store);
     complete_reserve(store);
 }
 

@@ -57,6 +57,7 @@ struct qr_segment {
     bool dead_changed;                   /* since the list was written */
     bool left_out;                       /* the durable checkpoint does not know it any more */
     struct qr_manifest_place dead_place; /* of the list */
+    uint64_t mark;                       /* `used` at qr_blob_mark; 0: it was not there yet */
     uint64_t known;                      /* recovery: `used` of the checkpoint */
     struct qr_blob_places named;         /* recovery: behind that, by frames */
 };

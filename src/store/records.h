@@ -37,7 +37,7 @@ enum qr_manifest_kind {
 bool qr_manifest_kind_is_known(uint16_t kind);
 
 /*
- * Settled when the store is created; what of a later opening's options contradicts it is refused. An address is
+ * Settled when the store is created, but for `log`, which is that of the last opening. An address is
  * segment-relative and explained by the page store; here it is a number.
  *
  *   offset size
@@ -94,7 +94,7 @@ struct qr_manifest_place {
  * written. R1: replay_from was computed before the capture. R2: what the capture contains. R3: segments and log that it
  * no longer needs are released once this record is known to be durable, and not before. R12: a frame that is damaged at
  * or below durable_lsn is damage to the store, one above it is the end of the log. R14: with log = off the contents are
- * those of as_of_lsn exactly, and replay_from is 0.
+ * those of as_of_lsn exactly, and replay_from is one more.
  *
  *   offset size
  *      0     8  number: 1, 2, 3 ...

@@ -229,6 +229,7 @@ bool qr_store_segment(struct qr_store *store, uint32_t number, struct qr_store_s
 struct qr_store_stats {
     uint64_t segments, segment_bytes; /* files, without the reserve */
     uint64_t reserve_segments, reserve_bytes;
+    bool reserve_missing;          /* when it was to be completed last there was no space for all of it */
     uint64_t live_bytes;           /* that some mapping names, or may yet */
     uint64_t durable_bytes, pages; /* of the last durable mapping: images */
     uint64_t changes;              /* pages entered or removed since the last capture */

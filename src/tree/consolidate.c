@@ -17,7 +17,13 @@
  * disappointed takes T as it is the next time and keeps the version that he replaces, so that snapshots that are taken
  * faster than a page is built do not keep him from writing.
  *
- * Caller versions: the bound is the tree's safe version, which the page then carries (rule R15).
+ * Caller versions: the bound is the tree's safe version, which the page then carries (rule R15). While a checkpoint without
+ * log is under way (`holding`) nothing is collected, and of equal (key, version) both stay: its images are as of an LSN C,
+ * for which a safe version that was raised above C, and records with LSNs above C, are not there (rule R14). `holding` is
+ * set before the tail is loaded that C comes from. So who builds without having seen it drops nothing that C needs: a safe
+ * version that it saw was raised below C, and so are all records that it found. Only the pending record may be above C,
+ * and hide an equal one; so `holding` is looked at again with its LSN reserved, as the generation is, and by the same
+ * argument.
  */
 #include "base/alloc.h"
 #include "page/replace.h"
@@ -34,8 +40,18 @@ void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *bounds
     bounds->generation = 0;
     bounds->pending = pending;
     bounds->retention.keep_below = 0;
+    bounds->retention.keep_equal = false;
+    bounds->retention.as_of_lsn = 0;
+    bounds->holding = false;
     if (tree->settings.caller_versions) {
         bounds->safe_version = qr_tree_safe_version(tree);
+        /* order: db.holding.read pairs with db.holding.set: after the safe version; one that was raised after it was set is
+         * seen with it */
+        bounds->holding = atomic_load_explicit(env->holding, memory_order_seq_cst) != 0;
+        if (bounds->holding && !QR_BUG(equal_not_held)) {
+            bounds->safe_version = 0;
+            bounds->retention.keep_equal = true;
+        }
         bounds->values[0] = bounds->safe_version;
         bounds->retention.count = bounds->safe_version == 0 ? 0 : 1;
         if (QR_BUG(collect_above_safe) && bounds->safe_version != 0) bounds->values[0] += 5;
@@ -63,7 +79,11 @@ void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *bounds
 
 bool qr_bounds_hold(const struct qr_tree *tree, const struct qr_bounds *bounds)
 {
-    if (tree->settings.caller_versions || !bounds->pending || QR_BUG(generation_ignored)) return true;
+    if (tree->settings.caller_versions) {
+        /* order: db.holding.read pairs with db.holding.set: not seen, the LSN that was reserved is below the checkpoint's */
+        return bounds->holding || atomic_load_explicit(tree->env->holding, memory_order_seq_cst) == 0;
+    }
+    if (!bounds->pending || QR_BUG(generation_ignored)) return true;
     /* order: txn.generation.read pairs with txn.generation.raise: see the head of this file */
     return atomic_load_explicit(tree->env->snapshot_generation, memory_order_seq_cst) == bounds->generation;
 }

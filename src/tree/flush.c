@@ -10,6 +10,8 @@
  *          id is taken out of the set of changes before the word is loaded: a change whose note was taken away by that is
  *          then seen in the word, and noted again here; one that is not seen comes later, and so does its note.
  * FLUSH-3  Tokens are odd and not used twice. One thread flushes at a time.
+ * FLUSH-4  An image as of an LSN has the records up to there and the bounds of now. A page that has others too stays without
+ *          an image, though the store has one: what it must still save is all that it says of itself (R14).
  *
  * Linearization point of qr_tree_flush_end: the load of the word. ABA: FLUSH-2. Reclamation: nothing is kept between the two
  * halves but the number of the page and the token.
@@ -61,8 +63,19 @@ static int copy_inner(struct qr_op *op, const struct qr_page *page, struct qr_pa
     return result;
 }
 
-/* The leaf of a view as a page of its own, chain consolidated, stub joined. */
-static int build_leaf(struct qr_op *op, const struct qr_leaf_view *view, struct qr_page **ret_page)
+/* An image as of an LSN has all that the page has up to there: what it left out nobody would drop after an opening, and so blobs would
+ * stay that no record has. */
+static void bounds_as_of(uint64_t as_of_lsn, struct qr_bounds *bounds)
+{
+    bounds->safe_version = 0;
+    bounds->retention.count = 0;
+    bounds->retention.keep_below = 0;
+    bounds->retention.keep_equal = true;
+    bounds->retention.as_of_lsn = QR_BUG(as_of_unfiltered) ? 0 : as_of_lsn;
+}
+
+/* The leaf of a view as a page of its own, chain consolidated, stub joined. as_of_lsn: 0, or what is above is left out. */
+static int build_leaf(struct qr_op *op, const struct qr_leaf_view *view, uint64_t as_of_lsn, struct qr_page **ret_page)
 {
     struct qr_page_identity identity = qr_page_identity(view->page);
     struct qr_leaf_properties properties = {0};
@@ -70,6 +83,7 @@ static int build_leaf(struct qr_op *op, const struct qr_leaf_view *view, struct 
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
     qr_bounds_load(op->tree, false, &bounds);
+    if (as_of_lsn != 0) bounds_as_of(as_of_lsn, &bounds);
     properties.safe_version = qr_max(view->page->safe_version, bounds.safe_version);
     identity.max_lsn = qr_view_max_lsn(view);
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
@@ -91,7 +105,7 @@ static int make_plain(struct qr_op *op, struct qr_spot *spot)
     return result == QUIRE_NOT_FOUND ? 0 : result;
 }
 
-int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flush)
+int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, uint64_t as_of_lsn, struct qr_flush *ret_flush)
 {
     struct qr_spot spot = {.pid = pid, .parent_pid = QR_PID_NONE};
     spot.word = qr_map_load(qr_op_map(op), pid);
@@ -110,11 +124,11 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flu
         .max_lsn = spot.page->max_lsn,
         .min_lsn = spot.page->kind == QR_PAGE_LEAF ? qr_view_first_lsn(&view) : 0,
         .page = spot.page,
+        .partial = as_of_lsn != 0 && spot.page->kind == QR_PAGE_LEAF && spot.page->max_lsn > as_of_lsn,
     };
-    if (spot.page->kind == QR_PAGE_INNER) {
-        result = copy_inner(op, spot.page, &flush.built);
-        if (result != 0) return result;
-    }
+    if (spot.page->kind == QR_PAGE_INNER) result = copy_inner(op, spot.page, &flush.built);
+    if (flush.partial) result = build_leaf(op, &view, as_of_lsn, &flush.built);
+    if (result != 0) return result;
     /* relaxed: read again by this thread only */
     atomic_store_explicit(image_of_block(spot.page), flush.token, memory_order_relaxed);
     if (flush.built != NULL) flush.page = flush.built;
@@ -122,7 +136,7 @@ int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flu
     return 0;
 }
 
-int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_flush)
+int qr_tree_flush_captured(struct qr_op *op, qr_word word, uint64_t as_of_lsn, struct qr_flush *ret_flush)
 {
     struct qr_evict evict = {.word = word, .page = qr_word_block(word)};
     struct qr_leaf_view view = qr_view_of(word);
@@ -136,7 +150,7 @@ int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_
     } else {
         flush.max_lsn = qr_view_max_lsn(&view);
         flush.min_lsn = qr_view_first_lsn(&view);
-        result = build_leaf(op, &view, &flush.built);
+        result = build_leaf(op, &view, as_of_lsn, &flush.built);
     }
     if (result != 0) return result;
     flush.page = flush.built;
@@ -206,7 +220,7 @@ bool qr_tree_flush_end(struct qr_map *map, const struct qr_flush *flush, uint64_
         /* relaxed: written by this thread */
         same = atomic_load_explicit(image, memory_order_relaxed) == flush->token;
         /* relaxed: whoever does not see it takes the page for less saved than it is */
-        if (same) atomic_store_explicit(image, address << 1, memory_order_relaxed);
+        if (same) atomic_store_explicit(image, flush->partial ? 0 : address << 1, memory_order_relaxed);
     }
     if (noted && !same) qr_map_note_change(map, flush->pid);
     return same;

@@ -147,6 +147,7 @@ struct qr_bounds {
     struct qr_retention retention;
     uint64_t generation; /* of the snapshot registry; see qr_bounds_hold */
     bool pending;        /* no snapshot may begin before the install */
+    bool holding;        /* a checkpoint without log is under way: in trees with caller versions nothing is collected */
     uint64_t safe_version;
     uint64_t values[QR_BOUNDS_MAX + 1];
 };
@@ -155,8 +156,8 @@ struct qr_bounds {
  * one before it. Then qr_bounds_hold must be asked before the install. */
 void qr_bounds_load(struct qr_tree *tree, bool pending, struct qr_bounds *ret_bounds);
 
-/* With an LSN reserved: whether no snapshot has begun since the bounds were loaded. Otherwise what was dropped because
- * of the pending record may be seen by it. */
+/* With an LSN reserved: whether no snapshot has begun since the bounds were loaded, and no checkpoint without log. Otherwise
+ * what was dropped because of the pending record may be seen by it. */
 bool qr_bounds_hold(const struct qr_tree *tree, const struct qr_bounds *bounds);
 
 /* A leaf built and not installed. */

@@ -76,6 +76,8 @@ struct qr_tree_env {
     struct qr_structure *structure; /* NULL: nobody postpones structure changes */
     /* Raised (seq_cst) by each new snapshot before it loads its tail; see retention.c. */
     _Atomic uint64_t *snapshot_generation;
+    /* Not 0 from before the LSN of a checkpoint without log is chosen until its images are made: see consolidate.c. */
+    _Atomic uint32_t *holding;
 };
 
 /* What the epoch calls back with: kinds of retired things (struct qr_epoch_ops). */
@@ -309,6 +311,7 @@ struct qr_flush {
     uint64_t max_lsn, min_lsn; /* min_lsn: the oldest LSN in no other image, 0: none */
     const struct qr_page *page;
     struct qr_page *built; /* NULL, or a copy */
+    bool partial;          /* the page has records above as_of_lsn, which are in no image yet */
 };
 
 /* What is known of a page without touching it much: *ret_tree_id, and the oldest LSN that is in no image (0: none). False: no
@@ -318,12 +321,12 @@ bool qr_tree_first_lsn(struct qr_map *map, uint64_t pid, uint32_t *ret_tree_id, 
 /*
  * Makes the page of an id ready to be written: a leaf is consolidated and a stub joined first. Only one thread at a time may
  * flush. 0; QUIRE_NOT_FOUND: no page in memory, or one that has an image; QR_RETRY: it is being changed, another time;
- * QR_FETCH, NO_MEMORY. op->tree must be the page's.
+ * QR_FETCH, NO_MEMORY. op->tree must be the page's. as_of_lsn: 0, or records of leaves above it are left out.
  */
-int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, struct qr_flush *ret_flush);
+int qr_tree_flush_begin(struct qr_op *op, uint64_t pid, uint64_t as_of_lsn, struct qr_flush *ret_flush);
 
 /* An image for a word that was captured, whatever the page has become since. `built` is always set. 0, NO_MEMORY, QR_FETCH. */
-int qr_tree_flush_captured(struct qr_op *op, qr_word word, struct qr_flush *ret_flush);
+int qr_tree_flush_captured(struct qr_op *op, qr_word word, uint64_t as_of_lsn, struct qr_flush *ret_flush);
 
 /* What others have left half done at a page: a merge of it, its separator that is missing above, in an inner page separators of
  * pages that are no more: brings that to its end. 0, QR_FETCH, NO_MEMORY. */
@@ -335,8 +338,8 @@ void qr_tree_flush_done(struct qr_flush *flush);
 void qr_tree_flush_copy(const struct qr_flush *flush, uint8_t *to);
 
 /*
- * After the image was written: whether the page is still as it was, deltas apart. Then it has an image from now on, the id is
- * out of the map's set of changes, and the caller enters the address in the mapping. In a section.
+ * After the image was written: whether the page is still as it was, deltas apart. Then it has an image from now on, unless
+ * that is partial, the id is out of the map's set of changes, and the caller enters the address in the mapping. In a section.
  */
 bool qr_tree_flush_end(struct qr_map *map, const struct qr_flush *flush, uint64_t address);
 

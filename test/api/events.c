@@ -210,9 +210,12 @@ Test(events, checkpoints_are_told)
     }
     unsigned fault = simdisk_fault_set(disk, &(struct simdisk_fault){.kind = SIMDISK_WRITE, .nth = 1, .for_good = true, .error = ENOSPC});
     for (unsigned i = 0; i < 3; i++) {
-        put(tree, "k", "w");
+        OK(quire_delete(tree, TEXT("k"), 0, NULL, NULL)); /* others are refused while a checkpoint finds no space */
         EXPECT(quire_checkpoint(db), QUIRE_ERR_NO_SPACE);
     }
+    EXPECT(quire_put(tree, TEXT("k"), TEXT("w"), 0, NULL), QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(count_of(&heard, QUIRE_EVENT_NO_SPACE), 1);
+    cr_assert_eq(count_of(&heard, QUIRE_EVENT_SPACE), 0);
     cr_assert_gt(simdisk_fault_fired(disk, fault), 0);
     cr_assert_eq(count_of(&heard, QUIRE_EVENT_CHECKPOINT), 4);
     cr_assert_eq(heard.last[QUIRE_EVENT_CHECKPOINT].result, QUIRE_ERR_NO_SPACE);
@@ -224,6 +227,8 @@ Test(events, checkpoints_are_told)
     simdisk_faults_clear(disk);
     OK(quire_checkpoint(db));
     cr_assert_eq(count_of(&heard, QUIRE_EVENT_CHECKPOINT), 5);
+    cr_assert_eq(count_of(&heard, QUIRE_EVENT_SPACE), 1);
+    put(tree, "k", "w");
     OK(quire_close(db));
     simdisk_free(disk);
 }

@@ -6,6 +6,8 @@
  * on for a while. Then the store is opened here and compared with what each thread must have done; then opened once more, and the
  * child goes on with it. Every few kills a new store, of another kind.
  *
+ * In a store without a log what is there is what has an LSN up to that of the last checkpoint, and nothing else.
+ *
  * The n-th operation of a thread follows from the seed, the thread and n, so the state after n operations can be computed.
  *
  *     crash_kill --kills 200 --threads 4 --seed 1
@@ -29,23 +31,26 @@
 #include <quire/quire.h>
 
 #include "base/stop.h"
+#include "db/db.h"
 #include "db/testing.h"
 
 #define MOST_THREADS 16u
 #define KEYS 512u
 #define KILLS_A_STORE 20u
+#define MOST_NOTED 65536u /* operations of a thread in one life of a store without a log */
 
 /* ---- What child and parent share -------------------------------------------------------------------------------- */
 
 struct shared {
     uint32_t threads;
     uint64_t seed;
-    uint32_t level, buffered, threshold, points; /* points: which stop point to die at; 0: none */
+    uint32_t level, buffered, off, threshold, points; /* points: which stop point to die at; 0: none */
     uint32_t point_after, point_pause_us;
     uint64_t start[MOST_THREADS]; /* operations that are done before this life */
     _Atomic uint64_t issued[MOST_THREADS], acked[MOST_THREADS];
     _Atomic uint32_t ready;
     char path[300];
+    _Atomic uint64_t lsns[MOST_THREADS][MOST_NOTED]; /* off: of the operations of this life */
 };
 static struct shared *shared;
 
@@ -54,6 +59,7 @@ static const char *const points[] = {
     "write.blob_written", "frame.unnamed", "frame.named",
     "write.prepared", "log.boundary_filled", "log.before_sync", "log.synced",
     "checkpoint.postponed", "checkpoint.captured", "checkpoint.committed", "checkpoint.recorded", "checkpoint.bound",
+    "checkpoint.as_of",
     "split.left_installed", "merge.sealed", "merge.absorbed", "post.parent_loaded",
 };
 #define POINTS (sizeof(points) / sizeof(points[0]))
@@ -129,21 +135,24 @@ static void *work(void *argument)
     for (uint64_t n = shared->start[thread] + 1;; n++) {
         struct operation op = operation_of(shared->seed, thread, n);
         int result = 0;
+        uint64_t lsn = 0;
+        while (shared->off && n - shared->start[thread] > MOST_NOTED) pause();
         key_of(thread, op.key, key);
         atomic_store(&shared->issued[thread], n);
         switch (op.kind) {
         case PUT:
             value_of(thread, n, op.size, value);
-            result = quire_put(child_tree, key, strlen(key), value, op.size + 16, 0, NULL);
+            result = quire_put(child_tree, key, strlen(key), value, op.size + 16, 0, &lsn);
             break;
         case DELETE:
-            result = quire_delete(child_tree, key, strlen(key), 0, NULL, NULL);
+            result = quire_delete(child_tree, key, strlen(key), 0, NULL, &lsn);
             break;
         case ADD:
-            result = quire_add(child_tree, "sum", 3, 1, 0, NULL, NULL);
+            result = quire_add(child_tree, "sum", 3, 1, 0, NULL, &lsn);
             break;
         }
         if (result != 0) fail_child("write", result);
+        if (shared->off) atomic_store(&shared->lsns[thread][n - shared->start[thread] - 1], lsn);
         atomic_store(&shared->acked[thread], n);
     }
     return NULL;
@@ -153,7 +162,8 @@ static struct quire_options options_of_store(void)
 {
     struct quire_options options;
     quire_options_init(&options);
-    options.level = shared->level;
+    options.level = shared->off ? 0 : shared->level;
+    options.disable_log = shared->off;
     options.log_buffered = shared->buffered;
     options.blob_threshold_bytes = shared->threshold;
     options.log_segment_bytes = 65536 << (shared->seed % 4);
@@ -252,10 +262,20 @@ static void explain(struct quire_tree *tree, uint32_t thread, uint64_t acked, ui
     }
 }
 
-static uint64_t check_thread(struct quire_tree *tree, uint32_t thread)
+/* Without a log: how many of the operations that were acknowledged the checkpoint has, and whether it may have one more. */
+static void count_saved(uint32_t thread, uint64_t as_of_lsn, uint64_t *acked, uint64_t *issued)
+{
+    uint64_t n = shared->start[thread];
+    while (n < *acked && atomic_load(&shared->lsns[thread][n - shared->start[thread]]) <= as_of_lsn) n++;
+    if (n < *acked) *issued = n;
+    *acked = n;
+}
+
+static uint64_t check_thread(struct quire_tree *tree, uint32_t thread, uint64_t as_of_lsn)
 {
     uint64_t acked = atomic_load(&shared->acked[thread]);
     uint64_t issued = atomic_load(&shared->issued[thread]);
+    if (shared->off) count_saved(thread, as_of_lsn, &acked, &issued);
     uint64_t maybe = 0;
     advance(thread, acked);
     bool all = matches(tree, thread);
@@ -286,7 +306,7 @@ static void check_sum(struct quire_tree *tree, uint64_t maybe)
                  (unsigned long long)(least + maybe));
     /* An addition that nobody acknowledged and that was done all the same: take it off, so that the books balance. */
     if (sum != 0 && (uint64_t)sum != least) {
-        result = quire_add(tree, "sum", 3, (int64_t)least - sum, QUIRE_WRITE_PROCESS, NULL, NULL);
+        result = quire_add(tree, "sum", 3, (int64_t)least - sum, shared->off ? 0 : QUIRE_WRITE_PROCESS, NULL, NULL);
         if (result != 0) complain("correcting the sum: %s", quire_strerror(result));
     }
 }
@@ -314,7 +334,8 @@ static void verify(void)
     struct quire *db = open_here(&tree);
     if (db == NULL) return;
     if (qr_testing_check(tree, message, sizeof(message)) != 0) complain("structure: %s", message);
-    for (uint32_t i = 0; i < shared->threads; i++) maybe += check_thread(tree, i);
+    uint64_t as_of_lsn = db->checkpointer.record.as_of_lsn;
+    for (uint32_t i = 0; i < shared->threads; i++) maybe += check_thread(tree, i, as_of_lsn);
     check_sum(tree, maybe);
     if (draw(4) == 0) { /* a second opening gives the same */
         int result = quire_close(db);
@@ -346,6 +367,7 @@ static void new_store(const char *root, uint64_t number, uint32_t threads)
     shared->seed = draw(1u << 30);
     shared->level = draw(3) == 0 ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS;
     shared->buffered = draw(3) == 0;
+    shared->off = number / KILLS_A_STORE % 3 == 1;
     shared->threshold = draw(3) == 0 ? 0 : draw(2) == 0 ? 64 : 268435456;
 }
 
@@ -422,8 +444,8 @@ int main(int argc, char **argv)
         verify();
         for (uint32_t t = 0; t < shared->threads; t++) writes += done[t];
         if (failed != 0)
-            printf("kill %llu of seed %llu: threads %u, level %u, buffered %u, point %s after %u, pause %u us; store %s\n",
-                   (unsigned long long)i, (unsigned long long)seed, shared->threads, shared->level, shared->buffered,
+            printf("kill %llu of seed %llu: threads %u, level %u, buffered %u, off %u, point %s after %u, pause %u us; store %s\n",
+                   (unsigned long long)i, (unsigned long long)seed, shared->threads, shared->level, shared->buffered, shared->off,
                    shared->points == 0 ? "none" : points[shared->points], shared->point_after, shared->point_pause_us,
                    shared->path);
     }

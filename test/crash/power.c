@@ -102,6 +102,16 @@ static const struct scenario scenarios[] = {
      {.operations = 60, .level = PROCESS, .durable_percent = 10, .large_percent = 40, .blob_threshold = 1000,
       .checkpoint_percent = 5},
      0},
+    {"off", work, {.operations = 60, .level = PROCESS, .large_percent = 10, .off_percent = 100}, 0},
+    {"off_blobs",
+     work,
+     {.operations = 60, .level = PROCESS, .large_percent = 30, .off_percent = 100, .blob_threshold = 64, .checkpoint_percent = 5},
+     0},
+    {"off_and_on",
+     work,
+     {.operations = 60, .level = PROCESS, .durable_percent = 20, .large_percent = 10, .off_percent = 50, .mixed = true,
+      .blob_threshold = 500},
+     0},
     {"unmapped", work, {.operations = 30, .level = DURABLE, .durable_percent = 30, .large_percent = 10}, 1},
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(scenarios[0]))

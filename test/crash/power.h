@@ -58,6 +58,7 @@ struct setup {
     uint32_t operations;
     bool buffered, mixed; /* mixed: images are opened in either way */
     uint32_t level;       /* of the database */
+    uint32_t off_percent; /* openings with disable_log */
     uint32_t durable_percent;
     uint32_t large_percent;
     uint64_t sync_volume_bytes; /* quire_maintain syncs beyond it */
@@ -91,6 +92,11 @@ struct run {
     uint8_t *value, *expected; /* of the operation under way: others run in its midst, on images */
 
     uint64_t stops; /* stop points passed: events, too */
+    /* Without a log: nothing but a checkpoint survives. */
+    bool off;                 /* since the last opening */
+    bool accepted;            /* it was opened, and its content looked at */
+    bool ends_only;           /* before that: the content is the first or the last of the states, none between */
+    uint64_t checkpoint;      /* under way, after so many operations; 0: none is */
     enum failure_kind failed;
     bool faulty;        /* a fault may be set: results other than 0 are legal */
     bool no_sync; /* closing does not sync */

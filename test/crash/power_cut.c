@@ -3,7 +3,7 @@
  *
  * CUT-1  The store opens.
  * CUT-2  Its content is the state after some operation from the last one that must be there to the last one that was begun;
- *        the trees are sound.
+ *        without a log, exactly that of the last checkpoint, or of one that was under way. The trees are sound.
  * CUT-3  Opened again, after closing or power loss, it is the same.
  * CUT-4  It takes writes, with LSNs that nobody has seen, and a durable one of them survives power loss.
  * CUT-5  Read-only it shows the same, and not one byte is written.
@@ -58,6 +58,12 @@ static struct run *make(struct run *run, uint64_t event, uint64_t plan, const st
     child->issued = run->issued;
     child->durable = run->durable;
     child->process = child->low = death ? run->process : run->durable;
+    child->ends_only = run->ends_only;
+    if (run->off && run->accepted) { /* the last checkpoint, or the one under way */
+        child->low = run->durable;
+        child->issued = run->checkpoint != 0 ? run->checkpoint : run->durable;
+        child->ends_only = true;
+    }
     child->max_lsn = run->max_lsn;
     child->version = run->version + 1000;
     child->share = run->share;

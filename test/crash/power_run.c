@@ -75,7 +75,10 @@ int run_open(struct run *run, uint32_t mode)
     quire_options_init(&options);
     options.background_threads = QUIRE_NO_THREADS;
     options.open_mode = mode;
-    options.level = setup->level;
+    run->off = random_chance(&run->random, setup->off_percent);
+    run->checkpoint = 0;
+    options.disable_log = run->off;
+    options.level = run->off ? 0 : setup->level;
     options.sync_period_ms = QUIRE_NO_PERIOD;
     options.sync_volume_bytes = setup->sync_volume_bytes;
     options.log_segment_bytes = SEGMENT_BYTES;
@@ -103,11 +106,15 @@ void run_give_up(struct run *run)
 
 int run_close(struct run *run)
 {
+    run->checkpoint = run->no_sync ? 0 : run->issued;
     int result = quire_close(run->db);
     run->db = NULL;
     memset(run->trees, 0, sizeof(run->trees));
     if (result == 0 && !run->no_sync) run->durable = run->process = run->issued;
     if (result != 0) run->process = run->durable;
+    run->ends_only = run->off;
+    run->accepted = false;
+    if (run->off && run->no_sync) run->issued = run->process = run->durable;
     return result;
 }
 
@@ -227,7 +234,7 @@ bool run_accept(struct run *run)
     }
     uint64_t hash = state_hash(&state);
     uint64_t n = run->issued + 1;
-    while (n > run->low && run->hashes[n - 1] != hash) n--;
+    while (n > run->low && (run->hashes[n - 1] != hash || (run->ends_only && n - 1 != run->low && n - 1 != run->issued))) n--;
     if (n == run->low) {
         uint64_t older = 0;
         while (older < run->low && run->hashes[older] != hash) older++;
@@ -241,6 +248,8 @@ bool run_accept(struct run *run)
     run->now = state;
     run->hashes[0] = hash;
     run->issued = run->process = run->durable = run->low = run->max_lsn_operation = 0;
+    run->accepted = true;
+    run->ends_only = false;
     if (quire_last_lsn(run->db, &last) != 0) power_fail(run, "quire_last_lsn");
     if (last > run->max_lsn) run->max_lsn = last;
     return true;
@@ -300,7 +309,7 @@ static bool conclude(struct run *run, const char *what, const struct state *next
             run->max_lsn_operation = n;
         }
         run->now = *next;
-        if (run->failed == NOT_FAILED) run->process = n;
+        if (run->failed == NOT_FAILED && !run->off) run->process = n;
         if (result == 0 && durable) run->durable = run->process = n;
         return true;
     }
@@ -324,6 +333,12 @@ static bool conclude(struct run *run, const char *what, const struct state *next
     return false;
 }
 
+static bool is_durable(const struct run *run, unsigned flags)
+{
+    if (run->off) return false;
+    return flags == QUIRE_WRITE_DURABLE || (flags == 0 && run->setup->level == QUIRE_LEVEL_DURABLE);
+}
+
 bool run_tree(struct run *run, uint32_t tree)
 {
     struct state next = run->now;
@@ -331,7 +346,7 @@ bool run_tree(struct run *run, uint32_t tree)
     if (!issue(run, &next)) return true;
     int result = open_tree(run, tree, true);
     if (result == QUIRE_ERR_UNKNOWN) open_tree(run, tree, false); /* it is there */
-    return conclude(run, "tree", &next, result, 0, run->setup->level == QUIRE_LEVEL_DURABLE, 0);
+    return conclude(run, "tree", &next, result, 0, is_durable(run, 0), 0);
 }
 
 static uint64_t new_stamp(struct run *run)
@@ -339,11 +354,6 @@ static uint64_t new_stamp(struct run *run)
     uint64_t stamp = random_next(&run->random) << 3 | 4;
     bool large = random_chance(&run->random, run->setup->large_percent);
     return stamp | (large ? 2 + random_below(&run->random, 2) : random_below(&run->random, 2));
-}
-
-static bool is_durable(const struct run *run, unsigned flags)
-{
-    return flags == QUIRE_WRITE_DURABLE || (flags == 0 && run->setup->level == QUIRE_LEVEL_DURABLE);
 }
 
 static bool store(struct run *run, const char *what, uint32_t tree, uint32_t k, uint64_t stamp, unsigned flags)
@@ -422,14 +432,18 @@ static bool swap(struct run *run, uint32_t tree, uint32_t k, unsigned flags)
 bool run_sync(struct run *run)
 {
     if (!issue(run, &run->now)) return true;
+    run->checkpoint = run->issued;
     int result = quire_sync(run->db);
+    run->checkpoint = 0;
     return conclude(run, "sync", &run->now, result, 0, true, 0);
 }
 
 bool run_checkpoint(struct run *run)
 {
     if (!issue(run, &run->now)) return true;
+    run->checkpoint = run->issued;
     int result = quire_checkpoint(run->db);
+    run->checkpoint = 0;
     return conclude(run, "checkpoint", &run->now, result, 0, true, 0);
 }
 
@@ -437,7 +451,9 @@ static bool maintain(struct run *run)
 {
     uint64_t durable = 0;
     if (!issue(run, &run->now)) return true;
+    run->checkpoint = run->issued; /* it may make one */
     int result = quire_maintain(run->db);
+    run->checkpoint = 0;
     if (result == QUIRE_MORE) result = 0;
     if (!conclude(run, "maintain", &run->now, result, 0, false, 0)) return false;
     /* What is said to be durable is, also if nobody waited for it. */
@@ -468,7 +484,7 @@ bool run_reopen(struct run *run)
 
 static unsigned random_flags(struct run *run)
 {
-    if (random_chance(&run->random, 20)) return 0;
+    if (random_chance(&run->random, 20) || run->off) return 0;
     return random_chance(&run->random, run->setup->durable_percent) ? QUIRE_WRITE_DURABLE : QUIRE_WRITE_PROCESS;
 }
 
@@ -480,7 +496,7 @@ bool run_operation(struct run *run)
     if (run->trees[tree] == NULL) return run_tree(run, tree);
     uint32_t k = (uint32_t)random_below(&run->random, tree == 0 ? KEYS - COUNTERS : KEYS);
     if (random_chance(&run->random, run->setup->checkpoint_percent)) return run_checkpoint(run);
-    if (dice < 4) return run_sync(run);
+    if (dice < 4 || (run->off && dice >= 92)) return run_sync(run);
     if (dice < 8) return maintain(run);
     if (dice < 10) return run_reopen(run);
     if (dice < 13) return run_checkpoint(run);
@@ -496,5 +512,6 @@ bool run_durable_write(struct run *run)
     if (run->trees[0] == NULL && !run_tree(run, 0)) return false;
     if (run->trees[0] == NULL) return true;
     return store(run, "put", 0, (uint32_t)random_below(&run->random, KEYS - COUNTERS), new_stamp(run) & ~2ull,
-                 QUIRE_WRITE_DURABLE);
+                 run->off ? 0 : QUIRE_WRITE_DURABLE) &&
+           (!run->off || run_sync(run));
 }

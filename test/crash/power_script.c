@@ -47,7 +47,7 @@ static void *hold(void *argument)
     uint64_t lsn = QR_LOG_NO_ROOM;
     while (lsn == QR_LOG_NO_ROOM) {
         if (!qr_log_slot_open(log, thread)) {
-            if (qr_log_provision(log) != 0) abort();
+            if (qr_log_provision(log, false) != 0) abort();
             continue;
         }
         lsn = qr_log_reserve(log, thread, size);

@@ -23,7 +23,7 @@ void model_remove_directory(struct model *model)
         CHECK_EQUAL(quire_destroy(model->directory), 0);
 }
 
-/* Other segments, another way to write them, another level and threshold of large values at each opening. */
+/* Other segments, another way to write them, another level and threshold of large values at each opening; or no log. */
 static void draw_options(struct model *model, struct quire_options *options)
 {
     struct random_stream *random = &model->random;
@@ -35,6 +35,12 @@ static void draw_options(struct model *model, struct quire_options *options)
     static const uint64_t thresholds[] = {64, 150, 1000, 0, 268435456};
     options->blob_threshold_bytes = thresholds[random_below(random, 5)];
     options->level = random_chance(random, 10) ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS;
+    model->no_log = random_chance(random, 30);
+    if (!model->no_log) return;
+    options->disable_log = 1;
+    options->level = 0;
+    options->no_sync_at_close = 0;
+    options->checkpoint_interval_ms = 1 + (uint32_t)random_below(random, 50); /* beside operations, or by quire_maintain */
 }
 
 bool model_open(struct model *model, uint32_t open_mode)

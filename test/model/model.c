@@ -199,7 +199,7 @@ static void one_operation(struct model *model)
 
 unsigned model_draw_flags(struct model *model)
 {
-    if (model->options.files == 0)
+    if (model->options.files == 0 || model->no_log)
         return 0;
     uint64_t lot = random_below(&model->random, 1000);
     return lot < 2 ? QUIRE_WRITE_DURABLE : lot < 950 ? QUIRE_WRITE_PROCESS : 0;

@@ -87,6 +87,7 @@ struct model {
     char directory[256];
     uint64_t reopenings;
     bool read_only; /* opened so at present */
+    bool no_log;    /* the same */
     bool failed;
     uint8_t *key; /* buffers of this one thread */
     uint8_t *other_key;

@@ -112,7 +112,7 @@ static uint64_t write_record(struct world *w, struct qr_thread *thread, uint64_t
             if (lsn != QR_LOG_NO_ROOM) break;
             qr_log_slot_close(thread);
         }
-        cr_assert_eq(qr_log_provision(&w->log), 0);
+        cr_assert_eq(qr_log_provision(&w->log, false), 0);
     }
     if (end == SKIPPED)
         qr_log_skip(&w->log, thread, lsn, size);
@@ -365,10 +365,10 @@ Test(log_files, large_records_go_to_parts_across_segments)
                                  .value_size = sizes[i][1]};
         cr_assert(qr_log_is_large(&w.log, frame.key_size, frame.value_size));
         uint64_t done = 0;
-        while (!qr_log_write_parts(&w.log, thread, &frame, &done)) cr_assert_eq(qr_log_provision(&w.log), 0);
+        while (!qr_log_write_parts(&w.log, thread, &frame, &done)) cr_assert_eq(qr_log_provision(&w.log, false), 0);
         uint64_t size = qr_frame_size(&frame);
         cr_assert_lt(size, 128);
-        while (!qr_log_slot_open(&w.log, thread)) cr_assert_eq(qr_log_provision(&w.log), 0);
+        while (!qr_log_slot_open(&w.log, thread)) cr_assert_eq(qr_log_provision(&w.log, false), 0);
         uint64_t lsn = qr_log_reserve(&w.log, thread, size);
         cr_assert_neq(lsn, QR_LOG_NO_ROOM);
         qr_log_write(&w.log, thread, &frame, size, lsn);

@@ -175,7 +175,9 @@ DAMAGE(record_key_size, record_at(page, 0)[14] = 0xff)
 DAMAGE(record_value_size, qr_store_u32(record_at(page, 0) + 8, UINT32_MAX))
 DAMAGE(record_stride, record_at(page, 0)[8]++)
 DAMAGE(versions, exchange(record_at(page, 1), record_at(page, 2), 8))
-DAMAGE(equal_versions, qr_store_u64(record_at(page, 2) + 16, qr_load_u64(record_at(page, 1) + 16)))
+/* LSN and version: of equal versions the one with the higher LSN comes first. */
+DAMAGE(equal_versions, (memcpy(record_at(page, 2) + 16, record_at(page, 1) + 16, 8),
+                        memcpy(record_at(page, 2), record_at(page, 1), 8)))
 
 /* Exchanges all that is said of the first two records of a uniform page. */
 static void damage_order(struct qr_page *page)

@@ -65,7 +65,7 @@ static void checkpoint(uint64_t replay_from)
     struct qr_store_capture *capture;
     struct qr_manifest_checkpoint next = {.number = record.number + 1, .replay_from = replay_from, .next_page_id = 1};
     cr_assert_eq(qr_store_capture(store, &capture), 0);
-    cr_assert_eq(qr_blob_capture(capture), 0);
+    cr_assert_eq(qr_blob_capture(capture, false), 0);
     cr_assert_eq(qr_store_commit(store, capture, NULL, 0, &next), 0);
     record = next;
     qr_store_committed(store, capture);
@@ -271,14 +271,53 @@ Test(store_blobs, nothing_is_released_before_replay_has_passed_its_end)
         (void)write_blob(i, 30000); /* so that another segment is open */
     tail += 10;
     say_dead(&first);
-    for (uint64_t from = born; from <= tail; from += 5) {
+    for (uint64_t from = born; from < tail; from += 5) {
         checkpoint(from);
         cr_assert(reads_as(&first, 1, 30000), "replay from %llu names it", (unsigned long long)from);
     }
-    tail += 10;
-    checkpoint(tail);
+    checkpoint(tail); /* every frame is below the tail, also one that names it */
     uint8_t *found = malloc(first.size);
     cr_assert_eq(qr_blob_read(store, &first, found), QR_STORE_GONE);
     free(found);
+    end();
+}
+
+/* R14: a checkpoint as of an LSN knows of what there was when that was chosen, and of the dead of it */
+Test(store_blobs, what_comes_behind_the_mark_is_in_no_checkpoint)
+{
+    begin();
+    struct qr_blob_ref early[3], late[8];
+    for (uint64_t i = 0; i < 3; i++) early[i] = write_blob(i, 5000);
+    checkpoint(tail);
+    qr_blob_mark(store);
+    tail += 10;
+    for (uint64_t i = 0; i < 8; i++) late[i] = write_blob(10 + i, i == 0 ? 5000 : 30000); /* in this segment, and in others */
+    tail += 10;
+    say_dead(&early[0]);
+    say_dead(&late[0]);
+    say_dead(&late[7]);
+    struct qr_store_capture *capture;
+    struct qr_manifest_checkpoint next = {
+        .number = record.number + 1, .replay_from = tail, .as_of_lsn = tail - 1, .next_page_id = 1};
+    cr_assert_eq(qr_store_capture(store, &capture), 0);
+    cr_assert_eq(qr_blob_capture(capture, true), 0);
+    cr_assert_eq(qr_store_commit(store, capture, NULL, 0, &next), 0);
+    record = next;
+    qr_store_committed(store, capture);
+    for (uint64_t i = 1; i < 7; i++) cr_assert(reads_as(&late[i], 10 + i, 30000), "this life goes on with it");
+
+    qr_store_close(store); /* as a crash would */
+    open_store();
+    qr_blob_recovered(store);
+    cr_assert_eq(qr_store_clean_up(store), 0);
+    struct qr_blob_stats stats;
+    qr_blob_stats(store, &stats);
+    cr_assert_eq(stats.dead_bytes, qr_blob_extent(&early[0]));
+    cr_assert_eq(stats.live_bytes, qr_blob_extent(&early[1]) + qr_blob_extent(&early[2]));
+    cr_assert_eq(stats.segments, 1);
+    for (uint64_t i = 1; i < 3; i++) cr_assert(reads_as(&early[i], i, 5000));
+    struct qr_blob_ref next_one = write_blob(50, 6000);
+    cr_assert_eq(next_one.address, late[0].address, "the place is used again");
+    cr_assert(reads_as(&next_one, 50, 6000));
     end();
 }

@@ -1,0 +1,219 @@
+/*
+ * Goal: on a full disk new data are refused before anything has changed, reads, deletions and checkpoints go on, and with what
+ * they bring writes go on by themselves: without more space from outside, without opening the store again.
+ * Method: a simulated disk that has no more space from some moment on; a file system in memory, where one can be mounted.
+ */
+#include "api_dir.h"
+
+#include "db/db.h"
+#include "db/testing.h"
+#include "lib/simdisk.h"
+
+static void clean_up(void)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "umount %s/m 2>/dev/null", root);
+    (void)!system(command); /* where a test has mounted one, and has not come to its end */
+    remove_root();
+}
+
+TestSuite(full_disk, .init = make_root, .fini = clean_up, .timeout = 250);
+
+#define VALUE_BYTES 4000u
+#define KEPT 300u
+static char value[VALUE_BYTES];
+
+static struct quire_options options_small(void)
+{
+    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
+    options.background_threads = QUIRE_NO_THREADS;
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.log_cap_bytes = 256u << 10;
+    return options;
+}
+
+/* Writes until the store has its reserves: from 8 segments of pages on. Answers how many keys there are. */
+static uint64_t fill_up(struct quire *db, struct quire_tree *tree)
+{
+    struct qr_store_stats stats = {0};
+    uint64_t keys = 0;
+    char key[16];
+    do {
+        for (int i = 0; i < 500; i++, keys++) OK(quire_put(tree, key, numbered(keys, key), value, VALUE_BYTES, 0, NULL));
+        OK(quire_checkpoint(db));
+        quire_maintain(db); /* gives the log its reserve */
+        qr_store_stats(db->checkpointer.store, &stats);
+    } while (stats.segments < QR_STORE_RESERVE_FROM || stats.reserve_segments < 2 || db->log.files->reserve == NULL);
+    return keys;
+}
+
+/* The whole life of a full store; there is no space beyond what it has by now. */
+static void live_through(struct quire *db, struct quire_tree *tree, uint64_t keys)
+{
+    char key[16];
+    uint64_t made = keys;
+    uint64_t refused = 0;
+    int result;
+    while ((result = quire_put(tree, key, numbered(made, key), value, VALUE_BYTES, 0, NULL)) == 0)
+        if (++made % 32 == 0) quire_maintain(db); /* a checkpoint is made when the log is at its cap */
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    EXPECT(quire_exists(tree, NULL, key, numbered(made, key)), QUIRE_NOT_FOUND);
+    cr_assert_eq(count_all(tree, NULL), made);
+
+    /* Deletions have the reserve, and when it is used up a checkpoint makes room for more. */
+    for (uint64_t i = 0; i < made; i++) {
+        result = quire_delete(tree, key, numbered(i, key), 0, NULL, NULL);
+        if (i == 0) {
+            cr_assert_eq(result, 0);
+            EXPECT(quire_put(tree, "new", 3, value, VALUE_BYTES, 0, NULL), QUIRE_ERR_NO_SPACE); /* it is not for these */
+        }
+        if (result == QUIRE_ERR_NO_SPACE) {
+            refused++;
+            OK(quire_checkpoint(db));
+            result = quire_delete(tree, key, numbered(i, key), 0, NULL, NULL);
+        }
+        cr_assert_eq(result, 0, "deletion %llu of %llu: %d", (unsigned long long)i, (unsigned long long)made, result);
+        if (i % 1000 == 999) quire_maintain(db);
+    }
+    cr_assert(refused < made / 100);
+    settle(db);
+    OK(quire_checkpoint(db));
+    for (uint64_t i = 0; i < KEPT; i++) {
+        result = quire_put(tree, key, numbered(i, key), value, VALUE_BYTES, 0, NULL);
+        for (int tries = 0; tries < 1000 && result == QUIRE_ERR_NO_SPACE; tries++) {
+            usleep(1000);
+            quire_maintain(db); /* the log is full again: a checkpoint is due, which a background thread would make */
+            result = quire_put(tree, key, numbered(i, key), value, VALUE_BYTES, 0, NULL);
+        }
+        OK(result);
+    }
+}
+
+/* What is there at the end, after another opening. */
+static void look(struct quire *db)
+{
+    char message[256] = "";
+    struct quire_tree *tree = open_tree(db, "t");
+    cr_assert_eq(count_all(tree, NULL), KEPT);
+    cr_assert_eq(qr_testing_check(tree, message, sizeof(message)), 0, "%s", message);
+    OK(quire_close(db));
+}
+
+/* F31 */
+Test(full_disk, takes_deletions_and_checkpoints_and_then_writes)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    uint64_t keys = fill_up(db, tree);
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    live_through(db, tree, keys);
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    look(db);
+    simdisk_free(disk);
+}
+
+/* The same without a log: a checkpoint finds no space, and says so; deletions make some. */
+Test(full_disk, without_a_log_too)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    char key[16];
+    uint64_t made = 0;
+    int result = 0;
+    options.level = 0;
+    options.disable_log = 1;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    simdisk_facts(disk)->space_bytes = 24u << 20;
+    while ((result = quire_put(tree, key, numbered(made, key), value, VALUE_BYTES, 0, NULL)) == 0)
+        if (++made % 200 == 0) quire_checkpoint(db); /* one that has to use the reserve ends the writing */
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    cr_assert(made > 2000);
+    EXPECT(quire_put(tree, "new", 3, value, VALUE_BYTES, 0, NULL), QUIRE_ERR_NO_SPACE);
+    for (uint64_t i = 0; i < made; i++) OK(quire_delete(tree, key, numbered(i, key), 0, NULL, NULL));
+    settle(db);
+    OK(quire_checkpoint(db));
+    for (uint64_t i = 0; i < KEPT; i++) OK(quire_put(tree, key, numbered(i, key), value, VALUE_BYTES, 0, NULL));
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    look(db);
+    simdisk_free(disk);
+}
+
+static bool put_large(struct quire_tree *tree, uint64_t k, int *ret_result)
+{
+    static char large[40000];
+    char key[16];
+    memset(large, 'a' + (int)(k % 26), sizeof(large));
+    *ret_result = quire_put(tree, key, numbered(k, key), large, sizeof(large), 0, NULL);
+    return *ret_result == 0;
+}
+
+/* Large values have files of their own: they are refused when there is no space for them, and come back with what dies. */
+static void fill_with_large_values(bool off)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    char key[16];
+    uint64_t made = 0;
+    int result = 0;
+    options.level = off ? 0 : QUIRE_LEVEL_PROCESS;
+    options.disable_log = off;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    simdisk_facts(disk)->space_bytes = 48u << 20;
+    while (put_large(tree, made, &result))
+        if (++made % 100 == 0) (void)quire_checkpoint(db);
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    cr_assert_gt(made, 400);
+    EXPECT(quire_exists(tree, NULL, key, numbered(made, key)), QUIRE_NOT_FOUND);
+    for (uint64_t k = 0; k < made; k++) OK(quire_delete(tree, key, numbered(k, key), 0, NULL, NULL));
+    settle(db);
+    OK(quire_checkpoint(db));
+    for (uint64_t k = 0; k < KEPT; k++) {
+        for (int tries = 0; tries < 3000 && !put_large(tree, k, &result) && result == QUIRE_ERR_NO_SPACE; tries++) {
+            usleep(1000);
+            quire_maintain(db);
+        }
+        OK(result);
+    }
+    OK(quire_verify(db, NULL, NULL));
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    look(db);
+    simdisk_free(disk);
+}
+
+Test(full_disk, of_large_values)
+{
+    fill_with_large_values(false);
+}
+
+Test(full_disk, of_large_values_without_a_log)
+{
+    fill_with_large_values(true);
+}
+
+/* F31, on a file system of the machine: where one may be mounted */
+Test(full_disk, of_a_real_file_system)
+{
+    char command[256];
+    snprintf(command, sizeof(command), "mkdir %s/m && mount -t tmpfs -o size=64m quire-test %s/m 2>/dev/null", root, root);
+    if (system(command) != 0) return; /* it cannot be tried here */
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    OK(quire_open(path_of("m/s"), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    uint64_t keys = fill_up(db, tree);
+    live_through(db, tree, keys);
+    OK(quire_close(db));
+    OK(quire_open(path_of("m/s"), &options, &db));
+    look(db);
+}
