@@ -16,6 +16,7 @@
 #define ROUNDS 3u
 #define QUIET_NS 1000000u /* how long structure changes are postponed while others come to their end */
 #define TRIES 200u
+#define HOT_TRIES 16u
 #define LOG_CAP_LEAST ((uint64_t)64 << 20)
 #define LOG_CAP_MOST ((uint64_t)1536 << 20)
 #define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
@@ -90,6 +91,7 @@ static int scan_pages(struct quire *db, struct qr_thread *thread, uint64_t *boun
         qr_epoch_enter(thread);
         bool found = qr_tree_first_lsn(db->map, pid, &tree_id, &first);
         qr_epoch_exit(thread);
+        QR_STOP("checkpoint.scanned");
         if (!found || first == 0) continue;
         *bound = qr_min(*bound, first);
         if (ret_aged == NULL) continue;
@@ -136,6 +138,29 @@ static int flush_changes(struct quire *db, struct qr_thread *thread, bool *is_sh
     return result;
 }
 
+/* Whether what was oldest of a page is still in no image. */
+static bool is_behind(struct quire *db, struct qr_thread *thread, const struct aged *aged)
+{
+    uint32_t tree_id;
+    uint64_t first = 0;
+    qr_epoch_enter(thread);
+    bool found = qr_tree_first_lsn(db->map, aged->pid, &tree_id, &first);
+    qr_epoch_exit(thread);
+    return found && first != 0 && first <= aged->first_lsn;
+}
+
+/* A page that is written to all the time has been built anew before it was its turn in a group of others, and its image is of no use;
+ * and so the next time, while the log that it needs grows. By itself it is written sooner. */
+static int flush_hot(struct quire *db, struct qr_thread *thread, const struct aged *aged, uint64_t count,
+                     unsigned flags)
+{
+    int result = 0;
+    for (uint64_t i = 0; i < count; i++)
+        for (unsigned tries = 0; tries < HOT_TRIES && result == 0 && is_behind(db, thread, &aged[i]); tries++)
+            result = qr_db_flush(db, thread, &aged[i].pid, 1, flags);
+    return result;
+}
+
 /* All pages with something to save from up to an LSN, oldest first. flags: of qr_store_write. */
 static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t up_to_lsn, unsigned flags)
 {
@@ -147,6 +172,7 @@ static int flush_oldest(struct quire *db, struct qr_thread *thread, uint64_t up_
     for (uint64_t i = 0; i < count && aged[i].first_lsn <= up_to_lsn && result == 0; i++)
         result = add_pid(&pids, aged[i].pid);
     if (result == 0) result = qr_db_flush(db, thread, pids.ids, pids.count, flags);
+    if (result == 0) result = flush_hot(db, thread, aged, pids.count, flags);
     qr_free(pids.ids);
     qr_free(aged);
     return result;
@@ -482,6 +508,7 @@ static int capture_logged(struct quire *db, struct qr_thread *thread, bool full,
     *ret_replay_from = qr_log_open_bound(&db->log, db->epoch);
     QR_STOP("checkpoint.bound");
     result = scan_pages(db, thread, ret_replay_from, NULL, NULL);
+    *ret_replay_from = qr_max(*ret_replay_from, db->checkpointer.record.replay_from); /* CHECK-7 */
     return result == 0 ? capture(db, thread, c, ret_images) : result;
 }
 

@@ -22,7 +22,11 @@
  * CHECK-6  At that moment no separator was missing or one too many: a thread without memory leaves a split or a merge half done,
  *          and says so (qr_structure_left). In memory the links lead on; a page on disk is written blind within the bounds of its
  *          entry above, which must be its own; and an entry to a forwarded page leads to an id that CHECK-4 takes for free.
- * CHECK-7  Without a log contents are those of one LSN C exactly (R14): C is chosen first (qr_db_as_of_begin), then every page
+ * CHECK-7  replay_from never falls: what lies below that of the last record is in the images that this record named (CHECK-2), and
+ *          so in those of each later one, and the log there may be gone. A page may say that it needs it all the same: one that was
+ *          captured keeps its first-unflushed LSN, and one into which another was merged behind the back of the scan has that of
+ *          the other.
+ * CHECK-8  Without a log contents are those of one LSN C exactly (R14): C is chosen first (qr_db_as_of_begin), then every page
  *          with something to save from up to C is written, and what had no image after that is in S. Until the images of the
  *          capture are made a snapshot keeps what C sees. Pages of trees that were created above C are left out, and their
  *          ids are free; so are large values that were written above C. What is dead before that snapshot is dropped is not

@@ -7,6 +7,7 @@
 #include "db/flush.h"
 
 #include "base/alloc.h"
+#include "base/stop.h"
 #include "db/db.h"
 
 #define GROUP_PAGES 256u
@@ -92,7 +93,7 @@ static int take_page(struct group *group, uint64_t pid)
     if (result != 0) return result;
     qr_epoch_enter(group->thread);
     struct quire_tree *tree = qr_tree_first_lsn(db->map, pid, &tree_id, &first) ? tree_of(db, tree_id) : NULL;
-    if (cp->as_of_lsn != 0 && tree != NULL && tree_id >= cp->as_of_trees) tree = NULL; /* CHECK-7 */
+    if (cp->as_of_lsn != 0 && tree != NULL && tree_id >= cp->as_of_trees) tree = NULL; /* CHECK-8 */
     if (tree != NULL) {
         qr_op_init(&op, &tree->tree, group->thread);
         begun = true;
@@ -129,7 +130,7 @@ static int take_page_at_limit(struct group *group, uint64_t pid, bool *patient)
     return QUIRE_NOT_FOUND;
 }
 
-/* The same as of an LSN: no page may be left out (CHECK-7). At the limit it borrows. */
+/* The same as of an LSN: no page may be left out (CHECK-8). At the limit it borrows. */
 static int take_page_as_of(struct group *group, uint64_t pid)
 {
     struct quire *db = group->db;
@@ -156,6 +157,7 @@ static int write_group(struct group *group)
     struct qr_store *store = db->checkpointer.store;
     if (group->count == 0) return 0;
     int result = qr_store_write(store, group->images, group->count, group->flags);
+    QR_STOP("flush.written");
     if (result == 0) {
         qr_epoch_enter(group->thread);
         for (uint32_t i = 0; i < group->count; i++) {
@@ -165,7 +167,7 @@ static int write_group(struct group *group)
                 qr_store_enter(store, pid, group->images[i].address);
             } else {
                 qr_store_forget(store, group->images[i].address);
-                if (db->checkpointer.as_of_lsn != 0) qr_map_note_change(db->map, pid); /* CHECK-7: it is captured */
+                if (db->checkpointer.as_of_lsn != 0) qr_map_note_change(db->map, pid); /* CHECK-8: it is captured */
             }
         }
         qr_epoch_exit(group->thread);
@@ -207,10 +209,11 @@ static int take_captured(struct group *group, uint64_t pid, qr_word word)
     struct quire_tree *tree = tree_of(db, page->tree_id);
     struct qr_flush flush;
     struct qr_op op;
-    /* The root of a tree that is just being created: its record is replayed, or was not written. */
-    if (tree == NULL) return QUIRE_NOT_FOUND;
+    if (tree == NULL) { /* the root of a tree that is just being created (CATALOGUE-3) */
+        qr_map_note_change(db->map, pid);
+        return QUIRE_NOT_FOUND;
+    }
     QR_ASSERT(page->pid == pid);
-    (void)pid;
     qr_op_init(&op, &tree->tree, group->thread);
     int result = qr_tree_flush_captured(&op, word, db->checkpointer.as_of_lsn, &flush);
     if (result == 0) {
@@ -322,7 +325,10 @@ int qr_db_locate_page(struct quire *db, uint64_t pid)
 {
     struct qr_store_entry entry;
     qr_word unloaded = {0};
+    QR_STOP("page.locate");
     int result = qr_store_lookup(db->checkpointer.store, pid, &entry);
+    /* Others may have located it since, read it, and merged it away; the store forgets it before its id can be another's. */
+    if (result == QUIRE_NOT_FOUND && qr_word_tag(qr_map_load(db->map, pid)) != QR_WORD_UNLOADED) return 0;
     if (result == QUIRE_NOT_FOUND)
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu is named and is not in the mapping", (unsigned long long)pid);
     if (result != 0) return result;

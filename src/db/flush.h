@@ -45,7 +45,7 @@ const char *qr_db_adopt_image(void *bytes, uint32_t size, size_t block_size, uin
 /* struct qr_page_source. */
 int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint64_t address, struct qr_page **ret_page);
 
-/* A page of which only the id is known: its word becomes DISK. 0, CORRUPT, IO, NO_MEMORY. */
+/* A page of which only the id is known: its word becomes DISK, or is another by now. 0, CORRUPT, IO, NO_MEMORY. */
 int qr_db_locate_page(struct quire *db, uint64_t pid);
 
 #endif

@@ -9,10 +9,14 @@
  *              (quire_set_safe_lsn). So what was collected by it, or refused, is below it after every reopening.
  * CATALOGUE-2  During replay safe versions are noted only, and in force after the last record: a write that was accepted
  *              beside a raise may stand behind it in the log, and what was collected before it came would not know of it.
+ * CATALOGUE-3  A checkpoint may come between the record of a new tree and its handle, without which the root has no image. So from
+ *              before the record to the handle replay_from is held below the record, and the next checkpoint has the root. An opening
+ *              that finds the record and no root makes an empty one, with its id: all that the tree has is still to be replayed.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/stop.h"
 #include "db/db.h"
 
 #define FIRST_CAPACITY 16u
@@ -137,9 +141,9 @@ static bool grow_handles(struct quire *db)
     return true;
 }
 
-/* root: of a tree that is in the mapping; QR_PID_NONE: a new one is made. */
+/* root: of a tree that is in the mapping, or, if `empty`, is not there yet; QR_PID_NONE: a new one is made. */
 static int make_handle(struct quire *db, struct qr_thread *thread, const char *name,
-                       const struct qr_tree_settings *settings, uint64_t root, struct quire_tree **ret_tree)
+                       const struct qr_tree_settings *settings, uint64_t root, bool empty, struct quire_tree **ret_tree)
 {
     if (!grow_handles(db)) return QUIRE_ERR_NO_MEMORY;
     struct quire_tree *tree = qr_calloc(1, sizeof(*tree));
@@ -149,10 +153,12 @@ static int make_handle(struct quire *db, struct qr_thread *thread, const char *n
     tree->db = db;
     snprintf(tree->name, sizeof(tree->name), "%s", name);
     int result = 0;
-    if (root != QR_PID_NONE)
-        qr_tree_attach(&db->env, id, root, settings, &tree->tree);
-    else
+    if (root == QR_PID_NONE)
         result = qr_tree_create(&db->env, thread, id, settings, &tree->tree);
+    else if (empty)
+        result = qr_tree_create_at(&db->env, thread, id, root, settings, &tree->tree);
+    else
+        qr_tree_attach(&db->env, id, root, settings, &tree->tree);
     if (result != 0) {
         qr_free(tree);
         return result;
@@ -174,7 +180,7 @@ int qr_db_catalogue_open(struct quire *db, struct qr_thread *thread, uint64_t ro
     struct quire_tree_options options;
     quire_tree_options_init(&options);
     struct qr_tree_settings settings = settings_of(&options);
-    int result = make_handle(db, thread, "", &settings, root, &db->catalogue);
+    int result = make_handle(db, thread, "", &settings, root, false, &db->catalogue);
     if (result == 0) publish_handle(db, db->catalogue);
     return result;
 }
@@ -229,22 +235,21 @@ static int create(struct quire *db, struct qr_thread *thread, const char *name,
 {
     struct qr_tree_settings settings = settings_of(options);
     struct quire_tree *tree;
-    int result = make_handle(db, thread, name, &settings, QR_PID_NONE, &tree);
+    int result = make_handle(db, thread, name, &settings, QR_PID_NONE, false, &tree);
     if (result != 0) return result;
     struct entry entry = entry_of(tree, 0);
+    qr_log_hold(&db->log, thread); /* CATALOGUE-3 */
     result = qr_db_put(db->catalogue, thread, name, strlen(name), &entry, sizeof(entry));
-    if (result == QUIRE_ERR_UNKNOWN) { /* the record is there: so must the tree be */
+    QR_STOP("tree.recorded");
+    if (result == 0 || result == QUIRE_ERR_UNKNOWN) { /* the record is there: so must the tree be */
         publish_handle(db, tree);
-        return result;
-    }
-    if (result != 0) {
+        if (result == 0) *ret_tree = tree;
+    } else {
         qr_tree_destroy_empty(&tree->tree, thread);
         qr_free(tree);
-        return result;
     }
-    publish_handle(db, tree);
-    *ret_tree = tree;
-    return 0;
+    qr_log_release_hold(thread);
+    return result;
 }
 
 /* Under the mutex: sizes of pages that are given and differ take the place of the tree's. The catalogue has them first, so
@@ -327,17 +332,38 @@ static struct qr_tree_settings settings_of_entry(const struct entry *entry)
                                      .caller_versions = entry->caller_versions != 0};
 }
 
-/* A root that is in the checkpoint's mapping was captured before its record. */
+static void *alloc_image(void *context, size_t size)
+{
+    (void)context;
+    return qr_malloc(size);
+}
+
+/* Whether the checkpoint has the root of a tree that its catalogue has not: it was captured with the root, before the record. A page
+ * with that id may also be one of another tree, which was merged away since; then the id was free to become the root's. */
+static int find_root(struct quire *db, const struct entry *entry, bool *ret_there)
+{
+    struct qr_store *store = db->checkpointer.store;
+    struct qr_store_entry image;
+    void *bytes = NULL;
+    uint32_t size;
+    *ret_there = false;
+    int result = qr_store_lookup(store, entry->root, &image);
+    if (result == 0) result = qr_store_read(store, image.address, entry->root, alloc_image, NULL, &bytes, &size);
+    if (result == 0)
+        *ret_there = size >= QR_PAGE_HEADER && ((const struct qr_page *)bytes)->tree_id == entry->id;
+    qr_free(bytes);
+    return result == QUIRE_NOT_FOUND ? 0 : result;
+}
+
 static int replay_creation(struct quire *db, struct qr_thread *thread, struct qr_write *write, const char *name,
                            struct entry *entry)
 {
     struct quire_tree *tree;
-    struct qr_store_entry image;
     struct qr_tree_settings settings = settings_of_entry(entry);
-    int result = qr_store_lookup(db->checkpointer.store, entry->root, &image);
-    if (result < 0) return result;
-    const bool known = result == 0;
-    result = make_handle(db, thread, name, &settings, known ? entry->root : QR_PID_NONE, &tree);
+    bool known;
+    int result = find_root(db, entry, &known);
+    if (result != 0) return result;
+    result = make_handle(db, thread, name, &settings, known ? entry->root : QR_PID_NONE, false, &tree);
     if (result != 0) return qr_fail(result, 0, "no memory for a tree");
     result = store_record(db, thread, write, entry, tree);
     if (result != 0) {
@@ -395,6 +421,7 @@ void qr_db_catalogue_replayed(struct quire *db)
 /* What the catalogue lists, by id. */
 struct found_tree {
     bool is;
+    uint64_t lsn; /* of its record */
     struct entry entry;
     char name[QR_MAX_TREE_NAME_SIZE + 1];
 };
@@ -402,7 +429,7 @@ struct found_tree {
 
 static int take_tree(struct found_tree **found, uint32_t *count, const struct quire_entry *record)
 {
-    struct found_tree tree = {.is = true};
+    struct found_tree tree = {.is = true, .lsn = record->lsn};
     const struct quire_slice key = {record->key, record->key_size};
     const struct quire_slice value = {record->value, record->value_size};
     if (!parse_record(key, value, tree.name, &tree.entry) || tree.entry.id == 0 || tree.entry.id >= MOST_TREES)
@@ -431,6 +458,15 @@ static int list_trees(struct quire *db, struct found_tree **found, uint32_t *cou
     return result == QUIRE_END ? 0 : result;
 }
 
+/* CATALOGUE-3 */
+static int root_is_missing(struct quire *db, const struct found_tree *found, bool *ret_missing)
+{
+    struct qr_store_entry image;
+    int result = qr_store_lookup(db->checkpointer.store, found->entry.root, &image);
+    *ret_missing = result == QUIRE_NOT_FOUND && found->lsn >= db->checkpointer.record.replay_from;
+    return result == QUIRE_NOT_FOUND ? 0 : result;
+}
+
 int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread)
 {
     struct found_tree *found = NULL;
@@ -448,7 +484,10 @@ int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread)
         QR_ASSERT(next == id);
         const struct entry *entry = &found[id].entry;
         struct qr_tree_settings settings = settings_of_entry(entry);
-        result = make_handle(db, thread, found[id].name, &settings, entry->root, &tree);
+        bool empty;
+        result = root_is_missing(db, &found[id], &empty);
+        if (result != 0) break;
+        result = make_handle(db, thread, found[id].name, &settings, entry->root, empty, &tree);
         if (result == 0) {
             tree->replayed_safe_version = entry->safe_version;
             publish_handle(db, tree);

@@ -2,7 +2,7 @@
  * unlogged.c: a database with files whose log is switched off: the LSN that a checkpoint is as of, and LSNs reserved ahead.
  *
  * Layer 6. Writes take LSNs as ever and go nowhere else; what is durable is what the last checkpoint has, which is the state at
- * one LSN in all trees (R14; checkpoint.h, CHECK-7).
+ * one LSN in all trees (R14; checkpoint.h, CHECK-8).
  *
  * UNLOGGED-1  No LSN at or above the range that the manifest has on record is given out (log.h, LOG-4). An opening goes on at
  *             the end of the range, so LSNs that were lost with their writes are not used twice.

@@ -8,21 +8,6 @@
 #include "db/blobs.h"
 #include "db/db.h"
 
-/* Key and value of a write that is too large for a frame go to the log before it. */
-static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_write *write)
-{
-    struct qr_frame frame = {
-        .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
-    int result = qr_log_write_parts(&db->log, thread, &frame);
-    write->first_part = frame.first_part;
-    write->last_part = frame.last_part;
-    write->part_count = frame.part_count;
-    if (result == 0) return 0;
-    qr_log_parts_done(thread);
-    qr_db_note_room(db, QR_ROOM_LOG, result);
-    return result;
-}
-
 /* The log is short of space (FILES-6), or the last checkpoint was: whether there is space again. */
 static QR_NOINLINE int look_for_space(struct quire *db)
 {
@@ -79,6 +64,21 @@ static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, boo
     return result;
 }
 
+/* Key and value of a write that is too large for a frame go to the log before it. */
+static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_write *write)
+{
+    struct qr_frame frame = {
+        .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
+    uint64_t done = 0;
+    int result = 0;
+    while (result == 0 && !qr_log_write_parts(&db->log, thread, &frame, &done))
+        result = make_room(db, thread, write->kind == QR_RECORD_DELETE);
+    write->first_part = frame.first_part;
+    write->last_part = frame.last_part;
+    write->part_count = frame.part_count;
+    return result;
+}
+
 /* See qr_db_run_write. *ret_waited: something was noted that is to be told. */
 static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct qr_write *write, bool *ret_waited)
 {
@@ -89,8 +89,11 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     int result = check_space(db, write);
     if (parts && result == 0) result = write_parts(db, thread, write);
 
-    *ret_waited = result != 0;
-    if (QR_UNLIKELY(result != 0)) return result;
+    *ret_waited = parts || result != 0; /* PARTs may have waited for room */
+    if (QR_UNLIKELY(result != 0)) {
+        if (parts) qr_log_release_hold(thread);
+        return result;
+    }
     qr_op_init(&op, &tree->tree, thread);
     for (;;) {
         op.use_reserve = wait.use_reserve;
@@ -122,7 +125,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         if (result != 0) break;
     }
     if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
-    if (QR_UNLIKELY(parts)) qr_log_parts_done(thread);
+    if (QR_UNLIKELY(parts)) qr_log_release_hold(thread);
     return result;
 }
 

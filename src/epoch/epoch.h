@@ -83,7 +83,7 @@ struct qr_thread {
     uint8_t *log_window;                       /* memory of log_window_start */
     uint32_t log_salt;
     bool log_writer; /* counted among the log's writers */
-    _Atomic uint64_t parts_lsn; /* not 0: a lower bound of the PARTs of a write that is not done */
+    _Atomic uint64_t parts_lsn; /* not 0: what the thread writes from there on counts as not saved (qr_log_hold) */
 
     /* The tree layer's: whether this thread is changing the structure of a tree; and how deep, which is its own. */
     _Atomic uint32_t structure_slot;

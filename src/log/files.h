@@ -156,9 +156,9 @@ bool qr_log_is_full(const struct qr_log *log);
 /* What a background thread does for the log: room ahead, so that writers find it. As qr_log_provision. */
 int qr_log_work(struct qr_log *log);
 
-/* Writes key and value of a large write to PARTs (qr_log_is_large) and names them in the frame. Outside slots and sections. As
- * qr_log_provision. */
-int qr_log_write_parts(struct qr_log *log, struct qr_thread *thread, struct qr_frame *frame);
+/* Writes key and value of a large write to PARTs (qr_log_is_large) and names them in the frame. Outside slots and sections. False:
+ * there is no room; call again when qr_log_provision has made some. *done: bytes that are written, 0 at first. */
+bool qr_log_write_parts(struct qr_log *log, struct qr_thread *thread, struct qr_frame *frame, uint64_t *done);
 
 /* Every frame below `lsn` is not needed any more (rule R3 is the caller's): segments below are recycled or removed. */
 int qr_log_release(struct qr_log *log, uint64_t lsn);

@@ -7,6 +7,7 @@
 
 #include "base/bugs.h"
 #include "base/crc32c.h"
+#include "base/stop.h"
 
 enum { FLAG_VERSION = 16, FLAG_NAMED = 32, FLAG_PARTS = 64, KIND_MASK = 15 };
 
@@ -34,14 +35,28 @@ static void begin(uint8_t *at, uint32_t size, enum qr_frame_kind kind)
                           memory_order_relaxed);
 }
 
-static void end(uint8_t *at, uint32_t size, enum qr_frame_kind kind, enum qr_frame_state state, uint64_t lsn,
-                uint32_t salt)
+/* The first word, state TENTATIVE, and then the LSN: until that is there, the position is a hole. */
+static void name(uint8_t *at, uint32_t size, enum qr_frame_kind kind, uint32_t crc, uint64_t lsn)
 {
-    uint64_t word = first_word(size, kind, state, checksum(at, size, size, kind, lsn, salt));
+    uint64_t word = first_word(size, kind, QR_FRAME_TENTATIVE, crc);
     /* order: log.frame.body pairs with nothing in the process: orders the stores of FRAME-1 for a reader after its death */
     atomic_store_explicit((_Atomic uint64_t *)(void *)at, word, memory_order_release);
+    QR_STOP("frame.unnamed");
     /* order: log.frame.lsn as above */
     atomic_store_explicit((_Atomic uint64_t *)(void *)(at + 8), lsn, memory_order_release);
+    QR_STOP("frame.named");
+}
+
+static void end(uint8_t *at, uint32_t size, enum qr_frame_kind kind, uint64_t lsn, uint32_t salt)
+{
+    name(at, size, kind, checksum(at, size, size, kind, lsn, salt), lsn);
+}
+
+/* Of a frame that nobody has to decide about. */
+static void end_decided(uint8_t *at, enum qr_frame_state state)
+{
+    /* order: log.frame.lsn as above: the state comes after the LSN (FRAME-2) */
+    atomic_store_explicit((_Atomic uint8_t *)(at + 3), (uint8_t)state, memory_order_release);
 }
 
 static uint8_t *put_varint(uint8_t *to, uint32_t value)
@@ -89,7 +104,7 @@ void qr_frame_write(uint8_t *at, const struct qr_frame *frame, uint32_t size, ui
     memset(to, 0, padding);
     at[QR_FRAME_HEADER] = flags;
     at[QR_FRAME_HEADER + 1] = (uint8_t)padding;
-    end(at, size, QR_FRAME_RECORD, QR_FRAME_TENTATIVE, lsn, salt);
+    end(at, size, QR_FRAME_RECORD, lsn, salt);
 }
 
 void qr_frame_write_part(uint8_t *at, uint64_t before, const struct qr_frame_piece pieces[2], uint64_t lsn,
@@ -108,17 +123,14 @@ void qr_frame_write_part(uint8_t *at, uint64_t before, const struct qr_frame_pie
     qr_copy(to + pieces[0].size, pieces[1].data, pieces[1].size);
     to += data_size;
     memset(to, 0, (size_t)(at + size - to));
-    end(at, size, QR_FRAME_PART, QR_FRAME_DONE, lsn, salt);
+    end(at, size, QR_FRAME_PART, lsn, salt);
+    end_decided(at, QR_FRAME_DONE);
 }
 
 void qr_frame_fill_header(uint8_t *at, uint32_t size, uint64_t lsn, uint32_t salt)
 {
-    uint32_t crc = checksum(at, size, QR_FRAME_HEADER, QR_FRAME_FILLER, lsn, salt);
-    uint64_t word = first_word(size, QR_FRAME_FILLER, QR_FRAME_VOID, crc);
-    /* order: log.frame.body as in end */
-    atomic_store_explicit((_Atomic uint64_t *)(void *)at, word, memory_order_release);
-    /* order: log.frame.lsn as in end */
-    atomic_store_explicit((_Atomic uint64_t *)(void *)(at + 8), lsn, memory_order_release);
+    name(at, size, QR_FRAME_FILLER, checksum(at, size, QR_FRAME_HEADER, QR_FRAME_FILLER, lsn, salt), lsn);
+    end_decided(at, QR_FRAME_VOID);
 }
 
 void qr_frame_fill(uint8_t *at, uint64_t size, uint64_t lsn, uint32_t salt)

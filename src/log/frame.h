@@ -15,7 +15,8 @@
  *          TENTATIVE, the LSN. So whoever finds the LSN of a position there finds a whole frame, whatever was there before: in a
  *          recycled segment stands the LSN of another position, or none.
  * FRAME-2  After that only the state changes: TENTATIVE to DONE or VOID. So a decided frame whose sum is that of a position where
- *          another LSN stands was damaged there, and is no hole.
+ *          another LSN stands was damaged there, and is no hole. That goes for fillers and PARTs too, which are decided at once: a
+ *          thread may die between any two stores.
  *
  * The payload of a RECORD frame:
  *

@@ -133,6 +133,7 @@ static int look(struct search *search, const char *name, uint32_t number)
     struct qr_file *file;
     int error = ops->file_open(search->dir, name, 0, &file);
     if (error == -ELOOP || error == -EINVAL || error == -EISDIR) return 0; /* a link or the like: not ours */
+    if (error == -ENOENT) return 0; /* while the log is in use a spare one may be removed after its name was read */
     if (error != 0) return qr_log_disk_failure(error, "opening", number);
     int64_t size = qr_file_read(file, &beginning, sizeof(beginning), 0);
     error = size < 0 ? (int)size : ops->file_facts(file, &facts);

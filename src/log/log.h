@@ -212,8 +212,16 @@ static inline uint64_t qr_log_slot_bound(const struct qr_thread *thread)
     return bound == 0 ? UINT64_MAX : bound;
 }
 
-/* The write whose PARTs this thread has written is done, or was given up. */
-static inline void qr_log_parts_done(struct qr_thread *thread)
+/* What this thread is going to write from now on counts for checkpoints as not saved (R1, R6), whether it is installed or not, until
+ * the hold is released: PARTs, for the write that names them; what has to be saved together with something that comes after it. */
+static inline void qr_log_hold(const struct qr_log *log, struct qr_thread *thread)
+{
+    /* order: log.parts.open pairs with log.parts.look: before the reservations */
+    atomic_store_explicit(&thread->parts_lsn, qr_log_tail(log), memory_order_seq_cst);
+}
+
+/* The write is done, or was given up. */
+static inline void qr_log_release_hold(struct qr_thread *thread)
 {
     /* order: log.parts.close pairs with log.parts.look: the page has the first PART's LSN by now */
     atomic_store_explicit(&thread->parts_lsn, 0, memory_order_release);

@@ -34,20 +34,16 @@ static bool write_part(struct qr_log *log, struct qr_thread *thread, struct qr_f
     return lsn != QR_LOG_NO_ROOM;
 }
 
-int qr_log_write_parts(struct qr_log *log, struct qr_thread *thread, struct qr_frame *frame)
+bool qr_log_write_parts(struct qr_log *log, struct qr_thread *thread, struct qr_frame *frame, uint64_t *done)
 {
     const uint64_t all = (uint64_t)frame->key_size + frame->value_size;
-    uint64_t done = 0;
-    frame->first_part = 0;
-    frame->last_part = 0;
-    frame->part_count = 0;
-    /* R6: from before the first PART is reserved until the write is done, it counts with a bound below that PART.
-     * order: log.parts.open pairs with log.parts.look: before the reservations */
-    atomic_store_explicit(&thread->parts_lsn, qr_log_tail(log), memory_order_seq_cst);
-    while (done < all) {
-        if (write_part(log, thread, frame, &done)) continue;
-        int result = qr_log_provision(log, false);
-        if (result != 0) return result;
+    if (*done == 0) {
+        frame->first_part = 0;
+        frame->last_part = 0;
+        frame->part_count = 0;
+        qr_log_hold(log, thread); /* R6: until the write is done, it counts with a bound below its first PART */
     }
-    return 0;
+    while (*done < all)
+        if (!write_part(log, thread, frame, done)) return false;
+    return true;
 }

@@ -285,13 +285,14 @@ static int read_part(struct reader *r, uint64_t lsn, uint8_t *to, uint64_t *left
 }
 
 /* Puts a large record together. *ret_over: its first PART lies below the start of the replay, so the pages that it is for had it
- * in their images before that was chosen (R6); its PARTs may be gone. */
+ * in their images before that was chosen (R6); its PARTs may be gone, and more than there is log left. */
 static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *ret_bad, bool *ret_over)
 {
     uint64_t left = (uint64_t)frame->key_size + frame->value_size;
     uint64_t at = frame->last_part;
-    *ret_bad = left > r->all_bytes; /* there is no place for so much */
-    if (*ret_bad) return 0;
+    *ret_bad = at >= lsn || left > lsn;
+    *ret_over = lsn - left < r->replay->from; /* so much does not fit between */
+    if (*ret_bad || *ret_over) return 0;
     int result = r->large_bytes + left > r->window_bytes ? release(r) : 0;
     if (result != 0) return result;
     struct large *large = qr_malloc_aligned(QR_FRAME_UNIT, sizeof(*large) + left);
@@ -413,8 +414,10 @@ static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret
                 return 0;
             }
             if (result != 0) return result;
-        } else if (state == QR_FRAME_TENTATIVE)
-            return corrupt(r, lsn, "an undecided frame that is no record");
+        } else if (state == QR_FRAME_TENTATIVE) { /* its thread died before the store that decides it (FRAME-2) */
+            result = decide(r, lsn, qr_frame_kind_at(at) == QR_FRAME_PART ? QR_FRAME_DONE : QR_FRAME_VOID);
+            if (result != 0) return result;
+        }
         lsn += size;
         r->result->end = lsn;
     }

@@ -12,6 +12,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/status.h"
+#include "base/stop.h"
 #include "store/blob_internal.h"
 
 #define AT_ONCE_BYTES (UINT32_C(128) << 10) /* up to this, head and value are written by one write */
@@ -45,18 +46,25 @@ static bool take_open(struct qr_store *store, uint64_t extent, struct qr_segment
     return fits;
 }
 
-/* Under the blob mutex: the segment of before the opening goes on. False: there is none. */
+/* Under the blob mutex: the segment of before the opening goes on. False: there is none. Until it is the open one it is still the one
+ * that goes on: a capture in between must not take it for one that nobody appends to. */
 static bool resume(struct qr_store *store)
 {
-    struct qr_segment *segment;
-    uint32_t number = store->resume[QR_STREAM_BLOB];
-    store->resume[QR_STREAM_BLOB] = 0;
-    if (store->open[QR_STREAM_BLOB] != NULL || number == 0 || qr_segment_pin(store, number, &segment) != 0)
-        return false;
+    struct qr_segment *segment = NULL;
     qr_lock(store);
-    store->open[QR_STREAM_BLOB] = segment;
+    uint32_t number = store->open[QR_STREAM_BLOB] != NULL ? 0 : store->resume[QR_STREAM_BLOB];
     qr_unlock(store);
-    return true;
+    bool there = number != 0 && qr_segment_pin(store, number, &segment) == 0;
+    QR_STOP("blob.resumed");
+    qr_lock(store);
+    there = there && store->resume[QR_STREAM_BLOB] == number; /* else a capture has given it up meanwhile */
+    store->resume[QR_STREAM_BLOB] = 0;
+    if (there)
+        store->open[QR_STREAM_BLOB] = segment;
+    else if (segment != NULL)
+        segment->pins--;
+    qr_unlock(store);
+    return there;
 }
 
 /* Under the blob mutex: a place in a new segment. Of that and the open one the roomier goes on. */
@@ -66,6 +74,7 @@ static int take_new(struct qr_store *store, uint64_t extent, struct qr_segment *
     int result = qr_segment_make(store, QR_STREAM_BLOB, extent, false, &made);
     if (result != 0)
         return result;
+    QR_STOP("blob.segment_made");
     qr_lock(store);
     take(made, extent, ret_offset);
     struct qr_segment *open = store->open[QR_STREAM_BLOB];

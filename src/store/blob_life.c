@@ -10,7 +10,7 @@
  * LIFE-2  A checkpoint leaves a segment out of its root if at its capture all of it was dead, the tail at which the last died was
  *         not above its replay_from, and nothing was appended to it any more; the segment is released when the record is durable
  *         (R3). Frames from replay_from on name no blob of it: those that named one are below that tail.
- *         Without a log a checkpoint as of C is captured before anything that C sees may be dropped (CHECK-7 in db/checkpoint.h): so
+ *         Without a log a checkpoint as of C is captured before anything that C sees may be dropped (CHECK-8 in db/checkpoint.h): so
  *         what is dead then is not needed at C, and what C does not know of is behind the mark (BLOB-5).
  * LIFE-3  A blob that was appended after a capture has its frame above the replay_from of that checkpoint. So after an opening
  *         what lies behind the root's `used` is named by a frame that was replayed, or is nobody's.
@@ -139,6 +139,25 @@ uint64_t qr_blob_written_bytes(struct qr_store *store)
 
 /* ---- Checkpoint ------------------------------------------------------------------------------------------------- */
 
+/*
+ * Under the mutex: whether all of the segment is dead, and nobody appends to it any more. A writer that is about to has it pinned, or
+ * finds it as the open one, or the one that goes on after an opening, under the mutex. Of these one that is more than half full and all
+ * dead is given up here: its space may be more than all the rest, and come back only when large values are written again.
+ */
+static bool is_over(struct qr_store *store, struct qr_segment *segment)
+{
+    if (segment->dead_bytes != segment->used - QR_SEGMENT_HEADER_BYTES)
+        return false;
+    const bool half = segment->used > segment->size / 2;
+    if (store->open[QR_STREAM_BLOB] == segment && segment->pins == 1 && half) {
+        store->open[QR_STREAM_BLOB] = NULL;
+        segment->pins = 0;
+    }
+    if (store->resume[QR_STREAM_BLOB] == segment->number && segment->pins == 0 && half)
+        store->resume[QR_STREAM_BLOB] = 0;
+    return segment->pins == 0 && store->open[QR_STREAM_BLOB] != segment && store->resume[QR_STREAM_BLOB] != segment->number;
+}
+
 void qr_blob_mark(struct qr_store *store)
 {
     qr_lock(store);
@@ -183,8 +202,7 @@ int qr_blob_capture(struct qr_store_capture *capture, bool marked)
             .number = segment->number,
             .used = marked ? segment->mark : segment->used,
             .dead_lsn = segment->dead_lsn,
-            .all_dead = segment->dead_bytes == segment->used - QR_SEGMENT_HEADER_BYTES &&
-                        store->open[QR_STREAM_BLOB] != segment && store->resume[QR_STREAM_BLOB] != segment->number,
+            .all_dead = is_over(store, segment),
             .place = segment->dead_place,
         };
         done = copy_dead(segment, captured);

@@ -9,34 +9,37 @@
 #include "tree/internal.h"
 #include "tree/policy.h"
 
-int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id,
-                   const struct qr_tree_settings *settings, struct qr_tree *ret_tree)
+int qr_tree_create_at(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id, uint64_t root,
+                      const struct qr_tree_settings *settings, struct qr_tree *ret_tree)
 {
     struct qr_op op;
     struct qr_plan plan;
     struct qr_fresh_leaf fresh;
-    struct qr_page_identity identity = {.tree_id = id, .high_infinite = true};
+    struct qr_page_identity identity = {.pid = root, .tree_id = id, .high_infinite = true};
     struct qr_leaf_properties properties = {0};
-    qr_word nothing = qr_word_number(QR_WORD_FREE, 0);
 
-    *ret_tree = (struct qr_tree){.env = env, .settings = *settings, .id = id};
-    atomic_init(&ret_tree->safe_version, 0);
-    int result = qr_map_alloc(env->map, nothing, false, &ret_tree->root);
-    if (result != 0) return result;
-    identity.pid = ret_tree->root;
+    qr_tree_attach(env, id, root, settings, ret_tree);
     qr_op_init(&op, ret_tree, thread);
     qr_plan_init(&plan, settings->caller_versions, settings->align_log2);
-    result = qr_leaf_from_plan(&op, &plan, 0, 0, &identity, &properties, QR_AREA_FULL, &fresh);
-    if (result != 0) {
-        qr_map_free(env->map, ret_tree->root);
-        return result;
-    }
-    qr_word word = qr_map_load(env->map, ret_tree->root);
-    bool installed = qr_map_cas(env->map, ret_tree->root, &word, qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0));
-    qr_map_note_change(env->map, ret_tree->root);
+    int result = qr_leaf_from_plan(&op, &plan, 0, 0, &identity, &properties, QR_AREA_FULL, &fresh);
+    if (result != 0) return result;
+    qr_word word = qr_map_load(env->map, root);
+    bool installed = qr_map_cas(env->map, root, &word, qr_word_make(QR_WORD_HEAD, fresh.page, 0, 0));
+    qr_map_note_change(env->map, root);
     QR_ASSERT(installed);
     (void)installed;
     return 0;
+}
+
+int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id,
+                   const struct qr_tree_settings *settings, struct qr_tree *ret_tree)
+{
+    uint64_t root;
+    int result = qr_map_alloc(env->map, qr_word_number(QR_WORD_FREE, 0), false, &root);
+    if (result != 0) return result;
+    result = qr_tree_create_at(env, thread, id, root, settings, ret_tree);
+    if (result != 0) qr_map_free(env->map, root);
+    return result;
 }
 
 void qr_tree_set_page_sizes(struct qr_tree *tree, uint32_t leaf_bytes, uint32_t inner_bytes)

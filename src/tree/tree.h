@@ -161,6 +161,10 @@ void qr_op_add_image(struct qr_op *op, uint64_t address, struct qr_page *page);
 int qr_tree_create(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id,
                    const struct qr_tree_settings *settings, struct qr_tree *ret_tree);
 
+/* The same for a root whose id is known and no page's. */
+int qr_tree_create_at(struct qr_tree_env *env, struct qr_thread *thread, uint32_t id, uint64_t root,
+                      const struct qr_tree_settings *settings, struct qr_tree *ret_tree);
+
 /* A tree that is in the mapping: its root has that id. */
 void qr_tree_attach(struct qr_tree_env *env, uint32_t id, uint64_t root, const struct qr_tree_settings *settings,
                     struct qr_tree *ret_tree);

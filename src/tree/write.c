@@ -12,7 +12,7 @@
  * WRITE-2 The record is installed on a page whose max_lsn is below its LSN (growing-LSN rule): if not, the frame is
  *         voided and a new LSN reserved.
  * WRITE-3 A conditional write is installed only on the head on which its condition was judged, or on one where the
- *         newest version of its key is still the one that it saw.
+ *         value of its key is still the one that it saw, or still none.
  * WRITE-4 The tree's safe version is looked at after each load of the word that is CASed.
  *
  * Linearization point: the successful CAS. ABA: MAP-1. Reclamation: an area is part of its block; a consolidation
@@ -21,7 +21,7 @@
 #include "tree/internal.h"
 #include "tree/policy.h"
 
-/* The newest version in a leaf when a condition was judged: NONE, or its LSN (LSNs are unique). */
+/* The value of the key in a leaf when a condition was judged: none, or its LSN (LSNs are unique). */
 #define NO_VERSION 0u
 
 /* What is known while one write is under way. */
@@ -57,11 +57,16 @@ static bool safe_refuses(const struct attempt *a)
     return safe != 0 && a->write->version <= safe;
 }
 
-/* LSN of the newest record of the key, deletions included; NO_VERSION if there is none. */
+/* LSN of a key's newest record, if that is a value. A deletion counts as none: whether it is still there depends on when the page was
+ * consolidated last, and recovery has to come to the same as the thread that died. */
+static uint64_t value_lsn(const uint8_t *record)
+{
+    return record == NULL || !qr_kind_is_value(qr_record_kind(record)) ? NO_VERSION : qr_record_lsn(record);
+}
+
 static uint64_t newest_lsn(const struct attempt *a)
 {
-    const uint8_t *record = qr_leaf_find(&a->view, &a->write->key, UINT64_MAX);
-    return record == NULL ? NO_VERSION : qr_record_lsn(record);
+    return value_lsn(qr_leaf_find(&a->view, &a->write->key, UINT64_MAX));
 }
 
 /* Asks the condition, if there is one. */
@@ -70,8 +75,8 @@ static int judge(struct attempt *a)
     struct qr_write *write = a->write;
     if (write->condition == NULL) return 0;
     const uint8_t *record = qr_leaf_find(&a->view, &write->key, UINT64_MAX);
-    a->frame.named_version = record == NULL ? NO_VERSION : qr_record_lsn(record);
-    if (record == NULL || !qr_kind_is_value(qr_record_kind(record))) return write->condition(write, NULL);
+    a->frame.named_version = value_lsn(record);
+    if (a->frame.named_version == NO_VERSION) return write->condition(write, NULL);
     const bool caller = qr_page_caller(a->view.page);
     struct quire_value present = {
         .data = qr_record_value(record, caller, a->view.page->align_log2),
@@ -346,21 +351,26 @@ static void describe(struct attempt *a)
     a->frame_size = qr_frame_size(&a->frame);
 }
 
+/* Whether the write depends on what the key has: then its leaf has to be there, whole if a stub does not know the key. */
+static bool is_conditional(const struct qr_write *write)
+{
+    return write->condition != NULL || write->replay_conditional;
+}
+
 /* A stub that must be made whole before this write: it does not know the key's newest version, or has grown large. */
 static bool must_join(const struct attempt *a)
 {
     const struct qr_page *page = a->view.page;
     if ((page->flags & QR_PAGE_STUB) == 0) return false;
     if (page->content_bytes > qr_tree_leaf_page_size(&a->op->tree->settings) / 2) return true;
-    return a->write->condition != NULL && newest_lsn(a) == NO_VERSION;
+    return is_conditional(a->write) && qr_leaf_find(&a->view, &a->write->key, UINT64_MAX) == NULL;
 }
 
 static int write_once(struct attempt *a)
 {
     struct qr_op *op = a->op;
-    bool blind = a->write->condition == NULL;
-    int result = blind ? qr_descend_blind(op, &a->write->key, &a->spot)
-                       : qr_descend(op, &a->write->key, 0, false, &a->spot);
+    int result = is_conditional(a->write) ? qr_descend(op, &a->write->key, 0, false, &a->spot)
+                                          : qr_descend_blind(op, &a->write->key, &a->spot);
     if (result != 0) return result;
     describe(a);
     if (QR_UNLIKELY(a->spot.page == NULL)) return write_blind(a);
@@ -375,7 +385,7 @@ static int write_once(struct attempt *a)
     } else if (safe_refuses(a)) {
         return QUIRE_ERR_LSN_TOO_OLD;
     }
-    if (!blind) {
+    if (a->write->condition != NULL) {
         result = judge(a);
         if (result != 0) return result;
         describe(a);

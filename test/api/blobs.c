@@ -6,6 +6,7 @@
  */
 #include "api_dir.h"
 
+#include "base/stop.h"
 #include "db/db.h"
 #include "lib/simdisk.h"
 
@@ -875,4 +876,108 @@ Test(blobs, copies_and_readers)
     OK(quire_close(db));
     OK(quire_destroy(path_of("copy")));
     OK(quire_destroy(path_of("s")));
+}
+
+/* ---- A checkpoint between the steps of a write ------------------------------------------------------------------- */
+
+static struct quire *saved_db;
+static const char *saved_at;
+
+static void *save(void *argument)
+{
+    OK(quire_checkpoint(argument));
+    return NULL;
+}
+
+static void save_there(const char *name, void *argument)
+{
+    pthread_t thread;
+    (void)argument;
+    if (saved_at == NULL || strcmp(name, saved_at) != 0) return;
+    saved_at = NULL;
+    cr_assert_eq(pthread_create(&thread, NULL, save, saved_db), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+static void put_beside_a_checkpoint(struct quire *db, struct quire_tree *tree, uint64_t number, const char *at)
+{
+    saved_db = db;
+    saved_at = at;
+    qr_stop_set_hook(save_there, NULL);
+    put_value(tree, number, 1, 100000);
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_null(saved_at, "it did not come to %s", at);
+}
+
+/* Values that fill the segment in hand and more; then what can be released is. */
+static void go_on(struct quire *db, struct quire_tree *tree, uint64_t first)
+{
+    for (uint64_t i = first; i < first + 20; i++) put_value(tree, i, 1, 100000);
+    for (unsigned i = 0; i < 3; i++) {
+        put(tree, "small", "so that there is something to save");
+        OK(quire_checkpoint(db));
+    }
+}
+
+/* R3: a segment that a writer has in hand is empty, or all that was in it is dead, and is not given up for that. */
+Test(blobs, a_segment_that_a_writer_has_just_made_is_kept)
+{
+    struct quire *db = open_blobs("s");
+    struct quire_tree *tree = open_tree(db, "t");
+    put_beside_a_checkpoint(db, tree, 0, "blob.segment_made");
+    go_on(db, tree, 1);
+    for (uint64_t i = 0; i < 21; i++) expect_value(tree, i, 1, 100000);
+    OK(quire_close(db));
+    db = open_blobs("s");
+    tree = open_tree(db, "t");
+    for (uint64_t i = 0; i < 21; i++) expect_value(tree, i, 1, 100000);
+    OK(quire_close(db));
+}
+
+Test(blobs, a_segment_that_a_writer_goes_on_with_is_kept)
+{
+    char key[32];
+    struct quire *db = open_blobs("s");
+    struct quire_tree *tree = open_tree(db, "t");
+    put_value(tree, 0, 1, 5000);
+    OK(quire_delete(tree, key, key_of(0, key), 0, NULL, NULL));
+    while (quire_maintain(db) == QUIRE_MORE)
+        ;
+    OK(quire_checkpoint(db));
+    OK(quire_close(db));
+    db = open_blobs("s");
+    tree = open_tree(db, "t");
+    put(tree, "small", "so that replay begins behind the death of that value");
+    put_beside_a_checkpoint(db, tree, 1, "blob.resumed");
+    go_on(db, tree, 2);
+    for (uint64_t i = 1; i < 22; i++) expect_value(tree, i, 1, 100000);
+    OK(quire_close(db));
+}
+
+/* What one very large value took comes back when it is gone, also if no other one comes. */
+Test(blobs, the_space_of_the_last_large_value_comes_back)
+{
+    for (unsigned again = 0; again < 2; again++) {
+        char key[32];
+        shell("rm -rf s");
+        struct quire *db = open_blobs("s");
+        struct quire_tree *tree = open_tree(db, "t");
+        put_value(tree, 0, 1, 16 * MIB);
+        OK(quire_checkpoint(db));
+        cr_assert_gt(stats_of(db).blob_segment_bytes, 16u * MIB);
+        OK(quire_delete(tree, key, key_of(0, key), 0, NULL, NULL));
+        if (again != 0) {
+            OK(quire_close(db));
+            db = open_blobs("s");
+            tree = open_tree(db, "t");
+        }
+        while (quire_maintain(db) == QUIRE_MORE)
+            ;
+        for (unsigned i = 0; i < 4; i++) {
+            put(tree, "small", "so that there is something to save");
+            OK(quire_checkpoint(db));
+        }
+        cr_assert_lt(stats_of(db).blob_segment_bytes, 1u * MIB, "again %u", again);
+        OK(quire_close(db));
+    }
 }

@@ -5,6 +5,7 @@
  */
 #include "api.h"
 
+#include "base/stop.h"
 #include "db/db.h"
 #include "db/testing.h"
 
@@ -303,6 +304,133 @@ Test(checkpoint, makes_room_in_a_log_of_small_segments)
         }
         cr_assert_eq(refused, threads == 0, "%u times", refused);
         cr_assert_geq(db->checkpointer.count, 1);
+        OK(quire_close(db));
+    }
+}
+
+static _Atomic int held_up, may_go_on;
+
+static void hold_up(const char *name, void *argument)
+{
+    (void)argument;
+    if (strcmp(name, "checkpoint.bound") != 0) return;
+    atomic_store(&held_up, 1);
+    while (atomic_load(&may_go_on) == 0) usleep(1000);
+}
+
+static void *let_go_on(void *argument)
+{
+    (void)argument;
+    usleep(100000);
+    atomic_store(&may_go_on, 1);
+    return NULL;
+}
+
+/* By a large value too, whose PARTs find no room. */
+Test(checkpoint, is_waited_for_by_a_large_value_when_the_log_is_full)
+{
+    static char value[20000];
+    struct quire_options options;
+    struct quire *db = NULL;
+    pthread_t thread;
+    int result = 0;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.log_segment_bytes = 16384;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.blob_threshold_bytes = 1 << 20;
+    OK(quire_open(root, &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    db->options.stall_timeout_ms = 20;
+    qr_stop_set_hook(hold_up, NULL);
+    for (uint64_t i = 0; i < 100000 && result == 0; i++) {
+        uint64_t key = i % 100;
+        result = quire_put(tree, &key, sizeof(key), value, 2000, 0, NULL);
+    }
+    EXPECT(result, QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(atomic_load(&held_up), 1);
+    db->options.stall_timeout_ms = 10000;
+    cr_assert_eq(pthread_create(&thread, NULL, let_go_on, NULL), 0);
+    result = quire_put(tree, TEXT("key"), value, sizeof(value), 0, NULL);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_eq(result, 0, "%s", quire_strerror(result));
+    OK(quire_close(db));
+}
+
+static struct quire_tree *hot_tree;
+static unsigned hot_times;
+
+/* While pages are written, the first times. */
+static void write_hot(const char *name, void *argument)
+{
+    (void)argument;
+    if (strcmp(name, "flush.written") != 0 || hot_times == 5) return;
+    hot_times++;
+    for (unsigned i = 0; i < 40; i++) put(hot_tree, "key-000500", "hot");
+}
+
+/* A page that is written to all the time, so that it is another one whenever a group of pages has been written. */
+Test(checkpoint, saves_a_page_that_is_never_at_rest)
+{
+    struct quire *db = open_store(QUIRE_NO_THREADS);
+    struct quire_tree *tree = open_tree(db, "t");
+    fill(tree, 0, 1000);
+    OK(quire_checkpoint(db));
+    put(tree, "key-000500", "hot");
+    uint64_t first = qr_log_tail(&db->log);
+    for (unsigned i = 0; i < 40; i++) put(tree, "key-000001", "another");
+    hot_tree = tree;
+    qr_stop_set_hook(write_hot, NULL);
+    OK(quire_checkpoint(db));
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_geq(db->checkpointer.record.replay_from, first, "written to %u times", hot_times);
+    OK(quire_close(db));
+}
+
+/* ---- Beside the creation of a tree ------------------------------------------------------------------------------- */
+
+static struct quire *saved_db;
+
+static void *save(void *argument)
+{
+    OK(quire_checkpoint(argument));
+    return NULL;
+}
+
+static void save_there(const char *name, void *argument)
+{
+    pthread_t thread;
+    if (saved_db == NULL || strcmp(name, argument) != 0) return;
+    cr_assert_eq(pthread_create(&thread, NULL, save, saved_db), 0);
+    saved_db = NULL;
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* The catalogue has the tree by then, and so must the checkpoint have its root. */
+Test(checkpoint, of_a_tree_that_is_just_being_created)
+{
+    static char stop[] = "tree.recorded";
+    for (unsigned way = 0; way < 4; way++) {
+        char name[16];
+        snprintf(name, sizeof(name), "new %u", way);
+        struct quire *db = open_store(QUIRE_NO_THREADS);
+        put(open_tree(db, "t"), "key", "value");
+        saved_db = db;
+        qr_stop_set_hook(save_there, stop);
+        struct quire_tree *tree = open_tree(db, name);
+        qr_stop_set_hook(NULL, NULL);
+        cr_assert_null(saved_db);
+        if (way < 2) put(tree, "key", "value");
+        if (way % 2 == 0) {
+            OK(quire_close(db));
+        } else {
+            abandon(db);
+        }
+        db = open_store(QUIRE_NO_THREADS);
+        tree = open_tree(db, name);
+        expect(tree, NULL, "key", way < 2 ? "value" : NULL);
+        put(tree, "other", "value");
         OK(quire_close(db));
     }
 }

@@ -6,6 +6,9 @@
  */
 #include "api_dir.h"
 
+#include <pthread.h>
+
+#include "base/stop.h"
 #include "db/db.h"
 #include "db/testing.h"
 #include "lib/random.h"
@@ -166,12 +169,12 @@ static void compare(struct quire *a, struct quire *b)
 }
 
 /* What is in "s" is opened in three ways. */
-static void replay_and_compare(void)
+static void replay_and_compare(uint64_t limit)
 {
     struct quire *whole, *pieces, *singly;
     shell("rm -rf a b c && cp -r s a && cp -r s b && cp -r s c");
     whole = open_copy("a", 0);
-    pieces = open_copy("b", 16 << 20);
+    pieces = open_copy("b", limit);
     qr_testing_replay_singly(1);
     singly = open_copy("c", 0);
     qr_testing_replay_singly(0);
@@ -194,11 +197,11 @@ Test(replay, leaf_by_leaf_gives_what_record_by_record_gives)
         struct quire *db = open_copy("s", 0);
         write_some(&random, db, 12000, seed % 3 == 0 ? 0 : 30);
         abandon(db);
-        replay_and_compare();
+        replay_and_compare(16 << 20);
         db = open_copy("s", 0); /* what was replayed is written to, and replayed again */
         write_some(&random, db, 3000, seed % 2 == 0 ? 0 : 100);
         abandon(db);
-        replay_and_compare();
+        replay_and_compare(16 << 20);
     }
 }
 
@@ -213,7 +216,7 @@ Test(replay, one_key_written_very_often)
         OK(quire_put_at(trees[1], 1 + (i * 7919) % VERSIONS, TEXT("a key"), &i, sizeof(i), 0, NULL));
     }
     abandon(db);
-    replay_and_compare();
+    replay_and_compare(16 << 20);
 }
 
 /* More records for one leaf than a step takes, and the leaf has keys beyond all of them: it is divided in the midst of them. With
@@ -285,5 +288,254 @@ Test(replay, a_large_value_that_was_replayed_outlives_the_next_checkpoint)
         OK(quire_put(tree, TEXT("key-000001"), "x", 1, 0, NULL));
         OK(qr_db_checkpoint(db, qr_thread_self(db->epoch), false));
         abandon(db);
+    }
+}
+
+/* The root of a tree created since the checkpoint may have the id of a page that another tree had in it, and has lost since. */
+Test(replay, a_new_tree_whose_root_has_the_id_of_a_page_of_the_checkpoint)
+{
+    char name[16], key[32];
+    struct quire *db = open_copy("s", 0);
+    struct quire_tree *old = open_small_tree(db, "old", QUIRE_VERSIONS_ENGINE);
+    fill(old, 0, 2000);
+    OK(quire_checkpoint(db));
+    for (uint64_t i = 0; i < 2000; i++) OK(quire_delete(old, key, numbered(i, key), 0, NULL, NULL));
+    while (quire_maintain(db) == QUIRE_MORE)
+        ;
+    for (unsigned i = 0; i < 40; i++) { /* ids come back after a grace period */
+        snprintf(name, sizeof(name), "new %u", i);
+        put(open_tree(db, name), name, "its own");
+    }
+    put(old, "old", "its own");
+    abandon(db);
+    for (unsigned round = 0; round < 2; round++) {
+        db = open_copy("s", 0);
+        for (unsigned i = 0; i < 40; i++) {
+            snprintf(name, sizeof(name), "new %u", i);
+            struct quire_tree *tree = open_tree(db, name);
+            check_structure(tree);
+            cr_assert_eq(count_all(tree, NULL), 1, "%s", name);
+            expect(tree, NULL, name, "its own");
+        }
+        old = open_tree(db, "old");
+        check_structure(old);
+        cr_assert_eq(count_all(old, NULL), 1);
+        OK(quire_close(db));
+    }
+}
+
+/* Keys of all sizes up to the largest, which differ at their ends, or are beginnings of one another, in pages of 512 bytes. */
+Test(replay, keys_of_all_sizes)
+{
+    enum { LARGEST = 131072 };
+    char *key = malloc(LARGEST);
+    cr_assert_not_null(key);
+    for (uint64_t seed = 1; seed <= 2; seed++) {
+        struct random_stream random;
+        struct quire_tree *trees[TREES];
+        random_seed(&random, seed);
+        shell("rm -rf s");
+        struct quire *db = open_copy("s", 0);
+        open_trees(db, trees);
+        for (unsigned i = 0; i < 400; i++) {
+            size_t size = random_chance(&random, 20) ? LARGEST - random_below(&random, 3) : random_below(&random, 20);
+            if (random_chance(&random, 10)) size = random_below(&random, 9000);
+            memset(key, 'k', size);
+            if (size != 0 && random_chance(&random, 70)) key[size - 1] = (char)random_below(&random, 30);
+            if (size != 0 && random_chance(&random, 20)) key[random_below(&random, size)] = 'a';
+            if (random_chance(&random, 20))
+                OK(quire_delete(trees[0], key, size, 0, NULL, NULL));
+            else
+                OK(quire_put(trees[0], key, size, &i, sizeof(i), 0, NULL));
+            OK(quire_put_at(trees[1], 1 + random_below(&random, VERSIONS), key, size, &i, sizeof(i), 0, NULL));
+            if (random_below(&random, 150) == 0) OK(qr_db_checkpoint(db, qr_thread_self(db->epoch), random_chance(&random, 50)));
+        }
+        abandon(db);
+        replay_and_compare(64 << 20);
+    }
+    free(key);
+}
+
+static struct quire_tree *other_tree;
+static unsigned boundaries;
+
+static void *write_other(void *argument)
+{
+    put(argument, "key-000050", "between its parts");
+    return NULL;
+}
+
+/* The writer's slot is open, so another thread writes. */
+static void write_between_parts(const char *name, void *argument)
+{
+    pthread_t thread;
+    (void)argument;
+    if (strcmp(name, "log.boundary_filled") != 0 || ++boundaries != 60) return;
+    cr_assert_eq(pthread_create(&thread, NULL, write_other, other_tree), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* R6: the record is in its page's image, so of its PARTs, which are much more than the log that is left, some are gone. */
+Test(replay, a_large_value_most_of_whose_parts_are_gone)
+{
+    const size_t size = 4 << 20;
+    struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    char *value = malloc(size);
+    cr_assert_not_null(value);
+    memset(value, 'v', size);
+    options.background_threads = QUIRE_NO_THREADS;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.blob_threshold_bytes = 256 << 20;
+    OK(quire_open(path_of("s"), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    other_tree = open_tree(db, "other");
+    fill(tree, 0, 1000);
+    fill(other_tree, 0, 1000);
+    OK(quire_checkpoint(db));
+    boundaries = 0;
+    qr_stop_set_hook(write_between_parts, NULL);
+    OK(quire_put(tree, TEXT("key-000050"), value, size, 0, NULL)); /* splits its leaf */
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_geq(boundaries, 60u);
+    OK(qr_db_checkpoint(db, qr_thread_self(db->epoch), false));
+    abandon(db);
+    OK(quire_open(path_of("s"), &options, &db));
+    tree = open_tree(db, "t");
+    size_t got = 0;
+    memset(value, 0, size);
+    OK(quire_get(tree, NULL, TEXT("key-000050"), value, size, &got));
+    cr_assert(got == size && value[0] == 'v' && value[size - 1] == 'v');
+    expect(open_tree(db, "other"), NULL, "key-000050", "between its parts");
+    check_structure(tree);
+    OK(quire_close(db));
+    free(value);
+}
+
+/* ---- Undecided frames ------------------------------------------------------------------------------------------- */
+
+struct last_frame {
+    char file[32];
+    uint64_t offset;
+    uint32_t state, conditional;
+};
+
+static int keep_last(void *context, const struct quire_log_frame *frame)
+{
+    struct last_frame *last = context;
+    if (frame->kind != QUIRE_FRAME_PUT) return 0;
+    snprintf(last->file, sizeof(last->file), "%s", frame->file);
+    last->offset = frame->offset;
+    last->state = frame->state;
+    last->conditional = frame->conditional;
+    return 0;
+}
+
+/* As if the process had died before it decided its last write, which was conditional, and was done or not. */
+static void undecide_last(const char *store, uint32_t state)
+{
+    static const uint8_t tentative = QR_FRAME_TENTATIVE;
+    struct last_frame last = {.state = 0};
+    char name[64];
+    OK(quire_log_each(path_of(store), keep_last, &last));
+    cr_assert(last.state == state && last.conditional == 1, "state %u, conditional %u", last.state, last.conditional);
+    snprintf(name, sizeof(name), "%s/%s", store, last.file);
+    int fd = open(path_of(name), O_WRONLY);
+    cr_assert_geq(fd, 0);
+    cr_assert_eq(pwrite(fd, &tentative, 1, (off_t)last.offset + 3), 1);
+    close(fd);
+}
+
+static struct quire_tree *overtaken;
+
+static void *write_and_save(void *argument)
+{
+    struct quire_tree *tree = argument;
+    OK(quire_put(tree, TEXT("k"), TEXT("of another"), 0, NULL));
+    OK(quire_checkpoint(tree->db));
+    return NULL;
+}
+
+/* The writer is in a section, so another thread does it. */
+static void overtake(const char *name, void *argument)
+{
+    pthread_t thread;
+    (void)argument;
+    if (overtaken == NULL || strcmp(name, "write.prepared") != 0) return;
+    struct quire_tree *tree = overtaken;
+    overtaken = NULL;
+    cr_assert_eq(pthread_create(&thread, NULL, write_and_save, tree), 0);
+    cr_assert_eq(pthread_join(thread, NULL), 0);
+}
+
+/* R8: its condition does not hold any more; what shows that is in the leaf's image alone. */
+Test(replay, an_undecided_write_that_was_overtaken_before_the_checkpoint)
+{
+    struct quire *db = open_copy("s", 0);
+    struct quire_tree *tree = open_tree(db, "t");
+    struct quire_slice expected = slice("before"), desired = slice("after");
+    fill(tree, 0, 1000);
+    put(tree, "k", "before");
+    OK(quire_checkpoint(db));
+    put(tree, "l", "gives the leaf room for deltas");
+    overtaken = tree;
+    qr_stop_set_hook(overtake, NULL);
+    EXPECT(quire_compare_and_swap(tree, TEXT("k"), expected.data, expected.size, desired.data, desired.size, 0, NULL),
+           QUIRE_CONFLICT);
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_null(overtaken);
+    abandon(db);
+    undecide_last("s", QUIRE_FRAME_VOID);
+    for (unsigned round = 0; round < 2; round++) {
+        db = open_copy("s", 0);
+        cr_assert_eq(stats_of(db).recovery_same_boot, 1);
+        expect(open_tree(db, "t"), NULL, "k", "of another");
+        abandon(db);
+    }
+}
+
+/* D-10: others may have seen it. What it replaced is in the image, and the leaf has other records to come. */
+Test(replay, an_undecided_write_that_was_done_on_a_leaf_on_disk)
+{
+    for (unsigned others = 0; others < 2; others++) {
+        int64_t sum = 0;
+        shell("rm -rf s");
+        struct quire *db = open_copy("s", 0);
+        struct quire_tree *tree = open_tree(db, "t");
+        fill(tree, 0, 1000);
+        OK(quire_add(tree, TEXT("sum"), 1, 0, NULL, NULL));
+        OK(quire_checkpoint(db));
+        if (others != 0) put(tree, "sun", "of the same leaf");
+        OK(quire_add(tree, TEXT("sum"), 1, 0, &sum, NULL));
+        cr_assert_eq(sum, 2);
+        abandon(db);
+        undecide_last("s", QUIRE_FRAME_DONE);
+        db = open_copy("s", 0);
+        OK(quire_add(open_tree(db, "t"), TEXT("sum"), 0, 0, &sum, NULL));
+        cr_assert_eq(sum, 2, "with others: %u", others);
+        OK(quire_close(db));
+    }
+}
+
+/* Whether a deletion is still there depends on when the page was consolidated, and not on what was written. */
+Test(replay, an_undecided_write_of_a_key_that_was_deleted)
+{
+    for (unsigned way = 0; way < 4; way++) {
+        shell("rm -rf s");
+        struct quire *db = open_copy("s", 0);
+        struct quire_tree *tree = open_tree(db, "t");
+        fill(tree, 0, 10);
+        put(tree, "k", "before");
+        if ((way & 1) != 0) OK(quire_checkpoint(db));
+        OK(quire_delete(tree, TEXT("k"), 0, NULL, NULL));
+        if ((way & 2) != 0)
+            while (quire_maintain(db) == QUIRE_MORE)
+                ;
+        OK(quire_insert(tree, TEXT("k"), TEXT("again"), 0, NULL));
+        abandon(db);
+        undecide_last("s", QUIRE_FRAME_DONE);
+        db = open_copy("s", 0);
+        expect(open_tree(db, "t"), NULL, "k", "again");
+        OK(quire_close(db));
     }
 }

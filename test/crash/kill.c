@@ -56,7 +56,7 @@ static struct shared *shared;
 
 static const char *const points[] = {
     NULL,           "write.slot_open", "write.reserved",      "write.leaf_reserved", "write.decided",
-    "write.blob_written",
+    "write.blob_written", "frame.unnamed", "frame.named",
     "write.prepared", "log.boundary_filled", "log.before_sync", "log.synced",
     "checkpoint.postponed", "checkpoint.captured", "checkpoint.committed", "checkpoint.recorded", "checkpoint.bound",
     "checkpoint.as_of",

@@ -364,7 +364,8 @@ Test(log_files, large_records_go_to_parts_across_segments)
                                  .value = bytes,
                                  .value_size = sizes[i][1]};
         cr_assert(qr_log_is_large(&w.log, frame.key_size, frame.value_size));
-        cr_assert_eq(qr_log_write_parts(&w.log, thread, &frame), 0);
+        uint64_t done = 0;
+        while (!qr_log_write_parts(&w.log, thread, &frame, &done)) cr_assert_eq(qr_log_provision(&w.log, false), 0);
         uint64_t size = qr_frame_size(&frame);
         cr_assert_lt(size, 128);
         while (!qr_log_slot_open(&w.log, thread)) cr_assert_eq(qr_log_provision(&w.log, false), 0);
@@ -574,5 +575,32 @@ Test(log_files, cut_or_flipped_anywhere_it_gives_a_prefix_or_says_corrupt)
         }
     }
     close(fd);
+    world_done(&w);
+}
+
+/* A directory that lists one file more, which is gone by the time that it is opened. */
+static int (*list_names)(struct qr_dir *dir, qr_dir_visit *visit, void *context);
+
+static int list_one_more(struct qr_dir *dir, qr_dir_visit *visit, void *context)
+{
+    int result = list_names(dir, visit, context);
+    return result == 0 ? visit(context, "log-000000aa") : result;
+}
+
+Test(log_files, a_spare_segment_that_is_removed_while_the_log_is_listed_is_no_failure)
+{
+    static struct world w;
+    struct qr_log_list found;
+    world_make(&w);
+    begin(&w);
+    const struct qr_disk_ops *ops = w.disk->ops;
+    struct qr_disk_ops changed = *ops;
+    list_names = ops->dir_list;
+    changed.dir_list = list_one_more;
+    w.disk->ops = &changed;
+    list(&w, &found);
+    w.disk->ops = ops;
+    cr_assert_eq(found.count, w.log.files->next - w.log.files->first);
+    qr_log_list_done(&found);
     world_done(&w);
 }
