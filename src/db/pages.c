@@ -222,7 +222,11 @@ static void trim(struct quire_pages *pages, const struct qr_page *page, uint32_t
             entries[j - 1] = other;
         }
     }
-    *ret_page = (struct quire_page){to > from ? to - from : 0, entries + from, pages->reverse};
+    *ret_page = (struct quire_page){.reverse = pages->reverse};
+    if (to > from) {
+        ret_page->count = to - from;
+        ret_page->entries = entries + from;
+    }
 }
 
 /* Whether the far bound lies in this page, or nothing is behind it. */

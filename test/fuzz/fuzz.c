@@ -6,19 +6,34 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
+#include "db/db.h"
 #include "lib/random.h"
 
 _Noreturn void fuzz_fail(const char *file, int line, const char *condition)
 {
-    fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, condition);
+    dprintf(STDERR_FILENO, "%s:%d: does not hold: %s\n", file, line, condition); /* a target may have another stderr */
     abort();
 }
 
 int64_t fuzz_begin(void)
 {
     return qr_alloc_live_count();
+}
+
+int64_t fuzz_begin_database(void)
+{
+    static bool warm;
+    struct quire_options options;
+    struct quire *db;
+    quire_options_init(&options);
+    options.background_threads = QUIRE_NO_THREADS;
+    if (!warm)
+        FUZZ_CHECK(qr_db_open(NULL, NULL, &options, &db) == 0 && quire_sync(db) == 0 && quire_close(db) == 0);
+    warm = true;
+    return fuzz_begin();
 }
 
 void fuzz_end(int64_t begun, struct simdisk *disk)

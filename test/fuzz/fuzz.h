@@ -39,6 +39,7 @@ _Noreturn void fuzz_fail(const char *file, int line, const char *condition);
 
 /* At the beginning and at the end of an input (FUZZ-2). disk: NULL, or one that is freed here. */
 int64_t fuzz_begin(void);
+int64_t fuzz_begin_database(void); /* of an input for which databases are opened: what a thread keeps of them is there before */
 void fuzz_end(int64_t begun, struct simdisk *disk);
 
 /* A piece of the input, as far as there is one: copied to `to`, the rest of which becomes zero. */
