@@ -14,7 +14,11 @@
 
 _Noreturn void fuzz_fail(const char *file, int line, const char *condition)
 {
-    dprintf(STDERR_FILENO, "%s:%d: does not hold: %s\n", file, line, condition); /* a target may have another stderr */
+    struct quire_error_detail detail;
+    quire_error_detail(&detail);
+    /* A target may have another stderr. */
+    dprintf(STDERR_FILENO, "%s:%d: does not hold: %s\nthe last failure: %d, %s\n", file, line, condition, detail.result,
+            detail.message);
     abort();
 }
 

@@ -29,6 +29,13 @@ static int note_fault(void *context, const struct qr_store_fault *fault)
     return 0;
 }
 
+/* Ends the verification, with a result as a failure has it. */
+static int end_at_fault(void *context, const struct qr_store_fault *fault)
+{
+    (void)note_fault(context, fault);
+    return QUIRE_ERR_CORRUPT;
+}
+
 static const char *look_at_page(void *context, uint64_t pid, const struct qr_store_entry *entry, void *bytes, uint32_t size)
 {
     (void)context;
@@ -76,6 +83,17 @@ static void read_free_ids(const struct segments *segments, struct qr_store *stor
     qr_free(ids);
 }
 
+static void verify(struct qr_store *store)
+{
+    struct seen all = {.store = store}, first = {.store = store};
+    struct qr_store_verifier verifier = {.fault = note_fault, .page = look_at_page, .context = &all};
+    FUZZ_CHECK(qr_store_verify(store, &verifier) == 0);
+    verifier.fault = end_at_fault;
+    verifier.context = &first;
+    FUZZ_CHECK(qr_store_verify(store, &verifier) == (all.faults == 0 ? 0 : QUIRE_ERR_CORRUPT));
+    FUZZ_CHECK(first.faults == qr_min(all.faults, 1));
+}
+
 /* ---- Writing ---------------------------------------------------------------------------------------------------- */
 
 static bool write_page(struct qr_store *store, uint64_t pid)
@@ -115,11 +133,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     segments_make(&segments, (struct fuzz_input){data, size});
     if (segments_open(&segments, &store) == 0) {
         struct qr_store_stats stats;
-        struct seen seen = {.store = store};
-        struct qr_store_verifier verifier = {.fault = note_fault, .page = look_at_page, .context = &seen};
-        FUZZ_CHECK(qr_store_verify(store, &verifier) == 0);
-        if (see_all(store, &seen) != 0)
-            FUZZ_CHECK(seen.faults == 0); /* seen was begun anew */
+        struct seen seen;
+        verify(store);
+        (void)see_all(store, &seen);
         read_free_ids(&segments, store);
         qr_store_trim(store);
         if ((segments.flags & SEGMENTS_READ_ONLY) == 0)
