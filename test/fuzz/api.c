@@ -443,7 +443,7 @@ static void checkpoint(struct api *api)
     FUZZ_CHECK(quire_checkpoint(api->db) == (api_is_held(api) && api->disk != NULL ? QUIRE_ERR_BUSY : 0));
 }
 
-static void sync(struct api *api)
+static void make_durable(struct api *api)
 {
     uint64_t durable = 0, last = 0;
     FUZZ_CHECK(quire_sync(api->db) == 0);
@@ -481,7 +481,7 @@ static void fill(struct api *api)
 
 typedef void step(struct api *api);
 static step *const steps[] = {put,  put,           delete, insert,   swap,       add,  write_at, write_at, set_safe, get,   get_copy,
-                              get_at, guard_get,   scan,   scan,     take_snapshot, pin, maintain, checkpoint, sync,  verify, fill,
+                              get_at, guard_get,   scan,   scan,     take_snapshot, pin, maintain, checkpoint, make_durable, verify, fill,
                               fill, reopen, crash, api_misuse, api_misuse};
 
 static void begin(struct api *api, const uint8_t *data, size_t size)
