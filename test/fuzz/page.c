@@ -337,7 +337,7 @@ static void seed_leaf(const struct leaf_seed *seed, fuzz_sink *sink, void *conte
                                         .max_lsn = 1000};
     struct qr_leaf_properties properties = {0};
     struct qr_record_spec records[64];
-    static char keys[64][16];
+    static char keys[64][24];
     uint8_t reference[QR_BLOB_REF_BYTES];
     qr_blob_ref_encode(&(struct qr_blob_ref){.address = 1ull << 32 | 4096, .size = 100, .head_size = 128, .crc = 9}, reference);
     for (uint32_t i = 0; i < seed->count; i++) {
@@ -374,7 +374,7 @@ static void seed_inner(const char *name, uint32_t count, fuzz_sink *sink, void *
 {
     struct qr_page_identity identity = {.pid = PID, .right_pid = 8, .level = 1, .low = {"key", 3}, .high = {"kez", 3}, .max_lsn = 9};
     struct qr_inner_entry entries[64] = {{{0}}};
-    static char keys[64][16];
+    static char keys[64][24];
     for (uint32_t i = 0; i < count; i++) {
         snprintf(keys[i], sizeof(keys[i]), "key-%04u", i * 7);
         entries[i] = (struct qr_inner_entry){.key = {keys[i], strlen(keys[i])},
