@@ -15,7 +15,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 build=${QUIRE_BUILD_DIR:-build}
 case $build in /*) ;; *) build=$root/$build ;; esac
 packages="gcc g++ binutils pkg-config meson ninja-build python3 libc6-dev liburcu-dev liburing-dev liblz4-dev libjemalloc-dev
-libxxhash-dev libcjson-dev libcriterion-dev liblmdb-dev librocksdb-dev lmdb-utils"
+libxxhash-dev libcjson-dev libcriterion-dev liblmdb-dev libsqlite3-dev librocksdb-dev lmdb-utils"
 passed=0
 failed=0
 summary=""

@@ -153,11 +153,15 @@ TARGET_SSE42 static QR_ALWAYS_INLINE uint32_t run(uint32_t crc, const uint8_t *f
         words = words < PIECE_WORDS_MOST ? words : PIECE_WORDS_MOST;
         state = three(state, from, words, to, copying);
         from += 3 * 8 * words;
-        to += copying ? 3 * 8 * words : 0;
+        if (copying)
+            to += 3 * 8 * words;
         size -= 3 * 8 * words;
     }
-    for (; size >= 8; size -= 8, from += 8, to += copying ? 8 : 0)
+    for (; size >= 8; size -= 8, from += 8) {
         state = step(state, qr_load_u64(from), to, 0, copying);
+        if (copying)
+            to += 8;
+    }
     if (size != 0)
         state = rest(state, from + size, size, copying ? to + size : NULL, copying);
     return (uint32_t)~state;

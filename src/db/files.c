@@ -429,6 +429,10 @@ static int load_checkpoint(struct quire *db, struct qr_thread *thread)
     }
     result = qr_store_read_free_ids(db->checkpointer.store, record, &free_ids, &free_count);
     if (result != 0) return result;
+    if (record->catalogue_root_id == QR_PID_NONE || record->catalogue_root_id >= db->map->capacity) {
+        qr_free(free_ids);
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "the checkpoint has an impossible page id of the catalogue");
+    }
     result = qr_map_restore(db->map, record->next_page_id, free_ids, free_count);
     qr_free(free_ids);
     if (result == 0) result = qr_db_catalogue_open(db, thread, record->catalogue_root_id);

@@ -301,6 +301,15 @@ const char *qr_db_adopt_image(void *bytes, uint32_t size, size_t block_size, uin
     return page->pid != pid ? "it is another page" : qr_page_check_bytes(page, block_size);
 }
 
+/* Whether the ids in a page are such as the map has. What is behind them is seen when they are followed. */
+static bool names_possible_ids(const struct qr_map *map, const struct qr_page *page)
+{
+    if (page->right_pid >= map->capacity) return false;
+    for (uint32_t i = 0; page->kind == QR_PAGE_INNER && i < page->count; i++)
+        if (qr_inner_child(page, i) >= map->capacity) return false;
+    return true;
+}
+
 int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint64_t address, struct qr_page **ret_page)
 {
     struct quire *db = context;
@@ -312,6 +321,9 @@ int qr_db_read_page(void *context, struct qr_thread *thread, uint64_t pid, uint6
     if (result != 0) return result;
     struct qr_page *page = bytes;
     const char *bad = qr_db_adopt_image(bytes, size, reading.block_size, pid, address);
+    if (bad == NULL && !names_possible_ids(db->map, page)) bad = "a page id that is none";
+    /* The tail is above all that was given out (RECOVER-2); writers would look for an LSN above it. */
+    if (bad == NULL && page->max_lsn >= qr_log_tail(&db->log)) bad = "an LSN that was never given out";
     if (bad == NULL) {
         *ret_page = page;
         return 0;

@@ -222,7 +222,11 @@ static void trim(struct quire_pages *pages, const struct qr_page *page, uint32_t
             entries[j - 1] = other;
         }
     }
-    *ret_page = (struct quire_page){to > from ? to - from : 0, entries + from, pages->reverse};
+    *ret_page = (struct quire_page){.reverse = pages->reverse};
+    if (to > from) {
+        ret_page->count = to - from;
+        ret_page->entries = entries + from;
+    }
 }
 
 /* Whether the far bound lies in this page, or nothing is behind it. */
@@ -235,6 +239,13 @@ static bool is_last(const struct quire_pages *pages, const struct qr_page *page)
                (pages->has_end && qr_compare(low.data, low.size, pages->bound, pages->bound_size) <= 0);
     return (page->flags & QR_PAGE_HIGH_INFINITE) != 0 ||
            (pages->has_end && qr_compare(high.data, high.size, pages->bound, pages->bound_size) >= 0);
+}
+
+/* Whether the step after a leaf that ends at `next` is another one. Of damaged pages it may not be. */
+static bool goes_on(const struct quire_pages *pages, struct quire_slice next)
+{
+    int order = qr_compare(next.data, next.size, pages->at.key, pages->at.size);
+    return pages->reverse ? pages->at.from_edge || order < 0 : order > 0;
 }
 
 /* One leaf, inside a section: 0 with *ret_page, which may be empty, and `next`. */
@@ -255,6 +266,8 @@ static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *
     trim(pages, page, count, ret_page);
     bool last = is_last(pages, page);
     struct quire_slice next = pages->reverse ? qr_page_low(page) : qr_page_high(page);
+    if (!last && !goes_on(pages, next))
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu leads a scan back", (unsigned long long)page->pid);
     if (!last && !copy_position(next, &pages->next)) return QUIRE_ERR_NO_MEMORY;
     pages->next.done = last;
     qr_hold_set(pages->hold, page);

@@ -303,7 +303,8 @@ static bool parse_record(struct quire_slice key, struct quire_slice value, char 
         (key.size != 0 && memchr(key.data, 0, key.size) != NULL))
         return false;
     memcpy(&entry, value.data, sizeof(entry));
-    if (entry.format != 1 || !page_size_fits(entry.leaf_page_size_bytes) || !page_size_fits(entry.inner_page_size_bytes) ||
+    if (entry.format != 1 || entry.leaf_page_size_bytes == 0 || entry.inner_page_size_bytes == 0 ||
+        !page_size_fits(entry.leaf_page_size_bytes) || !page_size_fits(entry.inner_page_size_bytes) ||
         entry.chain_limit == 0 || entry.chain_limit > QR_CHAIN_MAX || entry.align_log2 > 6 || entry.caller_versions > 1 ||
         (entry.safe_version != 0 && entry.caller_versions == 0))
         return false;
@@ -425,36 +426,37 @@ struct found_tree {
     struct entry entry;
     char name[QR_MAX_TREE_NAME_SIZE + 1];
 };
-#define MOST_TREES (1u << 24)
 
-static int take_tree(struct found_tree **found, uint32_t *count, const struct quire_entry *record)
+/* Trees are numbered from 1 to their count, each once. */
+static int take_tree(const struct quire *db, struct found_tree *found, uint64_t count, const struct quire_entry *record)
 {
     struct found_tree tree = {.is = true, .lsn = record->lsn};
     const struct quire_slice key = {record->key, record->key_size};
     const struct quire_slice value = {record->value, record->value_size};
-    if (!parse_record(key, value, tree.name, &tree.entry) || tree.entry.id == 0 || tree.entry.id >= MOST_TREES)
+    if (!parse_record(key, value, tree.name, &tree.entry) || tree.entry.id == 0 || tree.entry.id > count ||
+        found[tree.entry.id].is || tree.entry.root == QR_PID_NONE || tree.entry.root >= db->map->capacity)
         return bad_record();
-    if (tree.entry.id >= *count) {
-        uint32_t grown_count = (uint32_t)qr_max(tree.entry.id + 1, (uint64_t)*count * 2);
-        struct found_tree *grown = qr_realloc(*found, grown_count * sizeof(*grown));
-        if (grown == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the trees");
-        memset(grown + *count, 0, (grown_count - *count) * sizeof(*grown));
-        *found = grown;
-        *count = grown_count;
-    }
-    (*found)[tree.entry.id] = tree;
+    found[tree.entry.id] = tree;
     return 0;
 }
 
-static int list_trees(struct quire *db, struct found_tree **found, uint32_t *count)
+/* *ret_found: `*ret_count` + 1 of them, to be freed by qr_free. */
+static int list_trees(struct quire *db, struct found_tree **ret_found, uint64_t *ret_count)
 {
     struct quire_pages_options options = {.struct_size = sizeof(options)};
     struct quire_pages *pages = NULL;
     struct quire_page page;
-    int result = quire_pages_open(db->catalogue, &options, &pages);
+    uint64_t count = 0;
+    int result = quire_count(db->catalogue, NULL, options.start, options.end, &count);
+    if (result != 0) return result;
+    struct found_tree *found = qr_calloc(count + 1, sizeof(*found));
+    if (found == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the trees");
+    result = quire_pages_open(db->catalogue, &options, &pages);
     while (result == 0 && (result = quire_pages_next(pages, &page)) == 0)
-        for (size_t i = 0; i < page.count && result == 0; i++) result = take_tree(found, count, &page.entries[i]);
+        for (size_t i = 0; i < page.count && result == 0; i++) result = take_tree(db, found, count, &page.entries[i]);
     if (pages != NULL) quire_pages_close(pages);
+    *ret_found = found;
+    *ret_count = count;
     return result == QUIRE_END ? 0 : result;
 }
 
@@ -470,18 +472,14 @@ static int root_is_missing(struct quire *db, const struct found_tree *found, boo
 int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread)
 {
     struct found_tree *found = NULL;
-    uint32_t count = 0;
+    uint64_t count = 0;
     int result = list_trees(db, &found, &count);
-    for (uint32_t id = 1; id < count && result == 0; id++) {
+    for (uint64_t id = 1; id <= count && result == 0; id++) {
         struct quire_tree *tree;
-        uint32_t next;
-        qr_db_handles(db, &next);
-        if (!found[id].is) {
-            for (uint32_t later = id; later < count && result == 0; later++)
-                if (found[later].is) result = qr_fail(QUIRE_ERR_CORRUPT, 0, "a tree is missing in the catalogue");
+        if (!found[id].is) { /* a record was told twice */
+            result = qr_fail(QUIRE_ERR_CORRUPT, 0, "a tree is missing in the catalogue");
             break;
         }
-        QR_ASSERT(next == id);
         const struct entry *entry = &found[id].entry;
         struct qr_tree_settings settings = settings_of_entry(entry);
         bool empty;

@@ -107,7 +107,7 @@ static const char *check_bounds(const struct qr_page *page)
     struct quire_slice high = qr_page_high(page);
 
     if ((page->flags & QR_PAGE_HIGH_INFINITE) != 0) {
-        if (page->bound_skip != 0 || page->high_head != UINT64_MAX)
+        if (page->bound_skip != 0 || page->high_head != UINT64_MAX || page->high_first != UINT64_MAX)
             return "infinite bound has a prefix or a head";
         return NULL;
     }
@@ -117,6 +117,8 @@ static const char *check_bounds(const struct qr_page *page)
         return "bound_skip is not what the bounds share";
     if (page->high_head != qr_head64(high.data, high.size, page->bound_skip))
         return "head of the high key is wrong";
+    if (page->high_first != qr_head64(high.data, high.size, 0))
+        return "first bytes of the high key are wrong";
     return NULL;
 }
 

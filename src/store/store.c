@@ -121,7 +121,10 @@ static int take_dead(struct qr_store *store, const struct qr_manifest_place *roo
     int result = read_place(store, &segment->dead_place, QR_STORE_DEAD_BLOBS, entry->number, &bytes, &size);
     if (result != 0)
         return result;
-    result = qr_blob_take_list(store, segment, bytes, size);
+    if (size + QR_IMAGE_HEADER_BYTES != entry->stored_bytes)
+        result = corrupt_root(store, root, "a list of dead blobs has another size than the root says");
+    else
+        result = qr_blob_take_list(store, segment, bytes, size);
     qr_free(bytes);
     return result;
 }

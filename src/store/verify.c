@@ -18,6 +18,7 @@ struct verify {
     uint64_t pages, live_bytes; /* that the mapping names */
     uint64_t *told;             /* addresses of images that were told, without what they say of their size */
     uint64_t told_count, told_room;
+    bool ended; /* the fault function has answered not 0 */
 };
 
 static int tell(struct verify *v, uint32_t number, uint64_t offset, uint64_t pid, const char *text)
@@ -28,7 +29,9 @@ static int tell(struct verify *v, uint32_t number, uint64_t offset, uint64_t pid
     /* A failure's detail begins with the place, which is told apart. */
     if (number != 0 && strncmp(text, fault.file, strlen(fault.file)) == 0 && strstr(text, ": ") != NULL)
         fault.text = strstr(text, ": ") + 2;
-    return v->verifier->fault(v->verifier->context, &fault);
+    int result = v->verifier->fault(v->verifier->context, &fault);
+    v->ended = result != 0;
+    return result;
 }
 
 /* ---- Pages ------------------------------------------------------------------------------------------------------ */
@@ -98,7 +101,7 @@ static int verify_mapping(struct verify *v)
 {
     struct quire_error_detail detail;
     int result = qr_store_each(v->store, verify_page, v);
-    if (result == QUIRE_ERR_CORRUPT || result == QUIRE_ERR_IO) {
+    if (!v->ended && (result == QUIRE_ERR_CORRUPT || result == QUIRE_ERR_IO || result == QUIRE_ERR_NEWER)) {
         quire_error_detail(&detail);
         return tell(v, 0, 0, 0, detail.message);
     }

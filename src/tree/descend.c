@@ -245,7 +245,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
         QR_STOP("descend.parent_loaded");
         const uint8_t *block;
         spot->word = qr_load_child(op->tree, op->delta_bytes, qr_inner_place(page, i), &block);
-        __builtin_prefetch(block + 64);
+        __builtin_prefetch((const void *)((uintptr_t)block + 64)); /* the block may be none */
         child = (const struct qr_page *)(const void *)block;
     }
 }

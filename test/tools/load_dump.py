@@ -68,6 +68,13 @@ t.equal(t.pairs("sample", "--tree", "fruit"),
         [(b"\x00", b"zero"), (b"apple", "red\ngreen \\ é".encode()), (b"pear", b"")], "the sample's named tree")
 t.equal(t.pairs("sample"), [(b"key", b"value")], "the sample's tree without a name")
 
+# ---- A tree whose name is no UTF-8: it was loaded to the default tree ----
+t.run("load", t.path("named"), given=b"VERSION=3\nformat=print\ndatabase=\\ff\\2e\ntype=btree\nHEADER=END\n k\n v\nDATA=END\n")
+lines = t.run("dump", "--json", t.path("named"))
+t.check(b'"tree_base64":"/y4="' in lines, f"the name in base64: {lines}")
+t.run("load", "--format", "json", t.path("named again"), given=lines)
+t.equal(t.run("dump", "--json", t.path("named again")), lines, "a tree whose name is no UTF-8")
+
 # ---- What is refused ----
 HEADER = b"VERSION=3\nformat=bytevalue\ntype=btree\nHEADER=END\n"
 for wrong in (b"apple\n", SAMPLE, HEADER, HEADER + b" 61\n", HEADER + b" 61\n 62\n", HEADER + b" 6\n 62\nDATA=END\n",
@@ -81,7 +88,8 @@ for wrong in (b"no tab\n", b"a\\q\tb\n", b"a\tb\\x1\n"):
 for wrong in (b"[]\n", b"{\n", b"{}\n", b'{"key":"a"}\n', b'{"key":1,"value":"b"}\n', b'{"key":"a","value":"b"} x\n',
               b'{"key":"a","key_base64":"YQ==","value":"b"}\n', b'{"key_base64":"Y","value":"b"}\n',
               b'{"key_base64":"YQ=a","value":"b"}\n', b'{"key":"a\\u0000","value":"b"}\n',
-              b'{"tree":1,"key":"a","value":"b"}\n', b'{"key":"a","value":"b","version":-1}\n',
+              b'{"tree":1,"key":"a","value":"b"}\n', b'{"tree":"a","tree_base64":"YQ==","key":"a","value":"b"}\n',
+              b'{"tree_base64":"AAA=","key":"a","value":"b"}\n', b'{"key":"a","value":"b","version":-1}\n',
               b'{"key":"a","value":"b","version":1.5}\n'):
     t.run("load", "--format", "json", t.path("wrong"), code=WRONG, given=wrong)
 message = subprocess.run([t.tool, "load", "--format", "lines", t.path("wrong")], input=b"a\tb\nc\td\nwrong\ne\tf\n",

@@ -156,6 +156,7 @@ DAMAGE(infinite, page->flags |= QR_PAGE_HIGH_INFINITE; page->right_pid = 0; page
 DAMAGE(bounds, exchange(bytes_at(page, page->low_offset), bytes_at(page, page->high_offset), 3))
 DAMAGE(bound_skip, page->bound_skip--)
 DAMAGE(high_head, page->high_head++)
+DAMAGE(high_first, page->high_first++)
 DAMAGE(prefix_size, page->prefix_size = 0; page->bound_skip = 0)
 DAMAGE(prefix_mask, page->prefix_mask ^= (uint64_t)1 << 63)
 DAMAGE(prefix, page->prefix[1] = 'E')
@@ -274,6 +275,8 @@ Test(page_check, bounds_and_prefix)
     expect_wrong(MIXED, "low key is not below the high key", damage_bounds);
     expect_wrong(EMPTY, "bound_skip is not what the bounds share", damage_bound_skip);
     expect_wrong(INNER, "head of the high key is wrong", damage_high_head);
+    expect_wrong(INNER, "first bytes of the high key are wrong", damage_high_first);
+    expect_wrong(MIXED, "first bytes of the high key are wrong", damage_high_first);
     expect_wrong(EMPTY, "bound_skip is not what the bounds share", damage_prefix_size);
     expect_wrong(INNER, "prefix_mask is not that of prefix_size", damage_prefix_mask);
     expect_wrong(UNIFORM, "prefix_mask is not that of prefix_size", damage_prefix_mask);

@@ -25,7 +25,7 @@ struct load {
     size_t line_capacity, line_size;
 
     uint64_t count, read_bytes;
-    struct bytes key, value;
+    struct bytes key, value, name; /* name: of a record's tree */
 };
 
 /* ---- Input ------------------------------------------------------------------------------------------------------ */
@@ -132,12 +132,27 @@ static const char *take_member(struct bytes *to, const cJSON *object, const char
     const cJSON *base64 = cJSON_GetObjectItemCaseSensitive(object, name_base64);
     to->size = 0;
     if ((text != NULL) == (base64 != NULL))
-        return "one of key, key_base64 is needed, and one of value, value_base64";
+        return "one of key, key_base64 is needed, and one of value, value_base64, and at most one of tree, tree_base64";
     if (!cJSON_IsString(text != NULL ? text : base64))
-        return "keys and values are strings";
+        return "keys, values and trees are strings";
     if (text == NULL)
         return bytes_from_base64(to, base64->valuestring) == 0 ? NULL : "it is not base64";
     return bytes_add(to, text->valuestring, strlen(text->valuestring)) ? NULL : "no memory";
+}
+
+/* The tree's name: that of the default tree if there is none. */
+static const char *take_name(struct bytes *to, const cJSON *object)
+{
+    const char *wrong = NULL;
+    to->size = 0;
+    if (cJSON_GetObjectItemCaseSensitive(object, "tree") != NULL ||
+        cJSON_GetObjectItemCaseSensitive(object, "tree_base64") != NULL)
+        wrong = take_member(to, object, "tree", "tree_base64");
+    else if (!bytes_add(to, "", 0))
+        wrong = "no memory";
+    if (wrong == NULL && strlen(to->data) != to->size)
+        wrong = "the name of a tree has no NUL";
+    return wrong;
 }
 
 /* A version is a whole number, which cJSON keeps as a double: exact up to 2^53. */
@@ -158,19 +173,18 @@ static const char *take_version(const cJSON *object, bool *ret_has, uint64_t *re
 
 static int load_object(struct load *load, const cJSON *object)
 {
-    const cJSON *tree = cJSON_GetObjectItemCaseSensitive(object, "tree");
     bool has_version;
     uint64_t version;
-    if (tree != NULL && !cJSON_IsString(tree))
-        return wrong_line(load, "\"tree\" is a string");
     const char *wrong = take_member(&load->key, object, "key", "key_base64");
     if (wrong == NULL)
         wrong = take_member(&load->value, object, "value", "value_base64");
     if (wrong == NULL)
+        wrong = take_name(&load->name, object);
+    if (wrong == NULL)
         wrong = take_version(object, &has_version, &version);
     if (wrong != NULL)
         return wrong_line(load, wrong);
-    int code = use_tree(load, tree == NULL ? "" : tree->valuestring);
+    int code = use_tree(load, load->name.data);
     return code == EXIT_DONE ? store(load, has_version, version) : code;
 }
 
@@ -347,6 +361,7 @@ static int run_load(const struct command *command)
     free(load.tree_name);
     bytes_free(&load.key);
     bytes_free(&load.value);
+    bytes_free(&load.name);
     return code;
 }
 
@@ -354,7 +369,8 @@ const struct command command_load = {
     "load", "[OPTION...] STORE [FILE...]", "Stores what is in files, or on standard input; creates the store if need be",
     "dump: the text of `quire dump`, db_dump or mdb_dump; database=NAME is the tree, unless --tree says another.\n"
     "lines: key, a tab, value; escapes \\\\ \\t \\n \\r \\xHH.\n"
-    "json: {\"key\": \"...\", \"value\": \"...\"}, with key_base64, value_base64 for any bytes; \"tree\" and \"version\" if there are.\n"
+    "json: {\"key\": \"...\", \"value\": \"...\"}, with key_base64, value_base64 for any bytes; \"tree\" (or\n"
+    "tree_base64) and \"version\" if there are.\n"
     "Values that were there are replaced. When it ends with exit code 0 all is durable; when it fails, what came before\n"
     "the wrong line has been stored, and the number is told.\n",
     "tjxvfd", 1, -1, run_load,
