@@ -810,12 +810,12 @@ QUIRE_API int quire_log_each(const char *path, quire_log_callback *callback, voi
 /* A record of the manifest; doc/file-format.md has the kinds. Later versions may have more fields behind these. */
 struct quire_manifest_record {
     size_t struct_size; /* of the library's struct */
-    uint64_t sequence;  /* one more from record to record */
+    uint64_t sequence;  /* one more from record to record; optional ones of later versions are passed over */
     uint32_t kind;      /* its number in the file */
-    const char *name;   /* "store", "incarnation", "checkpoint", "lsn-range", "poison"; "unknown": this version passes it over */
+    const char *name;   /* "store", "incarnation", "checkpoint", "lsn-range", "poison" */
     uint64_t size_bytes;
     const void *payload; /* as it stands in the file. Like `name` and `fields` valid during the call */
-    const char *fields;  /* what it says, as a JSON object; {} of an unknown one */
+    const char *fields;  /* what it says, as a JSON object */
 };
 
 /* Not 0 ends the reading. */
