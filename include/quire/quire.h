@@ -175,7 +175,9 @@ struct quire_options {
     uint32_t no_sync_at_close;     /* 1: quire_close does not wait for a sync; what was not durable survives the process,
                                       not power loss */
     uint64_t log_cap_bytes;        /* a checkpoint begins when the log that recovery would read is larger; at least 64 KiB;
-                                      0 = default: a quarter of the memory of the data, from 64 MiB to 1.5 GiB */
+                                      0 = default: the memory of the data less 128 MiB, or half of it if that is
+                                      more, from 64 MiB to 1.5 GiB. Reading the log takes seconds a GiB; each checkpoint
+                                      writes all that has changed */
     uint32_t checkpoint_interval_ms; /* ... or so long after the last one, if there was something to write; 0 = default
                                       (60000); QUIRE_NO_PERIOD = only for the log's size, and when asked to */
     uint32_t disable_log;          /* 1: no log, for data that can be made again, or that the caller has a log of: writes

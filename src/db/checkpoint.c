@@ -19,6 +19,7 @@
 #define HOT_TRIES 16u
 #define LOG_CAP_LEAST ((uint64_t)64 << 20)
 #define LOG_CAP_MOST ((uint64_t)1536 << 20)
+#define LOG_CAP_LESS ((uint64_t)128 << 20)
 #define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
 #define NO_ROOM_PAUSE_NS 100000000u /* between two because space is missing */
 #define BLOB_CAP_LEAST ((uint64_t)256 << 20)
@@ -628,8 +629,9 @@ uint64_t qr_db_log_cap(struct quire *db)
 {
     uint64_t most = QR_LOG_RING / 2 * db->options.log_segment_bytes; /* of segments there are not more than a ring holds */
     if (db->options.log_cap_bytes != 0) return qr_min(db->options.log_cap_bytes, most);
-    uint64_t quarter = qr_arena_total_bytes(db->arena) / 4;
-    return qr_min(qr_min(qr_max(quarter, LOG_CAP_LEAST), LOG_CAP_MOST), most);
+    uint64_t data = qr_arena_total_bytes(db->arena);
+    uint64_t cap = qr_max(data / 2, data - qr_min(data, LOG_CAP_LESS));
+    return qr_min(qr_min(qr_max(cap, LOG_CAP_LEAST), LOG_CAP_MOST), most);
 }
 
 bool qr_db_checkpoint_is_due(struct quire *db)
