@@ -52,6 +52,8 @@ enum qr_page_flags {
     QR_PAGE_BLOBS = 32,        /* a record may be a blob reference; the chain apart */
 };
 
+#define QR_LEVELS 256u /* a page's level is below it */
+
 /* The first line holds what a search needs, the second what a writer needs. */
 struct qr_page {
     uint8_t kind;

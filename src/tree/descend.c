@@ -13,6 +13,7 @@
  * to have been absorbed (may_read_sealed).
  */
 #include "base/alloc.h"
+#include "base/status.h"
 #include "tree/internal.h"
 
 /* Goes from PRIVATE to HEAD: the page was reached, so the left half of its split is in. */
@@ -196,6 +197,32 @@ static int settle(struct qr_op *op, struct qr_spot *spot, struct descent d)
     return 0;
 }
 
+/*
+ * Whether a page is where the way there says. What is read from a file has only been compared with itself, and pages with right
+ * checksums may lead in a circle; but each step down is one level, and each to the right goes on at the key where the last page
+ * ended. Neither can change while a page has its id: so a way has an end, and whoever helps on it does, too (it works one level
+ * higher). from: the page whose link led there; NULL: none.
+ */
+static bool is_in_place(const struct qr_spot *spot, const struct qr_page *from)
+{
+    const struct qr_page *page = qr_word_block(spot->word);
+    if (page->pid != spot->pid) return true; /* settled somewhere else */
+    if (from != NULL && spot->by_link) {
+        struct quire_slice low = qr_page_low(page);
+        struct quire_slice high = qr_page_high(from);
+        return page->level == from->level && qr_equal(low.data, low.size, high.data, high.size);
+    }
+    if (spot->by_sibling) return true;
+    if (spot->parent_pid == QR_PID_NONE) /* the root has all keys */
+        return (page->flags & QR_PAGE_HIGH_INFINITE) != 0 && qr_page_low(page).size == 0;
+    return page->level + 1 == ((const struct qr_page *)qr_word_block(spot->parent_word))->level;
+}
+
+static QR_NOINLINE int out_of_place(const struct qr_spot *spot)
+{
+    return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu is not where the pages before it lead", (unsigned long long)spot->pid);
+}
+
 /* One try; QR_RETRY: start again at the root. */
 static int descend_once(struct qr_op *op, const struct qr_key *key, struct descent d, struct qr_spot *spot)
 {
@@ -203,6 +230,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
     const bool below = d.below;
     struct qr_map *map = qr_op_map(op);
     const struct qr_page *child = NULL; /* the block of the child gone to, as qr_load_child gave it */
+    const struct qr_page *from = NULL;  /* whose right link was taken last */
     *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
@@ -215,32 +243,35 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             }
         }
         const struct qr_page *page = qr_word_block(spot->word);
+        if (QR_UNLIKELY(!is_in_place(spot, from))) return out_of_place(spot);
         if (page == child) {
             __asm__("" : "+r"(child)); /* as in qr_load_child */
             page = child;
         }
+        if (QR_UNLIKELY(page->level < level)) return QUIRE_NOT_FOUND;
         bool beyond = below ? beyond_below(page, key) : qr_page_key_beyond(page, key);
         if (QR_UNLIKELY(beyond) && !QR_BUG(forget_high_key)) {
             spot->page = page;
             int result = learn_right(op, spot);
             if (result != 0) return result;
-            uint64_t right = spot->page->right_pid;
-            qr_word word = qr_map_load(map, right);
-            result = help_right(op, right, &word);
-            if (result != 0) return result;
-            spot->pid = right;
-            spot->word = word;
+            from = spot->page;
+            spot->pid = from->right_pid;
+            spot->word = qr_map_load(map, spot->pid);
             spot->by_sibling = true;
             spot->by_link = true;
+            if (qr_word_tag(spot->word) == QR_WORD_HEAD && !is_in_place(spot, from)) return out_of_place(spot);
+            result = help_right(op, spot->pid, &spot->word);
+            if (result != 0) return result;
             continue;
         }
         spot->page = page;
-        if (page->level <= level) return page->level == level ? 0 : QUIRE_NOT_FOUND;
+        if (page->level == level) return 0;
         uint32_t i = below ? index_below(page, key) : qr_inner_find(page, key);
         spot->parent_pid = spot->pid;
         spot->parent_word = spot->word;
         spot->parent_index = i;
         spot->by_sibling = false;
+        from = NULL;
         spot->pid = qr_inner_child(page, i);
         QR_STOP("descend.parent_loaded");
         const uint8_t *block;
@@ -312,16 +343,19 @@ int qr_tree_leaf_at(struct qr_op *op, const struct qr_key *key, bool below, stru
 static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
 {
     struct qr_map *map = qr_op_map(op);
+    const struct qr_page *from = NULL;
     *spot = (struct qr_spot){.pid = op->tree->root, .parent_pid = QR_PID_NONE};
     spot->word = qr_map_load(map, spot->pid);
     for (;;) {
         int result = settle(op, spot, (struct descent){.read = true});
         if (result != 0) return result;
+        if (!is_in_place(spot, from)) return out_of_place(spot);
         spot->page = qr_word_block(spot->word);
         if (spot->page->kind == QR_PAGE_LEAF && (spot->page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, spot);
         if (result != 0) return result;
         const struct qr_page *page = spot->page;
-        if ((page->flags & QR_PAGE_HIGH_INFINITE) == 0) {
+        from = (page->flags & QR_PAGE_HIGH_INFINITE) == 0 ? page : NULL;
+        if (from != NULL) {
             spot->pid = page->right_pid;
             spot->by_sibling = true;
             spot->by_link = true;

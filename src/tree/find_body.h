@@ -16,12 +16,13 @@ FIND_TARGET static QR_ALWAYS_INLINE bool FIND(go_down)(const struct qr_tree *tre
     spot->pid = tree->root;
     spot->parent_pid = QR_PID_NONE;
     spot->by_sibling = false;
-    for (;;) {
+    for (unsigned level = QR_LEVELS;;) {
         if (QR_UNLIKELY(qr_word_tag(word) != QR_WORD_HEAD))
             return false;
         const struct qr_page *page = (const struct qr_page *)(const void *)block;
-        if (QR_UNLIKELY(qr_page_key_beyond(page, key)))
-            return false;
+        if (QR_UNLIKELY(page->level >= level || qr_page_key_beyond(page, key)))
+            return false; /* a way that does not go down might go in a circle: the other one says so */
+        level = page->level;
         if (page->kind == QR_PAGE_LEAF) {
             spot->word = word;
             spot->page = page;
@@ -119,7 +120,7 @@ FIND_TARGET static void FIND(find_many)(const struct qr_tree *tree, const struct
         words[i] = root;
         lanes[i] = LANE_DOWN;
     }
-    while (FIND(step_lanes)(tree, keys, count, words, lanes)) {
+    for (unsigned level = QR_LEVELS; level != 0 && FIND(step_lanes)(tree, keys, count, words, lanes); level--) {
     }
     for (uint32_t i = 0; i < count; i++) /* records: the fingerprints are there, ask for what they point at */
         if (lanes[i] == LANE_LEAF)
