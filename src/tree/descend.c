@@ -199,8 +199,8 @@ static int settle(struct qr_op *op, struct qr_spot *spot, struct descent d)
 
 /*
  * Whether a page is where the way there says. What is read from a file has only been compared with itself, and pages with right
- * checksums may lead in a circle; but each step down is one level, and each to the right goes on at the key where the last page
- * ended. Neither can change while a page has its id: so a way has an end, and whoever helps on it does, too (it works one level
+ * checksums may lead in a circle; but each step down is one level, to the low key that the entry says, and each to the right goes on
+ * at the key where the last page ended. None of that can change while a page has its id: so a way has an end, and whoever helps on it does, too (it works one level
  * higher). from: the page whose link led there; NULL: none.
  */
 static bool is_in_place(const struct qr_spot *spot, const struct qr_page *from)
@@ -215,7 +215,11 @@ static bool is_in_place(const struct qr_spot *spot, const struct qr_page *from)
     if (spot->by_sibling) return true;
     if (spot->parent_pid == QR_PID_NONE) /* the root has all keys */
         return (page->flags & QR_PAGE_HIGH_INFINITE) != 0 && qr_page_low(page).size == 0;
-    return page->level + 1 == ((const struct qr_page *)qr_word_block(spot->parent_word))->level;
+    const struct qr_page *parent = qr_word_block(spot->parent_word);
+    uint32_t i = spot->parent_index;
+    struct quire_slice low = qr_page_low(page);
+    struct quire_slice entry = i == 0 ? qr_page_low(parent) : qr_inner_key(parent, i);
+    return page->level + 1 == parent->level && qr_equal(low.data, low.size, entry.data, entry.size);
 }
 
 static QR_NOINLINE int out_of_place(const struct qr_spot *spot)

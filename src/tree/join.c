@@ -4,6 +4,7 @@
  * Layer 4. A stub holds the newer records of a leaf; the older ones are in its image on disk. What the stub says is final
  * for a key with engine versions; for everything else stub and image are joined into a whole leaf, which is installed.
  */
+#include "base/status.h"
 #include "tree/internal.h"
 #include "tree/policy.h"
 
@@ -17,6 +18,21 @@ static const struct qr_page *image_of(struct qr_op *op, const struct qr_page *st
     return NULL;
 }
 
+/* Whether an image is of the leaf that the stub is of: a page leaves memory with the bounds that its entry in the parent has, and
+ * keeps them while it is on disk (EVICT-1, CHECK-6). Of what comes from a file nobody knows. */
+static bool is_of_stub(const struct qr_page *image, const struct qr_page *stub)
+{
+    struct quire_slice low = qr_page_low(image);
+    struct quire_slice high = qr_page_high(image);
+    struct quire_slice stub_low = qr_page_low(stub);
+    struct quire_slice stub_high = qr_page_high(stub);
+    bool infinite = (image->flags & QR_PAGE_HIGH_INFINITE) != 0;
+    return image->kind == QR_PAGE_LEAF && image->tree_id == stub->tree_id &&
+           infinite == ((stub->flags & QR_PAGE_HIGH_INFINITE) != 0) &&
+           qr_equal(low.data, low.size, stub_low.data, stub_low.size) &&
+           (infinite || qr_equal(high.data, high.size, stub_high.data, stub_high.size));
+}
+
 int qr_plan_whole_leaf(struct qr_op *op, struct qr_plan *plan, const struct qr_leaf_view *view,
                        const struct qr_retention *retention, uint64_t *ret_right_pid)
 {
@@ -27,6 +43,9 @@ int qr_plan_whole_leaf(struct qr_op *op, struct qr_plan *plan, const struct qr_l
     } else {
         const struct qr_page *image = image_of(op, view->page);
         if (image == NULL) return QR_FETCH;
+        if (!is_of_stub(image, view->page))
+            return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu has other bounds than its parent says",
+                           (unsigned long long)view->page->pid);
         *ret_right_pid = image->right_pid;
         planned = qr_plan_add_joined(plan, view, image, NULL, retention);
     }
