@@ -443,6 +443,8 @@ static int load_checkpoint(struct quire *db, struct qr_thread *thread)
     return qr_db_catalogue_load(db, thread);
 }
 
+#define MOST_INCARNATIONS 256u
+
 int qr_db_recover(struct quire *db, struct qr_thread *thread)
 {
     struct qr_db_files *files = db->files;
@@ -466,6 +468,9 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
     if (result == 0 && !files->read_only) result = qr_store_clean_up(db->checkpointer.store);
     if (result == 0 && qr_db_is_unlogged(db) && files->old.count != 0) result = qr_db_checkpoint(db, thread, true);
+    /* A manifest has room for so many of them. With a checkpoint the log of most is not needed; the next opening leaves those out. */
+    else if (result == 0 && !files->read_only && files->incarnation_count > MOST_INCARNATIONS)
+        (void)qr_db_checkpoint(db, thread, true); /* if it fails, one of the next openings tries again */
     qr_log_list_done(&list);
     files->recovery.ns = qr_clock_ns() - start_ns;
     return result;

@@ -272,6 +272,37 @@ Test(persist, opening_and_closing_many_times_does_not_grow_the_store)
     cr_assert_eq(system(command), 0, "more than a mebibyte");
 }
 
+static int count_incarnations(void *context, const struct quire_manifest_record *record)
+{
+    uint32_t *count = context;
+    *count += strcmp(record->name, "incarnation") == 0;
+    return 0;
+}
+
+/* Each opening has a record in the manifest, which is needed as long as its log is. */
+Test(persist, ends_without_a_checkpoint_may_follow_one_another_for_ever)
+{
+    struct quire_options options;
+    uint32_t incarnations = 0;
+    char value[16];
+    quire_options_init(&options);
+    options.background_threads = QUIRE_NO_THREADS;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.no_sync_at_close = 1;
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.log_segment_bytes = 65536;
+    for (int i = 0; i < 600; i++) {
+        struct quire *db = NULL;
+        OK(quire_open(path_of("s"), &options, &db));
+        if (i != 0) expect(open_tree(db, "t"), NULL, "k", value);
+        snprintf(value, sizeof(value), "%d", i);
+        put(open_tree(db, "t"), "k", value);
+        OK(quire_close(db));
+    }
+    OK(quire_manifest_each(path_of("s"), count_incarnations, &incarnations));
+    cr_assert(incarnations > 50 && incarnations < 300, "%u incarnations", incarnations);
+}
+
 /* ---- The shape of a tree ---------------------------------------------------------------------------------------- */
 
 enum { SHAPE_LEAVES = 8192 };
