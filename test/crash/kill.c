@@ -305,7 +305,7 @@ static void check_sum(struct quire_tree *tree, uint64_t maybe)
         complain("sum is %lld, should be %llu to %llu", (long long)sum, (unsigned long long)least,
                  (unsigned long long)(least + maybe));
     /* An addition that nobody acknowledged and that was done all the same: take it off, so that the books balance. */
-    if (sum != 0 && (uint64_t)sum != least) {
+    if (failed == 0 && sum != 0 && (uint64_t)sum != least) {
         result = quire_add(tree, "sum", 3, (int64_t)least - sum, shared->off ? 0 : QUIRE_WRITE_PROCESS, NULL, NULL);
         if (result != 0) complain("correcting the sum: %s", quire_strerror(result));
     }
@@ -326,17 +326,28 @@ static struct quire *open_here(struct quire_tree **ret_tree)
     return NULL;
 }
 
+/* What the kill has left, for whoever has to explain a failure: an opening changes it. */
+static void keep_copy(void)
+{
+    char command[1000];
+    snprintf(command, sizeof(command), "rm -rf '%s.before' && cp -a '%s' '%s.before'", shared->path, shared->path, shared->path);
+    if (system(command) != 0) complain("copying %s", shared->path);
+}
+
+/* After a failure the database stays open, so that its files stay as the opening has left them. */
 static void verify(void)
 {
     struct quire_tree *tree = NULL;
     char message[256];
     uint64_t maybe = 0;
+    keep_copy();
     struct quire *db = open_here(&tree);
     if (db == NULL) return;
     if (qr_testing_check(tree, message, sizeof(message)) != 0) complain("structure: %s", message);
     uint64_t as_of_lsn = db->checkpointer.record.as_of_lsn;
     for (uint32_t i = 0; i < shared->threads; i++) maybe += check_thread(tree, i, as_of_lsn);
     check_sum(tree, maybe);
+    if (failed != 0) return;
     if (draw(4) == 0) { /* a second opening gives the same */
         int result = quire_close(db);
         if (result != 0) complain("close: %s", quire_strerror(result));
@@ -353,9 +364,9 @@ static void verify(void)
 
 static void new_store(const char *root, uint64_t number, uint32_t threads)
 {
-    char command[320];
+    char command[1000];
     if (shared->path[0] != '\0') {
-        snprintf(command, sizeof(command), "rm -rf '%s'", shared->path);
+        snprintf(command, sizeof(command), "rm -rf '%s' '%s.before'", shared->path, shared->path);
         if (system(command) != 0) complain("removal of %s", shared->path);
     }
     memset(shared, 0, sizeof(*shared));
@@ -444,10 +455,10 @@ int main(int argc, char **argv)
         verify();
         for (uint32_t t = 0; t < shared->threads; t++) writes += done[t];
         if (failed != 0)
-            printf("kill %llu of seed %llu: threads %u, level %u, buffered %u, off %u, point %s after %u, pause %u us; store %s\n",
+            printf("kill %llu of seed %llu: threads %u, level %u, buffered %u, off %u, point %s after %u, pause %u us; store %s, and as the kill left it: %s.before\n",
                    (unsigned long long)i, (unsigned long long)seed, shared->threads, shared->level, shared->buffered, shared->off,
                    shared->points == 0 ? "none" : points[shared->points], shared->point_after, shared->point_pause_us,
-                   shared->path);
+                   shared->path, shared->path);
     }
     printf("%llu kills, %llu acknowledged writes\n", (unsigned long long)i, (unsigned long long)writes);
     char command[400];
