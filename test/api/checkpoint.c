@@ -401,9 +401,10 @@ static void *save(void *argument)
 static void save_there(const char *name, void *argument)
 {
     pthread_t thread;
-    if (saved_db == NULL || strcmp(name, argument) != 0) return;
-    cr_assert_eq(pthread_create(&thread, NULL, save, saved_db), 0);
-    saved_db = NULL;
+    struct quire *db = saved_db;
+    if (db == NULL || strcmp(name, argument) != 0) return;
+    saved_db = NULL; /* the other thread comes by here, too */
+    cr_assert_eq(pthread_create(&thread, NULL, save, db), 0);
     cr_assert_eq(pthread_join(thread, NULL), 0);
 }
 
