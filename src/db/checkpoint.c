@@ -78,6 +78,17 @@ static int by_age(const void *a, const void *b)
     return x->first_lsn < y->first_lsn ? -1 : x->first_lsn > y->first_lsn;
 }
 
+/* The oldest LSN of a page that is in no image; 0: all are, or it is no page. */
+static uint64_t first_unsaved_lsn(struct quire *db, struct qr_thread *thread, uint64_t pid)
+{
+    uint32_t tree_id;
+    uint64_t first = 0;
+    qr_epoch_enter(thread);
+    bool found = qr_tree_first_lsn(db->map, pid, &tree_id, &first);
+    qr_epoch_exit(thread);
+    return found ? first : 0;
+}
+
 /* The oldest LSN in no image, over all pages; with *ret_aged: also the list of pages that have such. */
 static int scan_pages(struct quire *db, struct qr_thread *thread, uint64_t *bound, struct aged **ret_aged,
                       uint64_t *ret_count)
@@ -87,13 +98,9 @@ static int scan_pages(struct quire *db, struct qr_thread *thread, uint64_t *boun
     struct aged *aged = NULL;
     uint64_t count = 0;
     for (uint64_t pid = QR_PID_NONE + 1; pid < end; pid++) {
-        uint32_t tree_id;
-        uint64_t first = 0;
-        qr_epoch_enter(thread);
-        bool found = qr_tree_first_lsn(db->map, pid, &tree_id, &first);
-        qr_epoch_exit(thread);
+        uint64_t first = first_unsaved_lsn(db, thread, pid);
         QR_STOP("checkpoint.scanned");
-        if (!found || first == 0) continue;
+        if (first == 0) continue;
         *bound = qr_min(*bound, first);
         if (ret_aged == NULL) continue;
         if (count == capacity) {
@@ -142,12 +149,8 @@ static int flush_changes(struct quire *db, struct qr_thread *thread, bool *is_sh
 /* Whether what was oldest of a page is still in no image. */
 static bool is_behind(struct quire *db, struct qr_thread *thread, const struct aged *aged)
 {
-    uint32_t tree_id;
-    uint64_t first = 0;
-    qr_epoch_enter(thread);
-    bool found = qr_tree_first_lsn(db->map, aged->pid, &tree_id, &first);
-    qr_epoch_exit(thread);
-    return found && first != 0 && first <= aged->first_lsn;
+    uint64_t first = first_unsaved_lsn(db, thread, aged->pid);
+    return first != 0 && first <= aged->first_lsn;
 }
 
 /* A page that is written to all the time has been built anew before it was its turn in a group of others, and its image is of no use;
