@@ -187,7 +187,8 @@ struct quire_options {
     int (*recovery_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);
     void *recovery_context;
     uint64_t blob_threshold_bytes; /* values of more bytes are large values; from 64 to 268435456; 0 = default (4096). It says how
-                                      values are written from now on: those that are there stay as they are */
+                                      values are written from now on: those that are there stay as they are. More than
+                                      256 log_segment_bytes, a quarter of the largest log, is taken for that much */
 };
 enum quire_open_mode {
     QUIRE_OPEN_OR_CREATE = 0,

@@ -188,6 +188,7 @@ static int fill_file_options(struct quire_options *o)
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;
     if (o->blob_threshold_bytes == 0) o->blob_threshold_bytes = QR_DEFAULT_BLOB_THRESHOLD;
+    o->blob_threshold_bytes = qr_min(o->blob_threshold_bytes, segment * (QR_LOG_RING / 4)); /* more may not fit the log at all */
     return 0;
 }
 

@@ -211,39 +211,43 @@ int qr_blob_write(struct qr_store *store, const struct qr_blob *blob, struct qr_
 
 /* ---- Sync ------------------------------------------------------------------------------------------------------- */
 
-/* Takes the next dirty segment with a number above; false: there is none. */
-static bool take_dirty(struct qr_store *store, uint32_t *number)
+/* Pins the next dirty segment with a number above; NULL: there is none. The file of one that was written to is open, and stays open
+ * while it is dirty, so that the log's sync fails only if the disk does. */
+static struct qr_segment *pin_dirty(struct qr_store *store, uint32_t above, bool *ret_is_open)
 {
-    bool found = false;
+    struct qr_segment *found = NULL;
     qr_lock(store);
-    for (uint32_t i = 0; i < store->segment_count && !found; i++) {
+    for (uint32_t i = 0; i < store->segment_count && found == NULL; i++) {
         struct qr_segment *segment = store->segments[i];
-        if (segment->stream != QR_STREAM_BLOB || !segment->dirty || segment->number <= *number)
-            continue;
-        *number = segment->number;
-        segment->dirty = false; /* what is written from now on makes it dirty again */
-        found = true;
+        if (segment->stream == QR_STREAM_BLOB && segment->dirty && segment->number > above)
+            found = segment;
+    }
+    if (found != NULL) {
+        found->dirty = false; /* what is written from now on makes it dirty again */
+        found->pins++;
+        *ret_is_open = found->file != NULL;
     }
     qr_unlock(store);
     return found;
 }
 
-static int sync_segment(struct qr_store *store, uint32_t number)
+/* Of a segment that is pinned. Recovery syncs what frames name, too, and has not opened all of that. */
+static int sync_segment(struct qr_store *store, struct qr_segment *segment, bool is_open)
 {
-    struct qr_segment *segment;
-    int result = qr_segment_pin(store, number, &segment);
-    if (result == QR_STORE_GONE) /* all of it is dead */
-        return 0;
-    if (result != 0)
-        return result == QUIRE_ERR_NO_MEMORY ? -ENOMEM : -EIO;
-    int error = QR_BUG(blob_unsynced) ? 0 : qr_file_sync(segment->file);
-    qr_segment_unpin(store, segment);
-    return error;
+    if (!is_open) {
+        int result = qr_segment_pin(store, segment->number, &segment);
+        if (result != 0)
+            return result == QUIRE_ERR_NO_MEMORY ? -ENOMEM : -EIO;
+        qr_segment_unpin(store, segment); /* it is pinned by the caller */
+    }
+    return QR_BUG(blob_unsynced) ? 0 : qr_file_sync(segment->file);
 }
 
 int qr_blob_sync(struct qr_store *store)
 {
+    struct qr_segment *segment;
     uint32_t number = 0;
+    bool is_open = false;
     int error = 0;
     pthread_mutex_lock(&store->blob_sync_mutex);
     qr_lock(store);
@@ -253,8 +257,11 @@ int qr_blob_sync(struct qr_store *store)
     qr_unlock(store);
     if (failed_errno != 0)
         error = -failed_errno;
-    while (dirty && error == 0 && take_dirty(store, &number))
-        error = sync_segment(store, number);
+    while (dirty && error == 0 && (segment = pin_dirty(store, number, &is_open)) != NULL) {
+        number = segment->number;
+        error = sync_segment(store, segment, is_open);
+        qr_segment_unpin(store, segment);
+    }
     if (names && error == 0 && !QR_BUG(blob_unsynced))
         error = qr_dir_sync(store->dir);
     if (error != 0 && failed_errno == 0)

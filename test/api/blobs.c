@@ -225,6 +225,28 @@ Test(blobs, the_threshold_may_change)
     EXPECT(quire_open(NULL, &options, &db), QUIRE_ERR_INVALID);
 }
 
+/* B10: what the log could never hold is not written to it, whatever the threshold */
+Test(blobs, what_is_too_much_for_the_log_is_a_blob)
+{
+    const size_t size = 20 << 20; /* the log has 1024 segments at most: 16 MiB */
+    struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, QUIRE_LEVEL_PROCESS), taken;
+    struct quire *db;
+    options.background_threads = QUIRE_NO_THREADS;
+    options.log_segment_bytes = 16384;
+    options.blob_threshold_bytes = 268435456;
+    OK(quire_open(path_of("s"), &options, &db));
+    quire_options_init(&taken);
+    OK(quire_options_get(db, &taken));
+    cr_assert_eq(taken.blob_threshold_bytes, 256 * 16384);
+    struct quire_tree *tree = open_tree(db, NULL);
+    put_value(tree, 1, 1, size);
+    cr_assert_eq(stats_of(db).blobs_written, 1);
+    OK(quire_close(db));
+    db = open_with("s", QUIRE_OPEN_EXISTING, 4096);
+    expect_value(open_tree(db, NULL), 1, 1, size);
+    OK(quire_close(db));
+}
+
 /* ---- Operations ------------------------------------------------------------------------------------------------- */
 
 /* C02, M01 */
