@@ -911,7 +911,7 @@ typedef void quire_event_callback(void *context, const struct quire_event *event
 
 /*
  * Sets the callback; NULL: nobody is told any more. When it returns, the callback before is not running and is not called
- * again. Any thread, but not from the callback. Errors: INVALID, NO_MEMORY, FORKED.
+ * again. Any thread. Errors: INVALID (also from the callback itself), NO_MEMORY, FORKED.
  */
 QUIRE_API int quire_on_event(struct quire *db, quire_event_callback *callback, void *context);
 

@@ -13,6 +13,9 @@
 #define STALL_PAUSE_NS 1000000000u
 #define MESSAGE_BYTES 200u
 
+/* Of the callback that this thread is in; NULL: of none. */
+static _Thread_local const struct qr_db_events *telling;
+
 void qr_db_events_init(struct quire *db)
 {
     pthread_mutex_init(&db->events.mutex, NULL);
@@ -68,7 +71,10 @@ static void call(struct qr_db_events *e, struct quire_event *event)
     event->struct_size = sizeof(*event);
     e->running++;
     pthread_mutex_unlock(&e->mutex);
+    const struct qr_db_events *outer = telling; /* a callback may use another database */
+    telling = e;
     callback(context, event);
+    telling = outer;
     pthread_mutex_lock(&e->mutex);
     if (--e->running == 0) pthread_cond_broadcast(&e->idle);
 }
@@ -189,6 +195,7 @@ int quire_on_event(struct quire *db, quire_event_callback *callback, void *conte
     int result = qr_db_begin(db, &thread);
     if (result != 0) return result;
     struct qr_db_events *e = &db->events;
+    if (telling == e) return qr_db_fail(thread, QUIRE_ERR_INVALID, "quire_on_event in a callback would wait for itself");
     pthread_mutex_lock(&e->mutex);
     while (e->running != 0) pthread_cond_wait(&e->idle, &e->mutex); /* EVENT-2 */
     e->callback = callback;

@@ -88,6 +88,31 @@ Test(events, recovery_is_told_when_the_callback_is_set_and_close_at_the_end)
     cr_assert_geq(heard.last[QUIRE_EVENT_CLOSE].lsn, lsn);
 }
 
+struct meddler {
+    struct quire *db;
+    int result;
+};
+
+static void meddle(void *context, const struct quire_event *event)
+{
+    struct meddler *m = context;
+    (void)event;
+    m->result = quire_on_event(m->db, NULL, NULL);
+}
+
+/* K18: it would wait for its own end */
+Test(events, a_callback_cannot_replace_itself)
+{
+    struct meddler m = {.db = open_store("s", QUIRE_OPEN_OR_CREATE)};
+    put(open_tree(m.db, "t"), "k", "v");
+    OK(quire_close(m.db));
+    m.db = open_store("s", QUIRE_OPEN_EXISTING);
+    OK(quire_on_event(m.db, meddle, &m)); /* recovery is told */
+    cr_assert_eq(m.result, QUIRE_ERR_INVALID);
+    OK(quire_on_event(m.db, NULL, NULL));
+    OK(quire_close(m.db));
+}
+
 /* K18: silent by default, and again after NULL */
 Test(events, nobody_is_told_without_a_callback)
 {
