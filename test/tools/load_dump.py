@@ -90,7 +90,8 @@ for wrong in (b"[]\n", b"{\n", b"{}\n", b'{"key":"a"}\n', b'{"key":1,"value":"b"
               b'{"key_base64":"YQ=a","value":"b"}\n', b'{"key":"a\\u0000","value":"b"}\n',
               b'{"tree":1,"key":"a","value":"b"}\n', b'{"tree":"a","tree_base64":"YQ==","key":"a","value":"b"}\n',
               b'{"tree_base64":"AAA=","key":"a","value":"b"}\n', b'{"key":"a","value":"b","version":-1}\n',
-              b'{"key":"a","value":"b","version":1.5}\n'):
+              b'{"key":"a","value":"b","version":1.5}\n', b'{"key":"a","value":"b","version":9007199254740994}\n',
+              b'{"key":"a","value":"b","version":"1x"}\n', b'{"key":"a","value":"b","version":"18446744073709551616"}\n'):
     t.run("load", "--format", "json", t.path("wrong"), code=WRONG, given=wrong)
 message = subprocess.run([t.tool, "load", "--format", "lines", t.path("wrong")], input=b"a\tb\nc\td\nwrong\ne\tf\n",
                          capture_output=True, check=False)
@@ -107,6 +108,10 @@ t.equal(t.run("get", "--at", "6", t.path("versions"), "zz"), b"three\n", "at a v
 t.run("delete", "--at", "9", t.path("versions"), "zz")
 t.equal(t.run("scan", "--prefix", "zz", "--at", "8", t.path("versions")), b"zz\tseven\n", "a scan at a version")
 lines = t.run("dump", "--json", t.path("versions"))
+LARGEST = b'{"tree":"","key":"large","value":"v","version":"18446744073709551615"}\n'  # a number would not come back exact
+t.run("load", "--format", "json", t.path("versions"), given=LARGEST)
+t.equal(t.run("dump", "--json", t.path("versions")), lines + LARGEST, "2^64 - 1")
+t.run("delete", "--at", "18446744073709551615", t.path("versions"), "large")
 t.check(all(json.loads(line)["version"] == 5 for line in lines.splitlines()) and lines.count(b"\n") == 10, "versions in JSON")
 subprocess.run([sys.argv[2], t.path("again"), "0", "caller"], check=True, capture_output=True)
 t.run("load", t.path("again"), code=WRONG, given=t.run("dump", t.path("versions")))

@@ -45,7 +45,7 @@ static void print_value(const struct bytes *key, bool caller, const struct quire
     put_json_bytes("value", value->data, value->size);
     printf(",\"lsn\":%" PRIu64, value->lsn);
     if (caller)
-        printf(",\"version\":%" PRIu64, value->version);
+        put_json_version(value->version);
     printf("}\n");
 }
 

@@ -5,7 +5,6 @@
  */
 #include "tool.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -56,13 +55,9 @@ static void help(const struct command *command)
 
 static int number(const struct option *option, const char *text, uint64_t *ret_number)
 {
-    char *end;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno != 0 || *end != '\0' || text[0] < '0' || text[0] > '9')
-        return tool_fail(EXIT_WRONG, "%s: \"%s\" is not a number", option->name, text);
-    *ret_number = value;
-    return EXIT_DONE;
+    if (parse_number(text, ret_number))
+        return EXIT_DONE;
+    return tool_fail(EXIT_WRONG, "%s: \"%s\" is not a number", option->name, text);
 }
 
 static int take(const struct option *option, const char *value)

@@ -1,10 +1,12 @@
 /*
- * Keys and values as text: escapes, hexadecimal, base64, JSON.
+ * Keys, values and numbers as text: escapes, hexadecimal, base64, JSON.
  *
  * Layer: tools.
  */
 #include "tool.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -229,4 +231,21 @@ void put_json_bytes(const char *name, const void *data, size_t size)
     putchar('"');
     put_base64(bytes, size);
     putchar('"');
+}
+
+void put_json_version(uint64_t version)
+{
+    const char *quote = version > VERSION_EXACT ? "\"" : "";
+    printf(",\"version\":%s%" PRIu64 "%s", quote, version, quote);
+}
+
+bool parse_number(const char *text, uint64_t *ret_number)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno != 0 || *end != '\0' || text[0] < '0' || text[0] > '9')
+        return false;
+    *ret_number = value;
+    return true;
 }

@@ -56,7 +56,7 @@ static void put_object(const char *name, bool caller, const struct quire_entry *
     putchar(',');
     put_json_bytes("value", entry->value, entry->value_size);
     if (caller)
-        printf(",\"version\":%" PRIu64, entry->version);
+        put_json_version(entry->version);
     printf("}\n");
 }
 

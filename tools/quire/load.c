@@ -155,7 +155,7 @@ static const char *take_name(struct bytes *to, const cJSON *object)
     return wrong;
 }
 
-/* A version is a whole number, which cJSON keeps as a double: exact up to 2^53. */
+/* A version is a whole number, which cJSON keeps as a double, exact up to VERSION_EXACT; or a string of its digits. */
 static const char *take_version(const cJSON *object, bool *ret_has, uint64_t *ret_version)
 {
     const cJSON *version = cJSON_GetObjectItemCaseSensitive(object, "version");
@@ -163,10 +163,12 @@ static const char *take_version(const cJSON *object, bool *ret_has, uint64_t *re
     *ret_version = settings.version;
     if (version == NULL)
         return NULL;
-    if (!cJSON_IsNumber(version) || version->valuedouble < 0 || version->valuedouble > 9007199254740992.0 ||
-        version->valuedouble != (double)(uint64_t)version->valuedouble)
-        return "version is not a whole number up to 2^53";
     *ret_has = true;
+    if (cJSON_IsString(version))
+        return parse_number(version->valuestring, ret_version) ? NULL : "version is a string, but not of a whole number";
+    if (!cJSON_IsNumber(version) || version->valuedouble < 0 || version->valuedouble > (double)VERSION_EXACT ||
+        version->valuedouble != (double)(uint64_t)version->valuedouble)
+        return "version is not a whole number up to 2^53; above it is a string";
     *ret_version = (uint64_t)version->valuedouble;
     return NULL;
 }

@@ -56,7 +56,7 @@ static void print_json(const struct quire_log_frame *frame)
     if (frame->kind == QUIRE_FRAME_PART)
         printf(",\"piece_size\":%" PRIu64, frame->value_size);
     if (frame->has_version)
-        printf(",\"version\":%" PRIu64, frame->version);
+        put_json_version(frame->version);
     if (frame->conditional)
         printf(",\"replaces\":%" PRIu64, frame->replaces);
     if (frame->last_part != 0)

@@ -60,7 +60,7 @@ static void print_entry(const struct scan *scan, const struct quire_entry *entry
     }
     printf(",\"lsn\":%" PRIu64, entry->lsn);
     if (scan->caller)
-        printf(",\"version\":%" PRIu64, entry->version);
+        put_json_version(entry->version);
     printf("}\n");
 }
 

@@ -93,7 +93,11 @@ void put_escaped(const void *data, size_t size); /* the inverse of bytes_parse, 
 void put_hex(const void *data, size_t size);
 /* A JSON member: "name":"text", or "name_base64":"..." if the bytes are no UTF-8 or have a NUL. */
 void put_json_bytes(const char *name, const void *data, size_t size);
+void put_json_version(uint64_t version); /* ,"version":N; a string above VERSION_EXACT, up to which readers of JSON are exact */
+#define VERSION_EXACT (UINT64_C(1) << 53)
 void put_json_text(const char *text); /* a JSON string of a C string; what is no UTF-8 becomes U+FFFD */
+/* A whole number in decimal digits and nothing else. */
+bool parse_number(const char *text, uint64_t *ret_number);
 /* Standard output, flushed: EXIT_DONE or EXIT_FAILED with a message. */
 int tool_flush(int code);
 
