@@ -42,6 +42,11 @@ rule_of() {
     recompute_max_lsn) echo "R15" ;;
     drop_tombstone_over_base) echo "PLAN-3" ;;
     post_separator_late) echo "SPLIT, step 4" ;;
+    checkpoint_slots | checkpoint_pages | checkpoint_order) echo "R1, CHECK-2" ;;
+    checkpoint_changes) echo "R2" ;;
+    checkpoint_parts) echo "R6" ;;
+    checkpoint_restless) echo "R9, CHECK-1" ;;
+    log_released_early) echo "R3" ;;
     replay_keys_unsorted) echo "BATCH-1" ;;
     replay_judged_late) echo "BULK-1" ;;
     unseal) echo "MERGE, step 2" ;;
@@ -57,6 +62,9 @@ rule_of() {
     collect_above_safe) echo "PLAN-2" ;;
     keep_stale_summary) echo "chain summary" ;;
     absorb_twice) echo "MERGE-5" ;;
+    forwarded_followed) echo "MERGE-6" ;;
+    mark_neighbours) echo "INNER-2" ;;
+    collapse_again) echo "MERGE, collapse" ;;
     read_absorbed) echo "MERGE-2" ;;
     post_to_dead_child) echo "PARENT-1" ;;
     area_overlap) echo "delta area" ;;
@@ -103,9 +111,10 @@ model=$build/test/model/model
 stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
-names=(cases manifest store replay blobs unlogged power_twice power_cuts power_io)
+names=(cases manifest store rules replay blobs unlogged power_twice power_cuts power_io)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
-    "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_replay --jobs 1"
+    "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_checkpoint_rules --jobs 1"
+    "$build/test/api/api_replay --jobs 1"
     "$power --seed 1 --effort 10 --scenario blobs --first"
     "$build/test/api/api_log_off --jobs 1 --filter log_off/*"
     "$power --seed 1 --effort 10 --scenario made_twice_buffered --first"
@@ -134,14 +143,15 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    manifest_*:manifest | store_*:store | replay_*:replay) true ;;
+    manifest_*:manifest | store_*:store | checkpoint_*:rules | replay_*:replay) true ;;
     as_of_*:unlogged | equal_*:unlogged | lsn_range_*:unlogged | blob_dead_beyond:unlogged) true ;;
     as_of_*:* | equal_*:* | lsn_range_*:* | blob_dead_beyond:* | *:unlogged) false ;;
     blob_*:blobs) true ;;
+    log_released_early:power_twice | log_released_early:power_cuts) false ;; # it shows when a checkpoint fails
     log_sync_*:power_cuts | log_mark_*:power_cuts | log_not_rewritten:power_cuts) false ;; # they need a fault
     log_*:power_* | log_*:kill | lsn_*:power_* | lsn_*:kill | incarnation_*:power_* | incarnation_*:kill) true ;;
-    manifest_*:* | store_*:* | replay_*:* | blob_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
-    *:manifest | *:store | *:replay | *:blobs | *:power_* | *:kill) false ;;
+    manifest_*:* | store_*:* | checkpoint_*:* | replay_*:* | blob_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
+    *:manifest | *:store | *:rules | *:replay | *:blobs | *:power_* | *:kill) false ;;
     *) true ;;
     esac
 }

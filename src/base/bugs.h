@@ -27,6 +27,9 @@
     X(absorb_twice)             /* a merge does not look whether the left page has absorbed already */                 \
     X(read_absorbed)            /* a reader without memory goes by a sealed page that may have been absorbed */        \
     X(post_to_dead_child)       /* a separator is posted without a look whether its page is live */                    \
+    X(forwarded_followed)       /* a forwarding word to which an entry leads is followed */                            \
+    X(mark_neighbours)          /* of two neighbouring entries both may be marked as being merged */                   \
+    X(collapse_again)           /* a collapse does not look whether somebody has finished it */                        \
     X(evict_unposted)           /* a page leaves memory before its right sibling's separator is posted */              \
     X(area_overlap)             /* two writers get the same part of a delta area */                                    \
     X(stale_condition)          /* a conditional write goes on top of a newer version of its key */                    \
@@ -66,6 +69,13 @@
     X(store_released_early)     /* segments are released before the checkpoint's record is durable */                  \
     X(store_release_pending)    /* what only the current mapping names does not keep a segment */                      \
     X(store_abandon_loses)      /* the changes of an abandoned checkpoint are lost */                                  \
+    X(log_released_early)       /* the log is released before the checkpoint's record is durable */                    \
+    X(checkpoint_slots)         /* replay_from does not look at open slots and large writes under way */               \
+    X(checkpoint_pages)         /* replay_from does not look at what pages have in no image */                         \
+    X(checkpoint_order)         /* replay_from looks at the log's tail after the pages */                              \
+    X(checkpoint_changes)       /* a split does not note what it changed for the next capture */                       \
+    X(checkpoint_restless)      /* a capture does not wait for structure changes to end */                             \
+    X(checkpoint_parts)         /* of a large write only its own LSN counts, not that of its first PART */             \
     X(replay_keys_unsorted)     /* records of the log whose keys begin alike are applied in the order of the log */    \
     X(replay_judged_late)       /* records are judged by the max LSN that their page has by then */                    \
     X(store_resume_over)        /* after an opening batches go over those that are there */                            \

@@ -216,7 +216,7 @@ static void abandon(struct quire *db, struct capture *c)
 static bool wait_quiet(struct quire *db)
 {
     uint64_t end_ns = qr_clock_ns() + QUIET_NS;
-    while (!qr_structure_is_quiet(db->epoch)) {
+    while (!qr_structure_is_quiet(db->epoch) && !QR_BUG(checkpoint_restless)) {
         if (qr_clock_ns() > end_ns) return false;
         qr_thread_yield();
     }
@@ -284,7 +284,8 @@ static int capture_quiet(struct quire *db, struct capture *c)
     if (result == 0) result = qr_store_capture(db->checkpointer.store, &c->store);
     QR_STOP("checkpoint.captured");
     /* CHECK-1: who helped or began without the flag has its slot open, or has closed it and noted what it changed. */
-    if (result == 0 && (!qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map))) result = QR_RETRY;
+    bool restless = !qr_structure_is_quiet(db->epoch) || qr_map_has_changes(db->map);
+    if (result == 0 && restless && !QR_BUG(checkpoint_restless)) result = QR_RETRY;
     if (result == 0 && qr_structure_has_left(&db->checkpointer.structure)) result = QR_RETRY;
     if (result != 0) abandon(db, c);
     return result;
@@ -510,9 +511,11 @@ static int capture_logged(struct quire *db, struct qr_thread *thread, bool full,
     }
     if (result != 0) return result;
     /* R1, in this order. */
-    *ret_replay_from = qr_log_open_bound(&db->log, db->epoch);
+    *ret_replay_from = QR_BUG(checkpoint_slots) ? qr_log_tail(&db->log) : qr_log_open_bound(&db->log, db->epoch);
+    if (QR_BUG(checkpoint_order)) *ret_replay_from = UINT64_MAX;
     QR_STOP("checkpoint.bound");
-    result = scan_pages(db, thread, ret_replay_from, NULL, NULL);
+    if (!QR_BUG(checkpoint_pages)) result = scan_pages(db, thread, ret_replay_from, NULL, NULL);
+    if (QR_BUG(checkpoint_order)) *ret_replay_from = qr_min(*ret_replay_from, qr_log_open_bound(&db->log, db->epoch));
     *ret_replay_from = qr_max(*ret_replay_from, db->checkpointer.record.replay_from); /* CHECK-7 */
     return result == 0 ? capture(db, thread, c, ret_images) : result;
 }
@@ -527,6 +530,7 @@ static int run_once(struct quire *db, struct qr_thread *thread, bool full, bool 
     int result = qr_db_is_unlogged(db) ? capture_as_of(db, thread, &c, &images, &as_of_lsn, is_short)
                                        : capture_logged(db, thread, full, &c, &images, &replay_from, is_short, left_out);
     if (as_of_lsn != 0) replay_from = as_of_lsn + 1; /* no log from before is read again */
+    if (result == 0 && as_of_lsn == 0 && QR_BUG(log_released_early)) (void)qr_log_release(&db->log, replay_from);
     if (result == 0) result = make_durable(db, &c, images, replay_from, as_of_lsn, blob_bytes);
     qr_db_images_free(images);
     capture_done(&c);

@@ -137,7 +137,8 @@ static int help_forwarded(struct qr_op *op, const struct qr_spot *spot)
 static int settle_spot(struct qr_op *op, struct qr_spot *spot)
 {
     uint64_t pid = spot->pid;
-    bool by_entry = spot->parent_pid != QR_PID_NONE && !spot->by_sibling && spot->parent_index != 0;
+    bool by_entry = spot->parent_pid != QR_PID_NONE && !spot->by_sibling && spot->parent_index != 0 &&
+                    !QR_BUG(forwarded_followed);
     if (qr_word_tag(spot->word) == QR_WORD_FORWARD && by_entry) return help_forwarded(op, spot);
     int result = qr_settle_word(op, &spot->pid, &spot->word);
     if (spot->pid != pid) {

@@ -237,7 +237,7 @@ static int finish(struct qr_op *op, uint64_t pid, qr_word sealed)
     if (low.size == 0) {
         do {
             /* Once somebody has finished it the root may have grown again: it says nothing of this child any more. */
-            if (!qr_word_same(qr_map_load(qr_op_map(op), pid), sealed)) return 0;
+            if (!qr_word_same(qr_map_load(qr_op_map(op), pid), sealed) && !QR_BUG(collapse_again)) return 0;
             result = collapse_once(op, pid, sealed);
         } while (result == QR_RETRY);
         if (result != 0) return result;
@@ -344,7 +344,7 @@ static int mark_once(struct qr_op *op, const struct qr_spot *parent, uint32_t in
 {
     const struct qr_page *page = parent->page;
     for (uint32_t i = index - 1; i <= index + 1 && i < page->count; i++) {
-        if (!qr_inner_merging(page, i)) continue;
+        if (!qr_inner_merging(page, i) || QR_BUG(mark_neighbours)) continue;
         int finished = qr_merge_marked(op, parent, i); /* begun by somebody else */
         return finished == 0 ? QR_RETRY : finished;
     }

@@ -153,7 +153,7 @@ static int install_left(struct qr_op *op, struct qr_spot *spot, const struct hal
 {
     if (!qr_map_cas(qr_op_map(op), spot->pid, &spot->word, qr_word_make(QR_WORD_HEAD, h->left, 0, 0)))
         return QR_RETRY;
-    qr_map_note_change(qr_op_map(op), spot->pid);
+    if (!QR_BUG(checkpoint_changes)) qr_map_note_change(qr_op_map(op), spot->pid);
     qr_retire_page(op, spot->page);
     return 0;
 }

@@ -176,7 +176,7 @@ static int install_delta(struct attempt *a, uint32_t offset, uint8_t *record)
 /* The page holds the record now, which is in no image: recovery needs its frame, and the PARTs that it names (R6). */
 static void note_first_lsn(const struct attempt *a, struct qr_page *page, uint64_t lsn)
 {
-    uint64_t first = a->write->first_part != 0 ? a->write->first_part : lsn;
+    uint64_t first = a->write->first_part != 0 && !QR_BUG(checkpoint_parts) ? a->write->first_part : lsn;
     if (page->first_lsn == 0 || first < page->first_lsn) page->first_lsn = first;
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "db/db.h"
+#include "page/inner.h"
 
 #include <stddef.h>
 
@@ -85,6 +86,21 @@ static bool open_neighbours(struct world *world, bool store, uint32_t *ret_last_
     *ret_last_left = left;
     *ret_first_right = right;
     return true;
+}
+
+/* Every inner page in memory is what such a page has to be. All actors are stopped, so nothing is replaced or reclaimed. */
+static void check_inner_pages(struct world *world, uint64_t pid)
+{
+    qr_word word = qr_map_load(world->db->map, pid);
+    if (qr_word_tag(word) != QR_WORD_HEAD)
+        return;
+    const struct qr_page *page = qr_word_block(word);
+    if (page->kind != QR_PAGE_INNER)
+        return;
+    const char *wrong = qr_page_check(page);
+    CHECK(wrong == NULL, "page %u: %s", (unsigned)pid, wrong);
+    for (uint32_t i = 0; i < page->count; i++)
+        check_inner_pages(world, qr_inner_child(page, i));
 }
 
 /* ---- Cases ------------------------------------------------------------------------------------------------------ */
@@ -189,8 +205,34 @@ static void forwarded_to_a_page_that_went_away(void)
     for (unsigned i = 0; i < 1000 && quire_maintain(world.db) == QUIRE_MORE; i++) {
     }
     for (uint32_t i = 201; i < 239; i += 2)
-        world_put(&world, i);
-    world_check_get(&world, right);
+        world_put_sized(&world, i, 300); /* splits: X's id is used again */
+    world_check_get(&world, right); /* a reader goes by the entry before */
+    world_put(&world, right);
+    world_check_all(&world);
+    world_close(&world);
+}
+
+/*
+ *   A has marked R. B finds X underfull, and would mark it, too:
+ *
+ *        P: [ W | X* | R* ]         no page that may be (INNER-2)
+ *
+ *   B has to finish R's merge first.
+ */
+static void marked_beside_a_marked_page(void)
+{
+    struct world world;
+    uint32_t left, right;
+    if (!open_neighbours(&world, false, &left, &right))
+        return;
+    struct actor a = {.world = &world, .body = delete_after_focus, .focus = right, .count = 20, .stop = "merge.marked"};
+    struct actor b = {.world = &world, .body = delete_after_focus, .focus = left - 1, .count = 1, .stop = "merge.marked"};
+    CHECK(actor_start(&a), "A does not come to merge.marked");
+    actor_start(&b); /* or it ends: X with R's content is not underfull */
+    check_inner_pages(&world, world.tree->tree.root);
+    world_check_all(&world);
+    actor_finish(&b);
+    actor_finish(&a);
     world_check_all(&world);
     world_close(&world);
 }
@@ -382,6 +424,7 @@ const struct interleave_case structure_cases[] = {
     {"a page id is not used again while a reader has it", id_kept_while_a_reader_has_it},
     {"every separator is posted", separators_are_posted},
     {"a forwarding word whose page went away is not followed", forwarded_to_a_page_that_went_away},
+    {"of two neighbours one is merged at a time", marked_beside_a_marked_page},
     {"a page absorbed, then split at the same key, is not absorbed again", absorbed_then_split_at_the_same_key},
     {"a sealed page that was absorbed is not read", sealed_page_that_was_absorbed},
     {"a collapse that others finished is over, though the tree grew again", collapsed_and_grown_again},
