@@ -101,6 +101,18 @@ void simdisk_faults_clear(struct simdisk *disk)
     unlock(disk);
 }
 
+static _Atomic uint64_t effects[SIMDISK_EFFECTS];
+
+void sim_note_effect(enum simdisk_effect effect)
+{
+    effects[effect]++;
+}
+
+uint64_t simdisk_effect_count(enum simdisk_effect effect)
+{
+    return effects[effect];
+}
+
 uint64_t simdisk_fault_fired(const struct simdisk *disk, unsigned number)
 {
     return disk->faults[number].fired;

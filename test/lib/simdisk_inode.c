@@ -185,13 +185,25 @@ static bool is_live(const struct simdisk *disk, const struct sim_inode *inode)
     return inode->handle_count != 0 || has_cached_name(disk, inode->number);
 }
 
+/* What the blocks from `begin` on held is what somebody else may find there: the last such is kept. */
+static void leave_stale(struct simdisk *disk, const struct sim_inode *inode, uint64_t begin)
+{
+    begin -= begin % SIMDISK_SECTOR_BYTES;
+    if (begin >= inode->size_bytes)
+        return;
+    disk->stale_bytes = smaller(sectors_end(inode->size_bytes - begin), SIM_STALE_BYTES);
+    copy_unseen(disk->stale, inode->cached + begin, disk->stale_bytes);
+}
+
 void sim_inodes_reclaim(struct simdisk *disk)
 {
     struct sim_inode *next;
     for (struct sim_inode *inode = disk->inodes; inode != NULL; inode = next) {
         next = inode->next;
-        if (!is_live(disk, inode) && !may_come_back(disk, inode->number))
+        if (!is_live(disk, inode) && !may_come_back(disk, inode->number)) {
+            leave_stale(disk, inode, 0);
             sim_inode_destroy(disk, inode);
+        }
     }
 }
 
@@ -207,6 +219,7 @@ void sim_inode_clone(struct simdisk *disk, const struct sim_inode *inode)
     clone->size_bytes = inode->size_bytes;
     clone->durable_size_bytes = inode->durable_size_bytes;
     clone->mapped_end = inode->mapped_end;
+    clone->late_error = inode->late_error;
     copy_unseen(clone->cached, inode->cached, sectors_end(inode->size_bytes));
     copy_unseen(clone->durable, inode->durable, sectors_end(inode->durable_size_bytes));
     if (inode->observed != NULL) {
@@ -242,6 +255,15 @@ uint64_t sim_used_bytes(const struct simdisk *disk)
             used += sim_inode_bytes(inode);
     }
     return used;
+}
+
+bool sim_inode_has_space(const struct sim_inode *inode, uint64_t offset, uint64_t size_bytes)
+{
+    for (uint64_t block = offset / SIMDISK_BLOCK_BYTES; block * SIMDISK_BLOCK_BYTES < offset + size_bytes; block++) {
+        if (inode->blocks[block] == 0)
+            return false;
+    }
+    return true;
 }
 
 uint64_t sim_inode_provide(struct simdisk *disk, struct sim_inode *inode, uint64_t offset, uint64_t size_bytes)
@@ -281,7 +303,7 @@ static struct sim_op *add_op(struct simdisk *disk, struct sim_inode *inode, enum
 {
     inode->ops = sim_grow(inode->ops, inode->op_count, &inode->op_capacity, sizeof(*inode->ops));
     struct sim_op *op = &inode->ops[inode->op_count++];
-    *op = (struct sim_op){kind, false, disk->next_sequence++, offset, size_bytes, NULL};
+    *op = (struct sim_op){kind, false, false, disk->next_sequence++, offset, size_bytes, NULL};
     if (kind != SIM_RESIZE)
         op->bytes = sim_alloc(size_bytes);
     return op;
@@ -328,13 +350,14 @@ static void apply_to_cached(struct sim_inode *inode, const struct sim_op *op)
 }
 
 void sim_inode_write(struct simdisk *disk, struct sim_inode *inode, const void *memory, uint64_t offset,
-                     uint64_t size_bytes)
+                     uint64_t size_bytes, bool new_space)
 {
     if (size_bytes == 0)
         return;
     sim_inode_observe(disk, inode); /* stores that were there before come before it */
     struct sim_op *op = add_op(disk, inode, SIM_WRITE, offset, size_bytes);
     copy_unseen(op->bytes, memory, size_bytes);
+    op->new_space = new_space;
     apply_to_cached(inode, op);
 }
 
@@ -344,6 +367,7 @@ void sim_inode_resize(struct simdisk *disk, struct sim_inode *inode, uint64_t si
         return;
     sim_inode_observe(disk, inode);
     uint64_t old_bytes = inode->size_bytes;
+    leave_stale(disk, inode, size_bytes);
     apply_to_cached(inode, add_op(disk, inode, SIM_RESIZE, size_bytes, old_bytes));
     for (uint64_t block = (size_bytes + SIMDISK_BLOCK_BYTES - 1) / SIMDISK_BLOCK_BYTES;
          block * SIMDISK_BLOCK_BYTES < old_bytes; block++)
@@ -396,7 +420,7 @@ static bool stays_doubtful(const struct sim_inode *inode, size_t index)
     return true;
 }
 
-void sim_inode_sync(struct simdisk *disk, struct sim_inode *inode)
+static void make_durable(struct simdisk *disk, struct sim_inode *inode)
 {
     size_t kept = 0;
     sim_inode_observe(disk, inode);
@@ -415,7 +439,7 @@ void sim_inode_sync(struct simdisk *disk, struct sim_inode *inode)
     inode->op_count = kept;
 }
 
-void sim_inode_fail_sync(struct simdisk *disk, struct sim_inode *inode)
+static void leave_clean(struct simdisk *disk, struct sim_inode *inode)
 {
     uint64_t end = sectors_end(larger(inode->size_bytes, inode->durable_size_bytes));
     sim_inode_observe(disk, inode);
@@ -431,4 +455,47 @@ void sim_inode_fail_sync(struct simdisk *disk, struct sim_inode *inode)
             copy_unseen(inode->observed + at, op->bytes, SIMDISK_SECTOR_BYTES);
         op->doubtful = true;
     }
+}
+
+/* Operations that no sync has reached are gone, as if nothing had been done since the last good one. */
+static void revert(struct sim_inode *inode)
+{
+    uint64_t end = sectors_end(larger(inode->size_bytes, inode->durable_size_bytes));
+    uint64_t first_block = (inode->durable_size_bytes + SIMDISK_BLOCK_BYTES - 1) / SIMDISK_BLOCK_BYTES;
+    uint64_t last_block = blocks_end(inode);
+    for (uint64_t block = inode->size_bytes / SIMDISK_BLOCK_BYTES; block < first_block; block++)
+        inode->blocks[block] = 1; /* what was cut is there again */
+    drop_ops(inode);
+    copy_unseen(inode->cached, inode->durable, end);
+    if (inode->observed != NULL)
+        copy_unseen(inode->observed, inode->durable, end);
+    inode->size_bytes = inode->durable_size_bytes;
+    for (uint64_t block = first_block; block < last_block; block++)
+        inode->blocks[block] = 0;
+}
+
+int sim_inode_sync_with(struct simdisk *disk, struct sim_inode *inode, int error)
+{
+    enum simdisk_failed_sync behaviour = disk->facts.failed_sync;
+    if (error == -EINTR)
+        return error;
+    if (error == 0 && inode->late_error == 0) {
+        make_durable(disk, inode);
+        return 0;
+    }
+    sim_inode_observe(disk, inode);
+    if (behaviour == SIMDISK_FAILED_REVERTS) {
+        sim_note_effect(SIMDISK_SYNC_REVERTED);
+        revert(inode);
+        return error;
+    }
+    leave_clean(disk, inode);
+    if (behaviour == SIMDISK_FAILED_CLEAN) {
+        sim_note_effect(SIMDISK_SYNC_LEFT_CLEAN);
+        return error;
+    }
+    int answer = inode->late_error;
+    sim_note_effect(answer == 0 ? SIMDISK_SYNC_LIED : SIMDISK_SYNC_WAS_LATE);
+    inode->late_error = error;
+    return answer;
 }

@@ -27,6 +27,7 @@ enum sim_op_kind {
 struct sim_op {
     enum sim_op_kind kind;
     bool doubtful; /* a sync that should have covered it failed */
+    bool new_space; /* of a write: it made space */
     uint64_t sequence;
     uint64_t offset, size_bytes;
     uint8_t *bytes;
@@ -43,6 +44,7 @@ struct sim_inode {
     struct sim_op *ops;
     size_t op_count, op_capacity;
     unsigned handle_count;
+    int late_error; /* of a sync that has answered 0; the next one answers it */
 };
 
 /* ---- Directories ------------------------------------------------------------------------------------------------ */
@@ -97,6 +99,8 @@ struct sim_file_handle {
 
 /* ---- The disk --------------------------------------------------------------------------------------------------- */
 
+#define SIM_STALE_BYTES 16384u
+
 struct sim_fault {
     struct simdisk_fault plan;
     uint64_t seen, fired;
@@ -118,6 +122,8 @@ struct simdisk {
     unsigned fault_count;
     simdisk_hook *hook;
     void *hook_context;
+    uint8_t stale[SIM_STALE_BYTES]; /* what was deleted or cut last */
+    uint64_t stale_bytes;           /* whole sectors; 0: nothing was */
 };
 
 static inline struct simdisk *sim_of(struct qr_disk *disk)
@@ -140,6 +146,8 @@ struct sim_verdict {
 struct sim_verdict sim_begin(struct simdisk *disk, enum simdisk_kind kind, const char *name, uint64_t offset,
                              uint64_t size_bytes, bool part);
 
+void sim_note_effect(enum simdisk_effect effect);
+
 /* simdisk_table.c */
 extern const struct qr_disk_ops sim_ops;
 
@@ -151,18 +159,20 @@ struct sim_inode *sim_inode_find(const struct simdisk *disk, uint64_t number);
 void sim_inodes_reclaim(struct simdisk *disk);
 uint64_t sim_inode_bytes(const struct sim_inode *inode); /* of its blocks */
 uint64_t sim_used_bytes(const struct simdisk *disk);
+bool sim_inode_has_space(const struct sim_inode *inode, uint64_t offset, uint64_t size_bytes);
 /* Makes space for the range. Bytes from its beginning that have space: less than size_bytes on a full disk. */
 uint64_t sim_inode_provide(struct simdisk *disk, struct sim_inode *inode, uint64_t offset, uint64_t size_bytes);
 /* The same for all of it or nothing: 0 or -ENOSPC. */
 int sim_inode_provide_all(struct simdisk *disk, struct sim_inode *inode, uint64_t offset, uint64_t size_bytes);
 void sim_inode_read(const struct sim_inode *inode, void *memory, uint64_t offset, uint64_t size_bytes);
+/* new_space: sim_inode_provide had to make space for it. */
 void sim_inode_write(struct simdisk *disk, struct sim_inode *inode, const void *memory, uint64_t offset,
-                     uint64_t size_bytes);
+                     uint64_t size_bytes, bool new_space);
 void sim_inode_resize(struct simdisk *disk, struct sim_inode *inode, uint64_t size_bytes);
 void sim_inode_map(struct sim_inode *inode, uint64_t end);
 void sim_inode_observe(struct simdisk *disk, struct sim_inode *inode);
-void sim_inode_sync(struct simdisk *disk, struct sim_inode *inode);
-void sim_inode_fail_sync(struct simdisk *disk, struct sim_inode *inode);
+/* A sync with the fault's verdict (0: none): what it does and answers, SIMDISK-3. */
+int sim_inode_sync_with(struct simdisk *disk, struct sim_inode *inode, int error);
 /* What the operation does to [begin, end) of a content. */
 void sim_op_apply(const struct sim_op *op, uint8_t *content, uint64_t begin, uint64_t end);
 uint64_t sim_op_size_after(const struct sim_op *op, uint64_t size_bytes);
