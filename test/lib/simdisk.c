@@ -228,5 +228,7 @@ void simdisk_damage_size(struct simdisk *disk, const char *path, const char *nam
     cut(inode->observed, size_bytes, inode->size_bytes);
     cut(inode->durable, size_bytes, inode->durable_size_bytes);
     inode->size_bytes = inode->durable_size_bytes = size_bytes;
+    if (size_bytes > inode->touched_end)
+        inode->touched_end = size_bytes;
     unlock(disk);
 }

@@ -271,7 +271,7 @@ static void fill_stale(struct making *m, const struct simdisk *disk)
 static void fill_blocks(struct sim_inode *image, const struct sim_inode *inode)
 {
     for (uint64_t block = 0; block * SIMDISK_BLOCK_BYTES < image->size_bytes; block++)
-        image->blocks[block] = inode->blocks[block];
+        sim_set_block(image, block, sim_has_block(inode, block));
 }
 
 static uint64_t end_of_ops(const struct sim_inode *inode)
@@ -301,6 +301,7 @@ static void make_image(struct simdisk *after, const struct simdisk *disk, const 
     if (touched_end > image->size_bytes)
         memset(image->cached + image->size_bytes, 0, touched_end - image->size_bytes);
     memcpy(image->durable, image->cached, image->size_bytes);
+    image->touched_end = touched_end > image->size_bytes ? touched_end : image->size_bytes;
     fill_blocks(image, inode);
     free(m.shown);
 }

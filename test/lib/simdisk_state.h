@@ -40,12 +40,24 @@ struct sim_inode {
     uint8_t *observed;         /* cached as far as operations explain it; NULL: never mapped */
     uint64_t size_bytes, durable_size_bytes;
     uint64_t mapped_end; /* stores may lie below it */
-    uint8_t *blocks;     /* a byte for each: whether it has space */
+    uint64_t touched_end; /* behind it no byte of the three was ever written */
+    uint8_t *blocks;      /* a bit for each: whether it has space */
     struct sim_op *ops;
     size_t op_count, op_capacity;
     unsigned handle_count;
     int late_error; /* of a sync that has answered 0; the next one answers it */
 };
+
+static inline bool sim_has_block(const struct sim_inode *inode, uint64_t block)
+{
+    return (inode->blocks[block / 8] >> block % 8 & 1) != 0;
+}
+
+static inline void sim_set_block(struct sim_inode *inode, uint64_t block, bool has_space)
+{
+    uint8_t bit = (uint8_t)(1u << block % 8);
+    inode->blocks[block / 8] = (uint8_t)(has_space ? inode->blocks[block / 8] | bit : inode->blocks[block / 8] & ~bit);
+}
 
 /* ---- Directories ------------------------------------------------------------------------------------------------ */
 
