@@ -48,6 +48,7 @@ static struct run *make(struct run *run, uint64_t event, uint64_t plan, const st
     child->event = event;
     child->plan = plan;
     child->disk = simdisk_crash(run->disk, crash);
+    child->lost_power = run->lost_power || crash->mode != SIMDISK_DEATH;
     simdisk_facts(child->disk)->space_bytes = UINT64_MAX;
     if (death && random_mix(child->seed) % 8 == 0) { /* another mount of it in the same boot: its cache proves nothing */
         simdisk_facts(child->disk)->mount_id += 1000;
@@ -67,6 +68,12 @@ static struct run *make(struct run *run, uint64_t event, uint64_t plan, const st
     child->max_lsn = run->max_lsn;
     child->version = run->version + 1000;
     child->share = run->share;
+    child->lie = run->lie;
+    child->late_before = run->late_before;
+    child->may_refuse = run->lie == LIE_OF_OTHERS || !run->accepted || run->db == NULL || run->checkpoint != 0 ||
+                        run->db->checkpointer.record.number != run->lie_checkpoint;
+    if (run->lie != NO_LIE && crash->mode != SIMDISK_DEATH) child->low = qr_min(child->low, run->lie_durable);
+    if (run->states != NULL) memcpy(child->states, run->states, (run->issued + 1) * sizeof(struct state));
     child->extra_known = run->extra_known;
     child->extra_used = run->extra_used;
     return child;
@@ -85,6 +92,11 @@ static struct simdisk_crash plan_of(struct run *run, uint64_t event, uint64_t pl
     if (plan == PLAN_DATA_ALONE) crash.names = SIMDISK_NAMES_PREFIX;
     if (plan >= PLAN_RANDOM) {
         crash.mode = plan < PLAN_ONE ? SIMDISK_RANDOM : plan < PLAN_BUT_ONE ? SIMDISK_ONE : SIMDISK_BUT_ONE;
+        static const enum simdisk_unit units[] = {SIMDISK_UNIT_SECTOR, SIMDISK_UNIT_SECTOR, SIMDISK_UNIT_SECTOR,
+                                                  SIMDISK_UNIT_WORD,   SIMDISK_UNIT_WORD,   SIMDISK_UNIT_WORD,
+                                                  SIMDISK_UNIT_BLOCK,  SIMDISK_UNIT_WRITE};
+        crash.unit = units[seed >> 44 & 7];
+        crash.stale = (seed >> 48 & 3) == 0;
         crash.one = unsynced <= 4 ? plan & 3 : seed % unsynced;
         uint64_t kind = seed >> 32 & 3;
         if (plan < PLAN_ONE && kind != 0) crash.names = kind == 1 ? SIMDISK_NAMES_ALL : SIMDISK_NAMES_SUBSET;
@@ -151,6 +163,26 @@ static bool live_on(struct run *run)
     return !random_chance(&run->random, 20) || run_reopen(run);
 }
 
+/* LIE-1, LIE-4: of an image after a lie, which is not looked at any further. */
+static void verify_after_lie(struct run *run)
+{
+    bool whole = false;
+    int result = run_open(run, 0);
+    /* FOREIGN: what was to become a manifest has no header, and could be anybody's. */
+    if ((result == QUIRE_ERR_CORRUPT || result == QUIRE_ERR_FOREIGN) && run->may_refuse) {
+        power_lied_refused++;
+        return;
+    }
+    if (result != 0) {
+        struct quire_error_detail detail;
+        quire_error_detail(&detail);
+        power_fail(run, "after a sync that lied, open: %s (%s)", quire_strerror(result), detail.message);
+    } else if (run_accept_part(run, &whole)) {
+        if (!whole && !run->may_refuse) power_fail(run, "after a sync of the log that lied, some of it is CORRUPT");
+        *(whole ? &power_lied_whole : &power_lied_partly) += 1;
+    }
+}
+
 static void verify(struct run *run, bool leaf)
 {
     uint64_t shown = 0;
@@ -158,6 +190,17 @@ static void verify(struct run *run, bool leaf)
     current = NULL;
     power_images++;
     power_depths[run->depth < MOST_PATH ? run->depth : MOST_PATH - 1]++;
+    if (run->lie != NO_LIE && run->lost_power) {
+        verify_after_lie(run);
+        if (run->db != NULL) {
+            run->db->options.no_sync_at_close = 1;
+            (void)quire_close(run->db);
+            run->db = NULL;
+        }
+        run_free(run);
+        current = outer;
+        return;
+    }
     bool good = leaf || random_chance(&run->random, 90) || read_only(run, &shown);
     if (good && !leaf && run->depth < cut_depth) cut_begin(run);
     if (good) {
@@ -294,4 +337,5 @@ void cut_off(struct run *run, const struct simdisk_crash *crash)
     run->disk = after;
     run->low = crash->mode == SIMDISK_DEATH && !run->hurt ? run->process : run->durable;
     run->process = run->low;
+    run->lost_power = run->lost_power || crash->mode != SIMDISK_DEATH;
 }

@@ -118,6 +118,16 @@ uint64_t simdisk_fault_fired(const struct simdisk *disk, unsigned number)
     return disk->faults[number].fired;
 }
 
+uint64_t simdisk_late_count(struct simdisk *disk)
+{
+    uint64_t count = 0;
+    lock(disk);
+    for (const struct sim_inode *inode = disk->inodes; inode != NULL; inode = inode->next)
+        count += inode->late_error != 0;
+    unlock(disk);
+    return count;
+}
+
 /* ---- Life and facts -----------------------------------------------------------------------------------------------
  */
 

@@ -163,6 +163,9 @@ enum simdisk_effect {
 };
 uint64_t simdisk_effect_count(enum simdisk_effect effect);
 
+/* Files with a late error that no sync has answered yet (SIMDISK_FAILED_LATE). */
+uint64_t simdisk_late_count(struct simdisk *disk);
+
 /* ---- Crashes ---------------------------------------------------------------------------------------------------- */
 
 enum simdisk_mode {
