@@ -108,6 +108,7 @@ static bool takes_space(enum simdisk_kind kind)
 static void note_lie(struct run *run, const char *name)
 {
     bool of_log = strncmp(name, "log-", 4) == 0 && target.plan->phase < PHASE_RECOVER && !target.plan->for_good && run->accepted;
+    if (power_trace) printf("the sync of %s lies\n", name);
     run->lie = of_log ? LIE_OF_LOG : LIE_OF_OTHERS;
     run->lie_durable = run->durable;
     run->late_before = simdisk_effect_count(SIMDISK_SYNC_WAS_LATE);

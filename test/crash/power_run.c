@@ -320,6 +320,7 @@ bool run_accept_part(struct run *run, bool *ret_whole)
         if (is_part_of(&part, readable, &run->states[n])) return true;
     power_fail(run, "after a sync that lied, what can be read is of no state from %llu to %llu", (unsigned long long)run->low,
                (unsigned long long)run->issued);
+    describe(run, &part);
     return false;
 }
 
