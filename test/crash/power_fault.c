@@ -17,14 +17,15 @@
  * A sync that answers 0 and has done nothing (SIMDISK_FAILED_LATE, "the lie"; the next sync of that file answers the error) makes
  * every acknowledgement wrong that counts on it. What is promised is this:
  *
- * LIE-1  A lie about the log, while no checkpoint is made: after power loss the state is one from the last that was durable before
+ * LIE-1  A lie about frames of the log, while no checkpoint is made: after power loss the state is one from the last that was durable before
  *        the lie. Only what was acknowledged since may be lost, and what is there is a prefix.
  * LIE-2  Once the error has been answered the log has failed (FAULT-2), unless the file that it was about is of no use any more (a
  *        segment that was being made).
  * LIE-3  The death of the process loses nothing that was acknowledged as DURABLE: the next opening is told of the error, and writes the
  *        log again. From then on all that it shows is durable.
- * LIE-4  Else (about pages, blobs, the manifest; about the log, and a checkpoint counts on it; during recovery): after power loss the
+ * LIE-4  Else (about pages, blobs, the manifest, a segment that is being made; about frames, and a checkpoint counts on it; during recovery): after power loss the
  *        opening or a read may answer CORRUPT. What can be read is of one state, not older than the last that was durable before.
+ *        (If the syncs of several files lie, the state may be an older one: nothing may be left that tells of a newer.)
  */
 #include <errno.h>
 #include <string.h>
@@ -105,12 +106,24 @@ static bool takes_space(enum simdisk_kind kind)
     return kind == SIMDISK_WRITE || kind == SIMDISK_ALLOCATE || kind == SIMDISK_POPULATE;
 }
 
+/* Whether it is a segment that frames are written to, not one that is being made. */
+static bool is_in_use(const struct run *run, const char *name)
+{
+    const struct qr_log_files *files = run->db != NULL ? run->db->log.files : NULL;
+    char segment[QR_LOG_NAME_BYTES];
+    for (uint64_t i = files == NULL ? 0 : files->first; files != NULL && i < files->next; i++) {
+        qr_log_file_name(files->ring[i % QR_LOG_RING]->number, segment);
+        if (strcmp(segment, name) == 0) return true;
+    }
+    return false;
+}
+
 static void note_lie(struct run *run, const char *name)
 {
-    bool of_log = strncmp(name, "log-", 4) == 0 && target.plan->phase < PHASE_RECOVER && !target.plan->for_good && run->accepted;
+    bool of_log = target.plan->phase < PHASE_RECOVER && !target.plan->for_good && run->accepted && is_in_use(run, name);
     if (power_trace) printf("the sync of %s lies\n", name);
     run->lie = of_log ? LIE_OF_LOG : LIE_OF_OTHERS;
-    run->lie_durable = run->durable;
+    run->lie_durable = target.plan->for_good ? 0 : run->durable;
     run->late_before = simdisk_effect_count(SIMDISK_SYNC_WAS_LATE);
     run->lie_checkpoint = run->db != NULL ? run->db->checkpointer.record.number : 0;
 }

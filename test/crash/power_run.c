@@ -545,7 +545,10 @@ bool run_reopen(struct run *run)
         power_fail(run, "close: %s", quire_strerror(result));
         return false;
     }
+    uint64_t reverted = simdisk_effect_count(SIMDISK_SYNC_REVERTED);
     result = run_open(run, 0);
+    /* What the sync of the tail was for is gone. */
+    if (simdisk_effect_count(SIMDISK_SYNC_REVERTED) != reverted) run->process = run->durable;
     if (result != 0 && run->faulty) return true;
     if (result != 0) {
         struct quire_error_detail detail;
