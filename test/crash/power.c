@@ -22,7 +22,7 @@
 #include "power.h"
 
 uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
-uint64_t power_lied_refused, power_lied_partly, power_lied_whole, power_lost_blobs;
+uint64_t power_lied_refused, power_lied_partly, power_lied_whole, power_lost_blobs, power_verified;
 uint64_t power_most_failures = 5;
 uint64_t power_seed;
 const struct scenario *power_scenario;
@@ -78,7 +78,7 @@ static const char *const planned[] = {
     "ENOSPC of allocate", "ENOSPC of populate", "EINTR of read", "EINTR of write", "EINTR of sync", "EINTR of dir_sync",
     "short of read", "short of write", "EIO of sync, reverts", "EIO of sync, late", "quota of write", "quota of allocate",
     "quota of populate", "no memory", "syncs that left clean", "syncs that reverted", "syncs that lied", "late errors",
-    "torn sectors", "torn writes", "stale sectors", "lied: refused", "lied: partly CORRUPT", "lied: whole"};
+    "torn sectors", "torn writes", "stale sectors", "verifications", "lied: refused", "lied: partly CORRUPT", "lied: whole"};
 
 static void count_effects(void)
 {
@@ -89,6 +89,7 @@ static void count_effects(void)
     power_fired("lied: refused", power_lied_refused);
     power_fired("lied: partly CORRUPT", power_lied_partly);
     power_fired("lied: whole", power_lied_whole);
+    power_fired("verifications", power_verified);
     power_fired("large values taken back, CORRUPT", power_lost_blobs);
 }
 

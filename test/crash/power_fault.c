@@ -28,9 +28,11 @@
  *        (If the syncs of several files lie, the state may be an older one: nothing may be left that tells of a newer.)
  */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/stop.h"
 #include "db/db.h"
 #include "power.h"
 
@@ -418,6 +420,64 @@ static void made_twice(const struct scenario *scenario, uint64_t seed)
     run_free(run);
 }
 
+/* ---- A blob that comes while a checkpoint syncs ------------------------------------------------------------------ */
+
+/* Another thread writes a large value after the checkpoint has synced the log, and the sync of blobs that follows fails. Within this
+ * boot nothing may take that value from the page cache: the log is marked. */
+static struct {
+    struct run *run;
+    bool written, good;
+} late_blob;
+
+static void *write_late_blob(void *context)
+{
+    (void)context;
+    late_blob.good = run_put(late_blob.run, 0, 1, QUIRE_WRITE_PROCESS);
+    return NULL;
+}
+
+static void at_log_synced(const char *name, void *argument)
+{
+    pthread_t thread;
+    (void)argument;
+    if (late_blob.written || strcmp(name, "log.synced") != 0) return;
+    late_blob.written = true;
+    if (pthread_create(&thread, NULL, write_late_blob, NULL) != 0) abort();
+    pthread_join(thread, NULL);
+    simdisk_fault_set(late_blob.run->disk, &(struct simdisk_fault){.kind = SIMDISK_SYNC, .nth = 1, .error = EIO});
+}
+
+static void blob_behind(const struct scenario *scenario, uint64_t seed)
+{
+    struct run *run = used(scenario, seed);
+    bool good = run_put(run, 0, 0, QUIRE_WRITE_PROCESS);
+    late_blob.run = run;
+    late_blob.written = false;
+    simdisk_facts(run->disk)->failed_sync = (enum simdisk_failed_sync)scenario->variant;
+    run->reverts = scenario->variant == SIMDISK_FAILED_REVERTS;
+    run->faulty = true;
+    qr_stop_set_hook(at_log_synced, NULL);
+    int result = quire_checkpoint(run->db);
+    qr_stop_set_hook(NULL, NULL);
+    if (!late_blob.written || !late_blob.good || simdisk_fault_fired(run->disk, 0) != 1 || result != QUIRE_ERR_IO)
+        power_fail(run, "no sync of blobs failed behind that of the log: %s", quire_strerror(result));
+    simdisk_faults_clear(run->disk);
+    run->process = run->durable;
+    run->hurt = true;
+    abandon(run, false);
+    run->faulty = false;
+    run->low = run->durable;
+    if (good && run_open(run, 0) == 0 && run_accept(run)) {
+        run->hurt = false;
+        cut_always(run); /* what was shown must stay */
+        if (run_durable_write(run)) cut_always(run);
+    } else if (good) {
+        power_fail(run, "it does not open again");
+    }
+    if (run->db != NULL) run_close(run);
+    run_free(run);
+}
+
 /* ---- A full disk ------------------------------------------------------------------------------------------------ */
 
 static void full_disk(const struct scenario *scenario, uint64_t seed)
@@ -474,6 +534,8 @@ const struct scenario power_faults[] = {
     {"sync_blobs", sync_faults, FAULTY_BLOBS, 0},
     {"sync_blobs_reverts", sync_faults, FAULTY_BLOBS, 1},
     {"sync_blobs_late", sync_faults, FAULTY_BLOBS, 2},
+    {"blob_behind", blob_behind, FAULTY_BLOBS, 0},
+    {"blob_behind_reverts", blob_behind, FAULTY_BLOBS, 1},
     {"quota", no_space, FAULTY(false), 0},
     {"quota_buffered", no_space, FAULTY(true), 0},
     {"quota_blobs", no_space, FAULTY_BLOBS, 0},
