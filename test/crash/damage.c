@@ -12,7 +12,6 @@
  * DAMAGE-1  Closed: each key answers its last value, or CORRUPT, NEWER.
  * DAMAGE-2  Not closed: the answers are those of one moment, at or after the last checkpoint: damage at the end of the log may be its
  *           torn end.
- *           Of a write of the manifest that was lost nothing may tell: then the last checkpoint is an earlier one.
  * DAMAGE-3  If it opened and took a write, the next opening succeeds, and has the write and all that could be read before.
  * DAMAGE-4  Not closed, in the same boot, a sector or page of the log damaged as a whole: where a frame began in it, it looks like the
  *           place that a thread had reserved when it died, and is passed over. So each key answers as of some such moment, but
@@ -169,9 +168,9 @@ static uint32_t read_all(struct quire_tree *tree, int *states)
 }
 
 /* Whether the answers are those of one moment. */
-static bool is_a_moment(const int *states, int least)
+static bool is_a_moment(const struct store *store, const int *states)
 {
-    for (int n = WRITES; n >= least; n--) {
+    for (int n = WRITES; n >= store->least; n--) {
         uint32_t key = 0;
         while (key < KEYS && (states[key] == UNREADABLE || states[key] == state_of(n, key))) key++;
         cut_short += key == KEYS && n < WRITES;
@@ -181,12 +180,12 @@ static bool is_a_moment(const int *states, int least)
 }
 
 /* DAMAGE-4 */
-static bool is_by_key(const int *states, int least)
+static bool is_by_key(const struct store *store, const int *states)
 {
     for (uint32_t key = 0; key < KEYS; key++) {
         int n = WRITES;
-        while (n >= least && states[key] != UNREADABLE && states[key] != state_of(n, key)) n--;
-        if (n < least) return false;
+        while (n >= store->least && states[key] != UNREADABLE && states[key] != state_of(n, key)) n--;
+        if (n < store->least) return false;
     }
     passed_over++;
     return true;
@@ -219,8 +218,8 @@ static void go_on(struct simdisk *disk, struct quire *db, struct quire_tree *tre
     CHECK_EQUAL(quire_close(db), 0);
 }
 
-/* disk: a copy of the store's with one damage, after which at least so many writes must be there. holes: DAMAGE-4 */
-static void look_for(struct simdisk *disk, int least, bool holes, const char *what)
+/* disk: a copy of the store's with one damage. holes: DAMAGE-4 */
+static void look_for(const struct store *store, struct simdisk *disk, bool holes, const char *what)
 {
     struct quire *db = NULL;
     struct quire_tree *tree = NULL;
@@ -244,14 +243,14 @@ static void look_for(struct simdisk *disk, int least, bool holes, const char *wh
         return;
     }
     unreadable += read_all(tree, states) != 0;
-    CHECK(is_a_moment(states, least) || (holes && is_by_key(states, least)), "%s", what);
+    CHECK(is_a_moment(store, states) || (holes && is_by_key(store, states)), "%s", what);
     go_on(disk, db, tree, states, what);
     CHECK_EQUAL(simdisk_open_count(disk), 0);
 }
 
 static void look(const struct store *store, struct simdisk *disk, const char *what)
 {
-    look_for(disk, store->least, false, what);
+    look_for(store, disk, false, what);
 }
 
 /* ---- Damages ----------------------------------------------------------------------------------------------------- */
@@ -337,7 +336,7 @@ static bool may_look_like_holes(const struct store *store, const char *name)
 }
 
 /* Puts these bytes there. False: they are there already. */
-static bool replace(const struct store *store, const char *name, uint64_t at, const uint8_t *bytes, size_t size, int least,
+static bool replace(const struct store *store, const char *name, uint64_t at, const uint8_t *bytes, size_t size,
                     const char *what)
 {
     uint64_t all;
@@ -347,7 +346,7 @@ static bool replace(const struct store *store, const char *name, uint64_t at, co
     struct simdisk *disk = copy_of(store);
     snprintf(text, sizeof(text), "%s, %s, %llu: %s", store->what, name, (unsigned long long)at, what);
     simdisk_damage(disk, STORE, name, at, bytes, size);
-    look_for(disk, least, may_look_like_holes(store, name), text);
+    look_for(store, disk, may_look_like_holes(store, name), text);
     simdisk_free(disk);
     return true;
 }
@@ -356,15 +355,14 @@ static bool replace(const struct store *store, const char *name, uint64_t at, co
 static void lose_writes(const struct store *store, const char *name, uint64_t size)
 {
     static const uint8_t zeros[SIMDISK_SECTOR_BYTES];
-    int least = strcmp(name, "manifest") == 0 && store->least < WRITES ? CHECKPOINT_AT / 2 : store->least;
     for (uint64_t at = 0; at + SIMDISK_SECTOR_BYTES <= size; at += SIMDISK_SECTOR_BYTES) {
-        zeroed += replace(store, name, at, zeros, sizeof(zeros), least, "zeroed");
+        zeroed += replace(store, name, at, zeros, sizeof(zeros), "zeroed");
         for (unsigned i = 0; i < EARLIER; i++) {
             uint64_t before;
             const uint8_t *content = simdisk_content(store->earlier[i], STORE, name, &before);
             if (content == NULL || at + SIMDISK_SECTOR_BYTES > before) continue;
             if (i + 1 < EARLIER && written_end(content + at, SIMDISK_SECTOR_BYTES) == 0) continue; /* as zeroed */
-            lost += replace(store, name, at, content + at, SIMDISK_SECTOR_BYTES, least, "a lost write");
+            lost += replace(store, name, at, content + at, SIMDISK_SECTOR_BYTES, "a lost write");
         }
     }
 }
@@ -382,7 +380,7 @@ static void swap(const struct store *store, const char *name, uint64_t at, const
              (unsigned long long)there, size);
     simdisk_damage(disk, STORE, name, at, two, size);
     simdisk_damage(disk, STORE, other, there, one, size);
-    look_for(disk, store->least, may_look_like_holes(store, name) || may_look_like_holes(store, other), what);
+    look_for(store, disk, may_look_like_holes(store, name) || may_look_like_holes(store, other), what);
     simdisk_free(disk);
     astray++;
 }

@@ -22,7 +22,7 @@
 #include "power.h"
 
 uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
-uint64_t power_lied_refused, power_lied_partly, power_lied_whole, power_lost_blobs, power_verified;
+uint64_t power_lied_refused, power_lied_partly, power_lied_whole, power_lost_blobs, power_verified, power_digest;
 uint64_t power_most_failures = 5;
 uint64_t power_seed;
 const struct scenario *power_scenario;
@@ -78,7 +78,7 @@ static const char *const planned[] = {
     "ENOSPC of allocate", "ENOSPC of populate", "EINTR of read", "EINTR of write", "EINTR of sync", "EINTR of dir_sync",
     "short of read", "short of write", "EIO of sync, reverts", "EIO of sync, late", "quota of write", "quota of allocate",
     "quota of populate", "no memory", "syncs that left clean", "syncs that reverted", "syncs that lied", "late errors",
-    "torn sectors", "torn writes", "stale sectors", "verifications", "lied: refused", "lied: partly CORRUPT", "lied: whole"};
+    "torn sectors", "torn writes", "verifications", "lied: refused", "lied: partly CORRUPT", "lied: whole"};
 
 static void count_effects(void)
 {
@@ -106,6 +106,10 @@ static void tell_what_fired(bool all)
         printf("FAILED: never: %s\n", planned[k]);
         power_failures++;
     }
+    /* D-31: images with `stale` would show what the disk had before, and there is nothing to show. */
+    if (simdisk_effect_count(SIMDISK_STALE_SECTOR) == 0) return;
+    printf("FAILED: a file was written to where its space had not been made before\n");
+    power_failures++;
 }
 
 /* ---- Work by chance --------------------------------------------------------------------------------------------- */
@@ -243,6 +247,7 @@ int main(int argc, char **argv)
     printf("%llu images (of the first depths: %llu, %llu, %llu, %llu), %llu openings\n", (unsigned long long)power_images,
            (unsigned long long)power_depths[1], (unsigned long long)power_depths[2], (unsigned long long)power_depths[3],
            (unsigned long long)power_depths[4], (unsigned long long)power_opens);
+    printf("digest %016llx\n", (unsigned long long)power_digest);
     tell_what_fired(only == NULL && no_cuts == 0 && no_faults == 0 && power_failures == 0);
     if (power_failures != 0 && failed == 0) failed = 1;
     printf("%llu passed, %llu failed\n", (unsigned long long)(ran - failed), (unsigned long long)failed);

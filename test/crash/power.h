@@ -128,6 +128,7 @@ struct run {
 extern uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
 /* After a lie: images that were refused, those with parts that cannot be read, and those that were whole. */
 extern uint64_t power_lied_refused, power_lied_partly, power_lied_whole;
+extern uint64_t power_digest;   /* of the operations of disks and of what was found: the same for the same seed */
 extern uint64_t power_verified; /* images that quire_verify was asked of */
 extern uint64_t power_lost_blobs; /* that a sync had brought to their old content: looked for, and CORRUPT */
 /* A fault, or whatever a run shall have had, came about so often. */

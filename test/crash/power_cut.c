@@ -290,6 +290,7 @@ static void at_operation(void *context, const struct simdisk_event *event)
 {
     struct run *run = context;
     if (!pthread_equal(owner, pthread_self())) return;
+    power_digest = random_mix(power_digest ^ (event->number << 24 ^ event->offset << 8 ^ event->kind));
     switch (event->kind) {
     case SIMDISK_WRITE:
     case SIMDISK_SYNC:

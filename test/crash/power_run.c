@@ -258,6 +258,7 @@ bool run_accept(struct run *run)
         describe(run, &state);
         return false;
     }
+    power_digest = random_mix(power_digest ^ hash);
     run->now = state;
     run->hashes[0] = hash;
     if (run->states != NULL) run->states[0] = state;
