@@ -82,6 +82,9 @@
     X(blob_unsynced)            /* the log is synced without the blobs that its frames name */                         \
     X(blob_unchecked)           /* a blob is read without a look at its checksums */                                   \
     X(blob_released_early)      /* a segment of blobs is released when a part of it is dead */                         \
+    X(blob_not_rewritten)       /* after a failed sync recovery does not write again the blobs that it takes */        \
+    X(blob_mark_forgotten)      /* a sync of blobs that fails beside the log's leaves no mark in the log */             \
+    X(log_gap_ends)             /* a segment of the log that is missing in front of others is taken for the end */     \
     X(blob_dead_beyond)         /* a checkpoint without log has blobs as dead that died after its LSN */               \
     X(as_of_unfiltered)         /* images as of an LSN have what was written later, too */                             \
     X(equal_not_held)           /* a newer equal version hides the one that a checkpoint without log needs */          \

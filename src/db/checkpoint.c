@@ -415,6 +415,14 @@ static int sync_log(struct quire *db, uint64_t newest, uint64_t as_of_lsn, struc
     return result;
 }
 
+/* If it was a sync that failed. It may have been to cover blobs that frames name which were not synced yet: the log is marked, so
+ * that the next opening does not take them from the page cache (R12). */
+static void fail_log(struct quire *db)
+{
+    int failed_errno = qr_store_failed_errno(db->checkpointer.store);
+    if (db->log.files != NULL && failed_errno != 0 && !QR_BUG(blob_mark_forgotten)) qr_log_fail(db->log.files, -failed_errno);
+}
+
 /* The images of the capture, the mapping, and the record that makes them count. as_of_lsn: C, or 0. blob_bytes: written when it
  * began. */
 static int make_durable(struct quire *db, struct capture *c, struct qr_db_images *images, uint64_t replay_from,
@@ -440,6 +448,7 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     for (uint64_t i = 0; i < c->gone.count && result == 0; i++) qr_store_capture_remove(c->store, c->gone.ids[i]);
     if (result == 0) result = sync_log(db, newest, as_of_lsn, &record);
     if (result == 0) result = qr_store_commit(cp->store, c->store, c->free_ids.ids, c->free_ids.count, &record);
+    if (result == QUIRE_ERR_IO) fail_log(db);
     if (result != 0) {
         abandon(db, c);
         return result;

@@ -176,7 +176,7 @@ static int take_blob(struct quire *db, const struct qr_replay_record *record)
     struct qr_blob_ref ref;
     if (!qr_blob_ref_decode(record->frame.value, &ref))
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "log: a record with a blob reference that is none");
-    int result = qr_blob_replayed(db->checkpointer.store, &ref, record->suspect);
+    int result = qr_blob_replayed(db->checkpointer.store, &ref, record->suspect, record->doubtful);
     return record->suspect && (result == QUIRE_ERR_CORRUPT || result == QR_STORE_GONE) ? QR_REPLAY_END : result;
 }
 
@@ -281,5 +281,9 @@ int qr_db_replay(struct quire *db, struct qr_thread *thread, const struct qr_log
     qr_blob_recovered(db->checkpointer.store);
     if (files->read_only) return 0;
     int error = qr_blob_sync(db->checkpointer.store); /* before the incarnation that may count on them (R8) */
-    return error == 0 ? 0 : qr_fail_io(-error, "sync of blobs");
+    if (error == 0) return 0;
+    /* The next opening may not take the log as it is, since what that names need not be on disk (R12). */
+    if (files->incarnation_count != 0 && !QR_BUG(blob_mark_forgotten))
+        (void)qr_log_mark_all(files->dir, list, files->incarnations[files->incarnation_count - 1].number);
+    return qr_fail_io(-error, "sync of blobs");
 }

@@ -327,6 +327,7 @@ static int take_record(struct reader *r, uint64_t lsn, const uint8_t *at, uint32
 {
     struct qr_replay_record record = {.lsn = lsn, .tentative = state == QR_FRAME_TENTATIVE, .at = at, .size = size};
     record.suspect = r->last && !r->same_boot && lsn >= r->replay->durable_end;
+    record.doubtful = r->last && r->doubtful && !r->replay->read_only;
     bool bad = !qr_frame_parse(at, size, &record.frame);
     if (!bad && record.frame.last_part != 0) {
         bool over = false;
@@ -455,6 +456,16 @@ static int judge_boot(struct reader *r, const struct qr_incarnation *incarnation
     return 0;
 }
 
+/* Segments are made one behind the other, and released from the oldest on, when nothing below is needed: so behind one that is
+ * missing there is none. */
+static bool is_gap(const struct reader *r, const struct qr_incarnation *incarnation, uint64_t lsn)
+{
+    const struct qr_log_list *list = r->replay->list;
+    for (uint32_t i = 0; i < list->count; i++)
+        if (list->found[i].header.incarnation == incarnation->number && list->found[i].header.start > lsn) return true;
+    return false;
+}
+
 static int read_incarnation(struct reader *r, const struct qr_incarnation *incarnation)
 {
     uint64_t lsn = qr_max(incarnation->first_lsn, r->replay->from);
@@ -466,6 +477,10 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
     r->hole_count = 0;
     while (result == 0 && !over && lsn < limit) {
         const struct qr_log_found *found = segment_at(r, incarnation->number, lsn);
+        if (found == NULL && r->last && !QR_BUG(log_gap_ends) && is_gap(r, incarnation, lsn)) {
+            r->found = NULL;
+            return corrupt(r, lsn, "a segment of the log is missing, and one behind it is there");
+        }
         if (found == NULL) break;
         uint64_t first = found->header.start + QR_LOG_HEADER_BYTES;
         result = enter_segment(r, found);
@@ -482,6 +497,24 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
     if (r->ended) r->result->end = r->end;
     return r->result->end >= r->replay->durable_end ? 0
                                                     : corrupt(r, r->result->end, "the log ends below what was synced");
+}
+
+int qr_log_mark_all(struct qr_dir *dir, const struct qr_log_list *list, uint64_t incarnation)
+{
+    int result = 0;
+    for (uint32_t i = 0; i < list->count; i++) {
+        char name[QR_LOG_NAME_BYTES];
+        struct qr_file *file;
+        if (list->found[i].blank || list->found[i].header.incarnation != incarnation) continue;
+        qr_log_file_name(list->found[i].number, name);
+        int error = dir->disk->ops->file_open(dir, name, QR_FILE_WRITE, &file);
+        if (error == 0) {
+            error = qr_log_segment_mark(file);
+            dir->disk->ops->file_close(file);
+        }
+        if (error != 0 && result == 0) result = qr_log_disk_failure(error, "marking", list->found[i].number);
+    }
+    return result;
 }
 
 uint64_t qr_log_replay_bytes(const struct qr_log_list *list, uint64_t from)
@@ -505,6 +538,12 @@ int qr_log_replay(const struct qr_replay *replay, struct qr_replay_result *ret_r
                        .window_bytes = replay->window_bytes};
     int result = 0;
     QR_ASSERT(r.window_bytes >= QR_REPLAY_WINDOW_LEAST);
+    /* Its record is durable before an incarnation has a segment (R7). */
+    for (uint32_t i = 0; i < replay->list->count && replay->incarnation_count != 0; i++) {
+        r.found = &replay->list->found[i];
+        if (r.found->header.incarnation <= replay->incarnations[replay->incarnation_count - 1].number) continue;
+        return corrupt(&r, r.found->header.start, "it is of an incarnation that the manifest does not have");
+    }
     for (uint32_t i = 0; i < replay->incarnation_count && result == 0; i++) {
         const struct qr_incarnation *incarnation = &replay->incarnations[i];
         r.last = i + 1 == replay->incarnation_count;

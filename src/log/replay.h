@@ -13,6 +13,8 @@
  *           nothing (DISK-2): the segments are marked, and what is read is written again and synced.
  * REPLAY-3  Damage at or below `durable_end`, which the manifest says was synced, is CORRUPT; so is anything but decided frames in
  *           an older incarnation, which had been repaired to its recorded end (R7, R8).
+ *           So is a segment that is missing in front of another one of its incarnation, and one of an incarnation that the
+ *           manifest does not have: it was recorded first (R7).
  * REPLAY-4  After a replay for writing that answered 0, what was visited is decided on disk: TENTATIVE frames are DONE or VOID as
  *           the visitor said, holes are fillers, and all of it is synced (R8).
  * REPLAY-5  The log is read in pieces into one window of memory. What was visited stays there until `release` is called, so that
@@ -94,6 +96,7 @@ struct qr_replay_record {
     uint64_t lsn;
     bool tentative;
     bool suspect; /* power may have been lost since it was written: what it names beside the log may be missing */
+    bool doubtful; /* a sync has failed since: that is to be written again, as the log is (REPLAY-2) */
     const uint8_t *at;     /* where the frame is in the window, at a multiple of QR_FRAME_UNIT */
     uint32_t size;
     struct qr_frame frame; /* key and value are valid as long as the frame (REPLAY-5); large ones were put together */
@@ -134,6 +137,9 @@ struct qr_replay_result {
     bool same_boot;
     uint64_t frames, records, voids, tentative, holes, hole_bytes, bytes;
 };
+
+/* A sync of what the frames of the incarnation name has failed: leaves the mark in all of its segments (R12). 0, IO. */
+int qr_log_mark_all(struct qr_dir *dir, const struct qr_log_list *list, uint64_t incarnation);
 
 /* Bytes of the segments that a replay from this LSN reads. */
 uint64_t qr_log_replay_bytes(const struct qr_log_list *list, uint64_t from);

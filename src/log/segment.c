@@ -1,10 +1,11 @@
 /*
  * segment.c: making the files of the log.
  *
- * Layer 3. A new file is written full of zeros once, so that later syncs of it commit no allocation, and synced; then its
- * header is written, and it and its name are synced; then it may be written to (FILES-1). A released segment is used again: a new header, synced. What
- * stands behind the header then has LSNs of other positions and another salt, so that no frame of it can be taken for one of
- * the new life. How the zeros are written is chosen by how often the log was synced lately (FILES-5).
+ * Layer 3. A new file gets its space, is written full of zeros once, so that later syncs of it commit no allocation, and
+ * synced; then its header is written, and it and its name are synced; then it may be written to (FILES-1). A released segment
+ * is used again: a new header, synced. What stands behind the header then has LSNs of other positions and another salt, so
+ * that no frame of it can be taken for one of the new life. How the zeros are written is chosen by how often the log was
+ * synced lately (FILES-5).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -154,8 +155,12 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     int error = ops->file_open(files->dir, name, QR_FILE_WRITE | QR_FILE_CREATE | QR_FILE_EXCLUSIVE, &segment->file);
     if (error != 0) return qr_log_disk_failure(error, what, segment->number);
     what = "space";
-    error = qr_file_write_zeros(segment->file, 0, segment->end - segment->start,
-                                segment->fine ? FINE_UNIT_BYTES : COARSE_UNIT_BYTES);
+    /* If the file system gives it this reads as zeros; a write that makes a file longer and does not arrive may leave anything, the
+     * header of a segment that was removed, too. */
+    error = ops->file_allocate(segment->file, 0, segment->end - segment->start);
+    if (error == 0 || error == -EOPNOTSUPP)
+        error = qr_file_write_zeros(segment->file, 0, segment->end - segment->start,
+                                    segment->fine ? FINE_UNIT_BYTES : COARSE_UNIT_BYTES);
     /* Before the header, or power loss leaves a header whose file is shorter than it says: damage, to who finds it. */
     if (error == 0) error = qr_file_sync(segment->file);
     if (error == 0) error = write_header(files, segment, &what);

@@ -253,8 +253,8 @@ int qr_blob_sync(struct qr_store *store)
     qr_lock(store);
     bool dirty = store->blobs_dirty, names = store->blob_names_dirty;
     store->blobs_dirty = store->blob_names_dirty = false;
-    int failed_errno = store->failed != 0 ? store->failed_errno : 0;
     qr_unlock(store);
+    int failed_errno = qr_store_failed_errno(store);
     if (failed_errno != 0)
         error = -failed_errno;
     while (dirty && error == 0 && (segment = pin_dirty(store, number, &is_open)) != NULL) {

@@ -88,8 +88,9 @@ void qr_blob_close(struct qr_blob_reader *reader);
 void qr_blob_dead(struct qr_store *store, const uint8_t *references, uint32_t count, uint64_t lsn);
 
 /* During recovery: a frame names it. verify: power may have been lost since: reads all of it; CORRUPT then means that it did not
- * become durable. Otherwise a segment that is missing is noted by whoever reads. */
-int qr_blob_replayed(struct qr_store *store, const struct qr_blob_ref *ref, bool verify);
+ * become durable. Otherwise a segment that is missing or damaged is noted by whoever reads. rewrite: a sync has failed meanwhile, so
+ * what verifies is in the page cache, and perhaps not on disk: it is written again. IO, NO_MEMORY. */
+int qr_blob_replayed(struct qr_store *store, const struct qr_blob_ref *ref, bool verify, bool rewrite);
 
 /* After the last of them (LIFE-3 in blob_life.c). */
 void qr_blob_recovered(struct qr_store *store);

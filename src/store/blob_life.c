@@ -374,7 +374,45 @@ int qr_blob_verify(struct qr_store *store, const struct qr_blob_ref *ref)
     return result;
 }
 
-int qr_blob_replayed(struct qr_store *store, const struct qr_blob_ref *ref, bool verified)
+/* Writes a part of the file as it is. */
+static int rewrite_part(struct qr_segment *segment, uint64_t offset, uint64_t size, uint8_t *piece)
+{
+    int error = 0;
+    for (uint64_t done = 0; done < size && error == 0; done += QR_BLOB_BLOCK_BYTES) {
+        uint64_t count = qr_min(QR_BLOB_BLOCK_BYTES, size - done);
+        int64_t got = qr_file_read(segment->file, piece, count, offset + done);
+        error = got < 0 ? (int)got : qr_file_write(segment->file, piece, (size_t)got, offset + done);
+    }
+    return error;
+}
+
+/* The header with it: that may have been in the sync that failed. */
+static int rewrite_blob(struct qr_store *store, const struct qr_blob_ref *ref)
+{
+    struct qr_segment *segment;
+    int result = qr_segment_pin(store, qr_address_number(ref->address), &segment);
+    if (result != 0)
+        return result;
+    uint8_t *piece = qr_malloc(QR_BLOB_BLOCK_BYTES);
+    int error = piece == NULL ? -ENOMEM : rewrite_part(segment, 0, QR_SEGMENT_HEADER_BYTES, piece);
+    if (error == 0)
+        error = rewrite_part(segment, qr_address_offset(ref->address), (uint64_t)ref->head_size + ref->size, piece);
+    qr_free(piece);
+    qr_segment_unpin(store, segment);
+    return error == 0 ? 0 : qr_segment_failure(error, segment->number, "writing a blob again");
+}
+
+/* Whether it is there and has its header; 0, or a failure. */
+static int look_at_segment(struct qr_store *store, uint32_t number)
+{
+    struct qr_segment *segment;
+    int result = qr_segment_pin(store, number, &segment);
+    if (result == 0)
+        qr_segment_unpin(store, segment);
+    return result;
+}
+
+int qr_blob_replayed(struct qr_store *store, const struct qr_blob_ref *ref, bool verified, bool rewrite)
 {
     uint32_t number = qr_address_number(ref->address);
     uint64_t offset = qr_address_offset(ref->address), extent = qr_blob_extent(ref);
@@ -385,11 +423,13 @@ int qr_blob_replayed(struct qr_store *store, const struct qr_blob_ref *ref, bool
     if (result != 0)
         return result;
     segment = qr_segment_find(store, number);
-    if (verified) {
-        result = qr_blob_verify(store, ref);
-        if (result != 0)
-            return result;
-    }
+    result = verified ? qr_blob_verify(store, ref) : look_at_segment(store, number);
+    if (result == QUIRE_ERR_CORRUPT && !verified)
+        return 0; /* as above */
+    if (result == 0 && verified && rewrite && !QR_BUG(blob_not_rewritten))
+        result = rewrite_blob(store, ref);
+    if (result != 0)
+        return result;
     if (offset < QR_SEGMENT_HEADER_BYTES || offset + extent > segment->size)
         return 0; /* as above */
     qr_lock(store);

@@ -50,6 +50,7 @@ struct qr_segment {
     bool dirty;              /* written to since the last sync began */
     bool verified;           /* its header was compared */
     bool visited;            /* for the choice of a file to close */
+    uint64_t scanned;        /* verify.c: bytes of images in it that the mapping names */
 
     /* Of blobs. */
     struct qr_blob_places dead;

@@ -78,10 +78,13 @@ static int remove_leftover(struct qr_dir *dir, const uint8_t *store_id)
     return error == 0 || error == -ENOENT ? 0 : qr_fail_io(-error, QR_MANIFEST_NEW_NAME ": unlink");
 }
 
-/* Header first, so that a leftover shows whose it is; then all the rest, zeros included (MANIFEST-4). */
+/* Header first, so that a leftover shows whose it is; then all the rest, zeros included (MANIFEST-4). Before it the space, if the
+ * file system gives it: that reads as zeros, while a write that makes a file longer and does not arrive may leave anything. */
 static int write_whole(struct qr_file *file, const uint8_t *image, uint64_t size)
 {
-    int error = qr_file_write(file, image, QR_MANIFEST_HEADER_BYTES, 0);
+    int error = file->dir->disk->ops->file_allocate(file, 0, size);
+    if (error == 0 || error == -EOPNOTSUPP)
+        error = qr_file_write(file, image, QR_MANIFEST_HEADER_BYTES, 0);
     if (error == 0)
         error = qr_file_sync(file);
     if (error == 0)

@@ -124,7 +124,7 @@ static bool is_zero(const uint8_t *bytes, uint64_t size)
 
 bool qr_manifest_is_leftover(const uint8_t *bytes, uint64_t size_bytes, const uint8_t *store_id)
 {
-    if (size_bytes <= QR_MANIFEST_HEADER_BYTES && is_zero(bytes, size_bytes))
+    if (is_zero(bytes, qr_min(size_bytes, QR_MANIFEST_HEADER_BYTES)))
         return true;
     if (size_bytes < QR_MANIFEST_MAGIC_BYTES || !has_magic(bytes))
         return false;

@@ -297,6 +297,14 @@ int qr_store_may_write(struct qr_store *store)
     return store->read_only ? qr_fail(QUIRE_ERR_READ_ONLY, 0, "the page store is open for reading") : 0;
 }
 
+int qr_store_failed_errno(struct qr_store *store)
+{
+    qr_lock(store);
+    int failed_errno = store->failed != 0 ? store->failed_errno : 0;
+    qr_unlock(store);
+    return failed_errno;
+}
+
 int qr_segment_fail_for_good(struct qr_store *store, int error, const char *what)
 {
     int result = qr_fail_io(-error, "page segments: %s", what);

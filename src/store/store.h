@@ -82,6 +82,9 @@ struct qr_store_options {
 int qr_store_open(struct qr_dir *dir, const struct qr_store_options *options, const struct qr_manifest_checkpoint *from,
                   bool read_only, struct qr_store **ret_store);
 
+/* STORE-5: the errno of the sync that failed; 0: none has. */
+int qr_store_failed_errno(struct qr_store *store);
+
 /* Removes page segments that the checkpoint does not name, if they are provably this store's. Call it when the manifest
  * cannot go back any more: after the rewrite with which a writer begins, before the first write. 0 or a failure, after
  * which it may be called again or not: a leftover that stays does no harm. */

@@ -76,6 +76,14 @@ static void *give_memory(void *context, size_t size)
     return *(void **)context = qr_malloc_aligned(QR_IMAGE_UNIT, size);
 }
 
+/* Under the mutex. */
+static void count_image(struct qr_store *store, uint64_t address, uint64_t stored_bytes)
+{
+    struct qr_segment *segment = address == 0 ? NULL : qr_segment_find(store, qr_address_number(address));
+    if (segment != NULL)
+        segment->scanned += stored_bytes;
+}
+
 static int verify_page(void *context, uint64_t pid, const struct qr_store_entry *entry)
 {
     struct verify *v = context;
@@ -84,6 +92,9 @@ static int verify_page(void *context, uint64_t pid, const struct qr_store_entry 
     uint32_t size;
     v->pages++;
     v->live_bytes += entry->stored_bytes;
+    qr_lock(v->store);
+    count_image(v->store, entry->address, entry->stored_bytes);
+    qr_unlock(v->store);
     int result = qr_store_read(v->store, entry->address, pid, give_memory, &memory, &bytes, &size);
     if (result == 0) {
         const char *wrong = v->verifier->page(v->verifier->context, pid, entry, bytes, size);
@@ -96,10 +107,37 @@ static int verify_page(void *context, uint64_t pid, const struct qr_store_entry 
     return result;
 }
 
+/* Under the mutex: the mapping's own blocks, all of which are in memory by now. */
+static void count_blocks(struct qr_store *store, const struct qr_map_node *node)
+{
+    if (node == NULL)
+        return;
+    count_image(store, node->address, QR_BLOCK_BYTES + QR_IMAGE_HEADER_BYTES);
+    for (uint32_t i = 0; node->level != 0 && i < QR_NODE_CHILDREN; i++)
+        count_blocks(store, node->children[i]);
+}
+
+/* Under the mutex: a segment whose account of live bytes is not what the mapping names in it; 0: there is none. A page that was
+ * written since the checkpoint, or a capture, changes them. */
+static uint32_t wrong_account(struct qr_store *store)
+{
+    count_blocks(store, store->top);
+    for (uint32_t i = 0; i < store->segment_count; i++) {
+        const struct qr_segment *segment = store->segments[i];
+        if (segment->stream != QR_STREAM_BLOB && segment->scanned != segment->mapped)
+            return segment->number;
+    }
+    return 0;
+}
+
 /* A block of the mapping that cannot be read ends the walk: what it named is not looked at. */
 static int verify_mapping(struct verify *v)
 {
     struct quire_error_detail detail;
+    qr_lock(v->store);
+    for (uint32_t i = 0; i < v->store->segment_count; i++)
+        v->store->segments[i]->scanned = 0;
+    qr_unlock(v->store);
     int result = qr_store_each(v->store, verify_page, v);
     if (!v->ended && (result == QUIRE_ERR_CORRUPT || result == QUIRE_ERR_IO || result == QUIRE_ERR_NEWER)) {
         quire_error_detail(&detail);
@@ -109,8 +147,11 @@ static int verify_mapping(struct verify *v)
         return result;
     qr_lock(v->store);
     bool right = v->store->changes.count != 0 || (v->pages == v->store->pages && v->live_bytes == v->store->live_bytes);
+    uint32_t wrong = v->store->changes.count == 0 && right ? wrong_account(v->store) : 0;
     qr_unlock(v->store);
-    return right ? 0 : tell(v, 0, 0, 0, "the mapping does not have the number of pages or bytes that its root says");
+    if (!right)
+        return tell(v, 0, 0, 0, "the mapping does not have the number of pages or bytes that its root says");
+    return wrong == 0 ? 0 : tell(v, wrong, 0, 0, "the root says another number of live bytes in it than the mapping names");
 }
 
 /* ---- Segments --------------------------------------------------------------------------------------------------- */

@@ -22,6 +22,7 @@
 #include "power.h"
 
 uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
+uint64_t power_lied_refused, power_lied_partly, power_lied_whole, power_lost_blobs, power_verified, power_digest;
 uint64_t power_most_failures = 5;
 uint64_t power_seed;
 const struct scenario *power_scenario;
@@ -51,6 +52,64 @@ void power_fail(const struct run *run, const char *format, ...)
     }
     printf("\n");
     fflush(stdout);
+}
+
+/* ---- What came about -------------------------------------------------------------------------------------------- */
+
+static struct {
+    char what[48];
+    uint64_t count;
+} fired[128];
+static size_t fired_count;
+
+void power_fired(const char *what, uint64_t count)
+{
+    size_t i = 0;
+    while (i < fired_count && strcmp(fired[i].what, what) != 0) i++;
+    if (i == fired_count && fired_count++ == sizeof(fired) / sizeof(fired[0])) abort();
+    snprintf(fired[i].what, sizeof(fired[i].what), "%s", what);
+    fired[i].count += count;
+}
+
+/* What a whole run, without options that leave something out, must have had. */
+static const char *const planned[] = {
+    "EIO of dir_open", "EIO of list", "EIO of dir_sync", "EIO of unlink", "EIO of rename", "EIO of lock", "EIO of open",
+    "EIO of read", "EIO of write", "EIO of allocate", "EIO of sync", "EIO of map", "EIO of populate", "ENOSPC of write",
+    "ENOSPC of allocate", "ENOSPC of populate", "EINTR of read", "EINTR of write", "EINTR of sync", "EINTR of dir_sync",
+    "short of read", "short of write", "EIO of sync, reverts", "EIO of sync, late", "quota of write", "quota of allocate",
+    "quota of populate", "no memory", "syncs that left clean", "syncs that reverted", "syncs that lied", "late errors",
+    "torn sectors", "torn writes", "verifications", "lied: refused", "lied: partly CORRUPT", "lied: whole"};
+
+static void count_effects(void)
+{
+    static const char *const names[SIMDISK_EFFECTS] = {"syncs that left clean", "syncs that reverted", "syncs that lied",
+                                                       "late errors",           "torn sectors",        "torn writes",
+                                                       "stale sectors"};
+    for (enum simdisk_effect e = 0; e < SIMDISK_EFFECTS; e++) power_fired(names[e], simdisk_effect_count(e));
+    power_fired("lied: refused", power_lied_refused);
+    power_fired("lied: partly CORRUPT", power_lied_partly);
+    power_fired("lied: whole", power_lied_whole);
+    power_fired("verifications", power_verified);
+    power_fired("large values taken back, CORRUPT", power_lost_blobs);
+}
+
+/* Prints all of it. all: whatever was planned must be among them. */
+static void tell_what_fired(bool all)
+{
+    count_effects();
+    for (size_t i = 0; i < fired_count; i++)
+        if (fired[i].count != 0) printf("    %8llu %s\n", (unsigned long long)fired[i].count, fired[i].what);
+    for (size_t k = 0; all && k < sizeof(planned) / sizeof(planned[0]); k++) {
+        size_t i = 0;
+        while (i < fired_count && strcmp(fired[i].what, planned[k]) != 0) i++;
+        if (i < fired_count && fired[i].count != 0) continue;
+        printf("FAILED: never: %s\n", planned[k]);
+        power_failures++;
+    }
+    /* D-31: images with `stale` would show what the disk had before, and there is nothing to show. */
+    if (simdisk_effect_count(SIMDISK_STALE_SECTOR) == 0) return;
+    printf("FAILED: a file was written to where its space had not been made before\n");
+    power_failures++;
 }
 
 /* ---- Work by chance --------------------------------------------------------------------------------------------- */
@@ -188,6 +247,9 @@ int main(int argc, char **argv)
     printf("%llu images (of the first depths: %llu, %llu, %llu, %llu), %llu openings\n", (unsigned long long)power_images,
            (unsigned long long)power_depths[1], (unsigned long long)power_depths[2], (unsigned long long)power_depths[3],
            (unsigned long long)power_depths[4], (unsigned long long)power_opens);
+    printf("digest %016llx\n", (unsigned long long)power_digest);
+    tell_what_fired(only == NULL && no_cuts == 0 && no_faults == 0 && power_failures == 0);
+    if (power_failures != 0 && failed == 0) failed = 1;
     printf("%llu passed, %llu failed\n", (unsigned long long)(ran - failed), (unsigned long long)failed);
     return ran == 0 || failed != 0;
 }

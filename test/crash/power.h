@@ -64,9 +64,16 @@ struct setup {
     uint64_t sync_volume_bytes; /* quire_maintain syncs beyond it */
     uint64_t blob_threshold;    /* 0: no value is a blob */
     uint32_t checkpoint_percent;
+    bool lies; /* syncs may lie: the states are kept, not their hashes alone */
 };
 
 enum failure_kind { NOT_FAILED, SYNC_FAILED };
+
+/*
+ * A sync has answered 0, and nothing was written (SIMDISK_FAILED_LATE). No acknowledgement that counts on it can be right. What
+ * is promised then: LIE-1 to LIE-4 in power_fault.c.
+ */
+enum lie { NO_LIE, LIE_OF_LOG, LIE_OF_OTHERS };
 
 struct run {
     const struct setup *setup;
@@ -105,11 +112,27 @@ struct run {
     bool hurt;   /* a fault has come about: within this boot nothing but what is durable is promised */
     bool nameless; /* a sync of the directory has failed: names that are seen need not be there, ever */
     uint64_t share; /* percent of the usual number of images; 0: all */
+    bool lost_power;    /* its disk is one after power loss */
+    enum lie lie;
+    uint64_t lie_durable; /* what was durable before it */
+    uint64_t lie_checkpoint; /* number of the last checkpoint before it */
+    bool may_refuse;      /* of an image: LIE-4, not LIE-1 */
+    uint64_t late_before; /* late errors that had been answered then */
+    bool reverts;         /* a failed sync brings the old content back: blobs that it was for are gone */
+    uint32_t corrupt_trees; /* bits of those that could not be opened after a lie */
+    struct state *states; /* with lies: those whose hashes there are */
     bool extra_known;   /* the key `extra` of tree 0 must be there */
     bool extra_used;    /* it may be */
 };
 
 extern uint64_t power_images, power_depths[MOST_PATH], power_opens, power_failures;
+/* After a lie: images that were refused, those with parts that cannot be read, and those that were whole. */
+extern uint64_t power_lied_refused, power_lied_partly, power_lied_whole;
+extern uint64_t power_digest;   /* of the operations of disks and of what was found: the same for the same seed */
+extern uint64_t power_verified; /* images that quire_verify was asked of */
+extern uint64_t power_lost_blobs; /* that a sync had brought to their old content: looked for, and CORRUPT */
+/* A fault, or whatever a run shall have had, came about so often. */
+void power_fired(const char *what, uint64_t count);
 extern uint64_t power_most_failures; /* after so many a run ends */
 extern bool power_trace;
 
@@ -126,6 +149,9 @@ void run_give_up(struct run *run);
 /* Reads everything, and says which state it is: from run->low to issued. That state is the run's first one then. If a fault
  * keeps it from that the store is closed, and nothing has changed. */
 bool run_accept(struct run *run);
+/* After a lie about others than the log, and power loss: the same for what can be read; all else is CORRUPT. *ret_whole: nothing
+ * is. False: it is not right. */
+bool run_accept_part(struct run *run, bool *ret_whole);
 /* Everything must be as the model says. */
 bool run_check(struct run *run);
 /* The next operation by chance, or a durable write; false: it went wrong and was reported. */

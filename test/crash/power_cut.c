@@ -7,6 +7,8 @@
  * CUT-3  Opened again, after closing or power loss, it is the same.
  * CUT-4  It takes writes, with LSNs that nobody has seen, and a durable one of them survives power loss.
  * CUT-5  Read-only it shows the same, and not one byte is written.
+ * CUT-6  Half of those of disks that do not fail, after the opening or at the end: quire_verify finds nothing; so what the store says of its space is what a scan
+ *        of its mapping finds.
  *
  * At stop points, which may lie in sections and slot windows, images are only made; they are verified when the thread has
  * come out.
@@ -48,6 +50,7 @@ static struct run *make(struct run *run, uint64_t event, uint64_t plan, const st
     child->event = event;
     child->plan = plan;
     child->disk = simdisk_crash(run->disk, crash);
+    child->lost_power = run->lost_power || crash->mode != SIMDISK_DEATH;
     simdisk_facts(child->disk)->space_bytes = UINT64_MAX;
     if (death && random_mix(child->seed) % 8 == 0) { /* another mount of it in the same boot: its cache proves nothing */
         simdisk_facts(child->disk)->mount_id += 1000;
@@ -67,6 +70,12 @@ static struct run *make(struct run *run, uint64_t event, uint64_t plan, const st
     child->max_lsn = run->max_lsn;
     child->version = run->version + 1000;
     child->share = run->share;
+    child->lie = run->lie;
+    child->late_before = run->late_before;
+    child->may_refuse = run->lie == LIE_OF_OTHERS || !run->accepted || run->db == NULL || run->checkpoint != 0 ||
+                        run->db->checkpointer.record.number != run->lie_checkpoint;
+    if (run->lie != NO_LIE && crash->mode != SIMDISK_DEATH) child->low = qr_min(child->low, run->lie_durable);
+    if (run->states != NULL) memcpy(child->states, run->states, (run->issued + 1) * sizeof(struct state));
     child->extra_known = run->extra_known;
     child->extra_used = run->extra_used;
     return child;
@@ -85,6 +94,11 @@ static struct simdisk_crash plan_of(struct run *run, uint64_t event, uint64_t pl
     if (plan == PLAN_DATA_ALONE) crash.names = SIMDISK_NAMES_PREFIX;
     if (plan >= PLAN_RANDOM) {
         crash.mode = plan < PLAN_ONE ? SIMDISK_RANDOM : plan < PLAN_BUT_ONE ? SIMDISK_ONE : SIMDISK_BUT_ONE;
+        static const enum simdisk_unit units[] = {SIMDISK_UNIT_SECTOR, SIMDISK_UNIT_SECTOR, SIMDISK_UNIT_SECTOR,
+                                                  SIMDISK_UNIT_WORD,   SIMDISK_UNIT_WORD,   SIMDISK_UNIT_WORD,
+                                                  SIMDISK_UNIT_BLOCK,  SIMDISK_UNIT_WRITE};
+        crash.unit = units[seed >> 44 & 7];
+        crash.stale = (seed >> 48 & 3) == 0;
         crash.one = unsynced <= 4 ? plan & 3 : seed % unsynced;
         uint64_t kind = seed >> 32 & 3;
         if (plan < PLAN_ONE && kind != 0) crash.names = kind == 1 ? SIMDISK_NAMES_ALL : SIMDISK_NAMES_SUBSET;
@@ -141,6 +155,21 @@ static bool read_only(struct run *run, uint64_t *ret_hash)
     return false;
 }
 
+static int tell_defect(void *context, const struct quire_defect *defect)
+{
+    power_fail(context, "%s, %llu: %s", defect->file == NULL ? "-" : defect->file, (unsigned long long)defect->offset, defect->text);
+    return 0;
+}
+
+/* CUT-6 */
+static bool is_sound(struct run *run)
+{
+    int result = quire_verify(run->db, tell_defect, run);
+    if (result != 0) power_fail(run, "verification answers %s", quire_strerror(result));
+    power_verified++;
+    return result == 0;
+}
+
 static bool live_on(struct run *run)
 {
     uint64_t count = random_below(&run->random, run->depth < cut_depth ? 6 : 3);
@@ -151,6 +180,26 @@ static bool live_on(struct run *run)
     return !random_chance(&run->random, 20) || run_reopen(run);
 }
 
+/* LIE-1, LIE-4: of an image after a lie, which is not looked at any further. */
+static void verify_after_lie(struct run *run)
+{
+    bool whole = false;
+    int result = run_open(run, 0);
+    /* FOREIGN: what was to become a manifest has no header, and could be anybody's. */
+    if ((result == QUIRE_ERR_CORRUPT || result == QUIRE_ERR_FOREIGN) && run->may_refuse) {
+        power_lied_refused++;
+        return;
+    }
+    if (result != 0) {
+        struct quire_error_detail detail;
+        quire_error_detail(&detail);
+        power_fail(run, "after a sync that lied, open: %s (%s)", quire_strerror(result), detail.message);
+    } else if (run_accept_part(run, &whole)) {
+        if (!whole && !run->may_refuse) power_fail(run, "after a sync of the log that lied, some of it is CORRUPT");
+        *(whole ? &power_lied_whole : &power_lied_partly) += 1;
+    }
+}
+
 static void verify(struct run *run, bool leaf)
 {
     uint64_t shown = 0;
@@ -158,10 +207,23 @@ static void verify(struct run *run, bool leaf)
     current = NULL;
     power_images++;
     power_depths[run->depth < MOST_PATH ? run->depth : MOST_PATH - 1]++;
+    if (run->lie != NO_LIE && run->lost_power) {
+        verify_after_lie(run);
+        if (run->db != NULL) {
+            run->db->options.no_sync_at_close = 1;
+            (void)quire_close(run->db);
+            run->db = NULL;
+        }
+        run_free(run);
+        current = outer;
+        return;
+    }
     bool good = leaf || random_chance(&run->random, 90) || read_only(run, &shown);
     if (good && !leaf && run->depth < cut_depth) cut_begin(run);
     if (good) {
+        uint64_t late = simdisk_late_count(run->disk);
         int result = run_open(run, 0);
+        for (; result == QUIRE_ERR_IO && late != 0; late--) result = run_open(run, 0); /* LIE-3: it is told */
         struct quire_error_detail detail;
         quire_error_detail(&detail);
         if (result != 0) power_fail(run, "open: %s (%s)", quire_strerror(result), detail.message);
@@ -172,7 +234,10 @@ static void verify(struct run *run, bool leaf)
         power_fail(run, "read-only it was something else");
         good = false;
     }
+    bool faultless = run->share == 0; /* what an operation that failed has left may be told of */
+    if (good && faultless && random_mix(run->seed) % 4 == 0) good = is_sound(run);
     if (good && !leaf) good = live_on(run);
+    if (good && faultless && !leaf && random_mix(run->seed) % 4 == 1) good = is_sound(run);
     if (good && !leaf && random_chance(&run->random, 50)) {
         struct simdisk_crash crash = {.mode = random_chance(&run->random, 70) ? SIMDISK_DROP : SIMDISK_RANDOM,
                                       .seed = random_next(&run->random)};
@@ -225,6 +290,7 @@ static void at_operation(void *context, const struct simdisk_event *event)
 {
     struct run *run = context;
     if (!pthread_equal(owner, pthread_self())) return;
+    power_digest = random_mix(power_digest ^ (event->number << 24 ^ event->offset << 8 ^ event->kind));
     switch (event->kind) {
     case SIMDISK_WRITE:
     case SIMDISK_SYNC:
@@ -294,4 +360,5 @@ void cut_off(struct run *run, const struct simdisk_crash *crash)
     run->disk = after;
     run->low = crash->mode == SIMDISK_DEATH && !run->hurt ? run->process : run->durable;
     run->process = run->low;
+    run->lost_power = run->lost_power || crash->mode != SIMDISK_DEATH;
 }

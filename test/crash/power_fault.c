@@ -11,11 +11,28 @@
  * FAULT-4  What was acknowledged as durable is there after opening again, in the same boot and after power loss; and what the
  *          opening shows is still there after power loss.
  * FAULT-5  No memory, file or directory is left over.
+ * FAULT-6  Where a failed sync brings the old content back (SIMDISK_FAILED_REVERTS), the same; a large value that no good sync has
+ *          covered may answer CORRUPT until the store is opened again, and is not there then.
+ *
+ * A sync that answers 0 and has done nothing (SIMDISK_FAILED_LATE, "the lie"; the next sync of that file answers the error) makes
+ * every acknowledgement wrong that counts on it. What is promised is this:
+ *
+ * LIE-1  A lie about frames of the log, while no checkpoint is made: after power loss the state is one from the last that was durable before
+ *        the lie. Only what was acknowledged since may be lost, and what is there is a prefix.
+ * LIE-2  Once the error has been answered the log has failed (FAULT-2), unless the file that it was about is of no use any more (a
+ *        segment that was being made).
+ * LIE-3  The death of the process loses nothing that was acknowledged as DURABLE: the next opening is told of the error, and writes the
+ *        log again. From then on all that it shows is durable.
+ * LIE-4  Else (about pages, blobs, the manifest, a segment that is being made; about frames, and a checkpoint counts on it; during recovery): after power loss the
+ *        opening or a read may answer CORRUPT. What can be read is of one state, not older than the last that was durable before.
+ *        (If the syncs of several files lie, the state may be an older one: nothing may be left that tells of a newer.)
  */
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/stop.h"
 #include "db/db.h"
 #include "power.h"
 
@@ -71,16 +88,57 @@ struct plan {
     int error; /* 0: short */
     bool for_good;
     uint64_t nth;
+    enum simdisk_kind kind; /* ANY: of all operations the nth */
+    enum simdisk_failed_sync behaviour;
+    bool quota;     /* of operations that take space the nth: from then on there is none, until the fault ends */
     int64_t memory; /* not 0: allocations fail instead, from the n-th on, or (negative) the n-th alone */
 };
 
 static enum simdisk_kind hit; /* what the fault hit first */
-static uint64_t hit_number;
+
+/* The fault that is set. */
+static struct {
+    struct run *run;
+    const struct plan *plan;
+    uint64_t left; /* operations of its kind until it */
+} target;
+
+static bool takes_space(enum simdisk_kind kind)
+{
+    return kind == SIMDISK_WRITE || kind == SIMDISK_ALLOCATE || kind == SIMDISK_POPULATE;
+}
+
+/* Whether it is a segment that frames are written to, not one that is being made. */
+static bool is_in_use(const struct run *run, const char *name)
+{
+    const struct qr_log_files *files = run->db != NULL ? run->db->log.files : NULL;
+    char segment[QR_LOG_NAME_BYTES];
+    for (uint64_t i = files == NULL ? 0 : files->first; files != NULL && i < files->next; i++) {
+        qr_log_file_name(files->ring[i % QR_LOG_RING]->number, segment);
+        if (strcmp(segment, name) == 0) return true;
+    }
+    return false;
+}
+
+static void note_lie(struct run *run, const char *name)
+{
+    bool of_log = target.plan->phase < PHASE_RECOVER && !target.plan->for_good && run->accepted && is_in_use(run, name);
+    if (power_trace) printf("the sync of %s lies\n", name);
+    run->lie = of_log ? LIE_OF_LOG : LIE_OF_OTHERS;
+    run->lie_durable = target.plan->for_good ? 0 : run->durable;
+    run->late_before = simdisk_effect_count(SIMDISK_SYNC_WAS_LATE);
+    run->lie_checkpoint = run->db != NULL ? run->db->checkpointer.record.number : 0;
+}
 
 static void note(void *context, const struct simdisk_event *event)
 {
+    const struct plan *plan = target.plan;
     (void)context;
-    if (event->number == hit_number) hit = event->kind;
+    if (plan->quota ? !takes_space(event->kind) : plan->kind != SIMDISK_ANY && plan->kind != event->kind) return;
+    if (target.left == 0 || --target.left != 0) return;
+    hit = event->kind;
+    if (plan->quota) simdisk_facts(target.run->disk)->space_bytes = simdisk_used_bytes(target.run->disk);
+    if (plan->behaviour == SIMDISK_FAILED_LATE) note_lie(target.run, event->name);
 }
 
 static void set_fault(struct run *run, const struct plan *plan)
@@ -95,29 +153,57 @@ static void set_fault(struct run *run, const struct plan *plan)
             qr_alloc_fail_after(-plan->memory);
         return;
     }
-    hit_number = simdisk_count(run->disk, SIMDISK_ANY) + plan->nth;
+    target.run = run;
+    target.plan = plan;
+    target.left = plan->nth;
     simdisk_set_hook(run->disk, note, NULL);
+    simdisk_facts(run->disk)->failed_sync = plan->behaviour;
+    run->reverts = plan->behaviour == SIMDISK_FAILED_REVERTS;
     struct simdisk_fault fault = {
-        .kind = SIMDISK_ANY, .nth = plan->nth, .for_good = plan->for_good, .error = plan->error, .short_bytes = 5};
-    simdisk_fault_set(run->disk, &fault);
+        .kind = plan->kind, .nth = plan->nth, .for_good = plan->for_good, .error = plan->error, .short_bytes = 5};
+    if (!plan->quota) simdisk_fault_set(run->disk, &fault);
+}
+
+static bool has_fired(const struct run *run, const struct plan *plan)
+{
+    if (plan->memory != 0) return qr_alloc_fail_pending() == 0;
+    return plan->quota ? hit != SIMDISK_ANY : simdisk_fault_fired(run->disk, 0) != 0;
+}
+
+static const char *const kind_names[SIMDISK_KINDS] = {
+    "none",   "dir_open", "list",     "dir_sync", "unlink", "rename",   "lock",    "open",
+    "read",   "write",    "resize",   "allocate", "sync",   "map",      "populate", "transfer"};
+
+static void count_fault(const struct plan *plan)
+{
+    static char text[64];
+    static const char *const behaviours[] = {"", ", reverts", ", late"};
+    const char *what = plan->quota        ? "quota"
+                       : plan->error == 0 ? "short"
+                       : plan->error == EIO ? "EIO"
+                       : plan->error == ENOSPC ? "ENOSPC" : "EINTR";
+    snprintf(text, sizeof(text), "%s of %s%s", what, kind_names[hit], behaviours[plan->behaviour]);
+    power_fired(plan->memory != 0 ? "no memory" : text, 1);
 }
 
 /* Ends it; whether it came about. */
 static bool end_fault(struct run *run, const struct plan *plan)
 {
-    bool fired;
+    bool fired = has_fired(run, plan);
+    if (fired) count_fault(plan);
     if (plan->memory != 0) {
-        fired = qr_alloc_fail_pending() == 0;
         qr_alloc_fail_after(-1);
     } else {
-        fired = simdisk_fault_fired(run->disk, 0) != 0;
         simdisk_faults_clear(run->disk);
         simdisk_set_hook(run->disk, NULL, NULL);
+        simdisk_facts(run->disk)->space_bytes = UINT64_MAX;
     }
-    run->faulty = run->lasting = false;
-    run->hurt = fired && plan->memory == 0;
+    /* An error that was not answered yet is still to come. */
+    run->faulty = simdisk_late_count(run->disk) != 0;
+    run->lasting = false;
+    run->hurt = fired && plan->memory == 0 && !plan->quota;
     /* A file system that takes nothing has to be mounted again before it does. */
-    if (fired && (hit == SIMDISK_DIR_SYNC || plan->for_good)) run->nameless = true;
+    if (fired && (hit == SIMDISK_DIR_SYNC || (plan->for_good && plan->kind == SIMDISK_ANY))) run->nameless = true;
     return fired || hit != SIMDISK_ANY; /* reached */
 }
 
@@ -129,7 +215,7 @@ static bool is_legal_failure(const struct plan *plan, int result)
     /* EINTR of what opens, renames or removes is an error like others. */
     bool continued = hit == SIMDISK_READ || hit == SIMDISK_WRITE || hit == SIMDISK_SYNC || hit == SIMDISK_DIR_SYNC;
     if (plan->error == 0 || (plan->error == EINTR && continued)) return false;
-    return plan->error != ENOSPC || hit != SIMDISK_WRITE || plan->for_good;
+    return plan->error != ENOSPC || hit != SIMDISK_WRITE || plan->for_good || plan->quota;
 }
 
 static bool open_under_fault(struct run *run, const struct plan *plan)
@@ -137,7 +223,7 @@ static bool open_under_fault(struct run *run, const struct plan *plan)
     int result = run_open(run, 0);
     if (result == 0) {
         /* A sync of the tail that failed has made the page cache worthless. */
-        if (plan->memory == 0 && simdisk_fault_fired(run->disk, 0) != 0) run->low = run->process = run->durable;
+        if (plan->memory == 0 && !plan->quota && has_fired(run, plan)) run->low = run->process = run->durable;
         return run_accept(run);
     }
     struct quire_error_detail detail;
@@ -202,10 +288,10 @@ static void go_on(struct run *run, const struct plan *plan)
     cut_here(run);
     if (run->db != NULL) {
         int result = run_close(run);
-        if (result != 0 && !failed) power_fail(run, "close: %s", quire_strerror(result));
+        if (result != 0 && !failed && !run->faulty) power_fail(run, "close: %s", quire_strerror(result));
         if (failed) run->process = run->durable;
     }
-    if (run->nameless) {
+    if (run->nameless && run->lie == NO_LIE) {
         struct simdisk_crash crash = {.mode = SIMDISK_RANDOM, .seed = run->seed};
         cut_off(run, &crash);
         run->nameless = false;
@@ -213,6 +299,8 @@ static void go_on(struct run *run, const struct plan *plan)
     run->hurt = failed || run->hurt;
     run->low = run->hurt ? run->durable : run->process;
     int result = run_open(run, 0);
+    for (unsigned tries = 0; result == QUIRE_ERR_IO && run->faulty && tries < 5; tries++) result = run_open(run, 0); /* late errors */
+    run->faulty = simdisk_late_count(run->disk) != 0;
     if (result != 0) {
         struct quire_error_detail detail;
         quire_error_detail(&detail);
@@ -272,6 +360,22 @@ static void everywhere(const struct scenario *scenario, uint64_t seed, struct pl
     }
 }
 
+/* EIO at every sync, in each way that file systems have. variant: the behaviour, + 4: from then on */
+static void sync_faults(const struct scenario *scenario, uint64_t seed)
+{
+    for (enum phase phase = 0; phase < PHASES; phase++)
+        everywhere(scenario, seed,
+                   (struct plan){.phase = phase, .kind = SIMDISK_SYNC, .error = EIO, .for_good = scenario->variant >= 4,
+                                 .behaviour = (enum simdisk_failed_sync)(scenario->variant % 4)});
+}
+
+/* The space ends at every operation that takes some, and is back later. */
+static void no_space(const struct scenario *scenario, uint64_t seed)
+{
+    for (enum phase phase = 0; phase < PHASES; phase++)
+        everywhere(scenario, seed, (struct plan){.phase = phase, .error = ENOSPC, .quota = true});
+}
+
 static void faults(const struct scenario *scenario, uint64_t seed)
 {
     static const int errors[] = {EIO, ENOSPC, EINTR, 0};
@@ -316,6 +420,64 @@ static void made_twice(const struct scenario *scenario, uint64_t seed)
     run_free(run);
 }
 
+/* ---- A blob that comes while a checkpoint syncs ------------------------------------------------------------------ */
+
+/* Another thread writes a large value after the checkpoint has synced the log, and the sync of blobs that follows fails. Within this
+ * boot nothing may take that value from the page cache: the log is marked. */
+static struct {
+    struct run *run;
+    bool written, good;
+} late_blob;
+
+static void *write_late_blob(void *context)
+{
+    (void)context;
+    late_blob.good = run_put(late_blob.run, 0, 1, QUIRE_WRITE_PROCESS);
+    return NULL;
+}
+
+static void at_log_synced(const char *name, void *argument)
+{
+    pthread_t thread;
+    (void)argument;
+    if (late_blob.written || strcmp(name, "log.synced") != 0) return;
+    late_blob.written = true;
+    if (pthread_create(&thread, NULL, write_late_blob, NULL) != 0) abort();
+    pthread_join(thread, NULL);
+    simdisk_fault_set(late_blob.run->disk, &(struct simdisk_fault){.kind = SIMDISK_SYNC, .nth = 1, .error = EIO});
+}
+
+static void blob_behind(const struct scenario *scenario, uint64_t seed)
+{
+    struct run *run = used(scenario, seed);
+    bool good = run_put(run, 0, 0, QUIRE_WRITE_PROCESS);
+    late_blob.run = run;
+    late_blob.written = false;
+    simdisk_facts(run->disk)->failed_sync = (enum simdisk_failed_sync)scenario->variant;
+    run->reverts = scenario->variant == SIMDISK_FAILED_REVERTS;
+    run->faulty = true;
+    qr_stop_set_hook(at_log_synced, NULL);
+    int result = quire_checkpoint(run->db);
+    qr_stop_set_hook(NULL, NULL);
+    if (!late_blob.written || !late_blob.good || simdisk_fault_fired(run->disk, 0) != 1 || result != QUIRE_ERR_IO)
+        power_fail(run, "no sync of blobs failed behind that of the log: %s", quire_strerror(result));
+    simdisk_faults_clear(run->disk);
+    run->process = run->durable;
+    run->hurt = true;
+    abandon(run, false);
+    run->faulty = false;
+    run->low = run->durable;
+    if (good && run_open(run, 0) == 0 && run_accept(run)) {
+        run->hurt = false;
+        cut_always(run); /* what was shown must stay */
+        if (run_durable_write(run)) cut_always(run);
+    } else if (good) {
+        power_fail(run, "it does not open again");
+    }
+    if (run->db != NULL) run_close(run);
+    run_free(run);
+}
+
 /* ---- A full disk ------------------------------------------------------------------------------------------------ */
 
 static void full_disk(const struct scenario *scenario, uint64_t seed)
@@ -352,7 +514,31 @@ static void full_disk(const struct scenario *scenario, uint64_t seed)
     {                                                                                                                  \
         .operations = 6, .level = QUIRE_LEVEL_DURABLE, .durable_percent = 40, .large_percent = 30, .buffered = (Buffered)\
     }
+#define FAULTY_BLOBS                                                                                                   \
+    {                                                                                                                  \
+        .operations = 6, .level = QUIRE_LEVEL_PROCESS, .durable_percent = 40, .large_percent = 30, .blob_threshold = 64,\
+        .lies = true                                                                                                   \
+    }
+#define LYING(Buffered)                                                                                                \
+    {                                                                                                                  \
+        .operations = 6, .level = QUIRE_LEVEL_DURABLE, .durable_percent = 40, .large_percent = 30, .lies = true,       \
+        .buffered = (Buffered)                                                                                         \
+    }
 const struct scenario power_faults[] = {
+    {"sync_reverts", sync_faults, FAULTY(false), 1},
+    {"sync_reverts_buffered", sync_faults, FAULTY(true), 1},
+    {"sync_reverts_for_good", sync_faults, FAULTY(false), 5},
+    {"sync_late", sync_faults, LYING(false), 2},
+    {"sync_late_buffered", sync_faults, LYING(true), 2},
+    {"sync_late_for_good", sync_faults, LYING(false), 6},
+    {"sync_blobs", sync_faults, FAULTY_BLOBS, 0},
+    {"sync_blobs_reverts", sync_faults, FAULTY_BLOBS, 1},
+    {"sync_blobs_late", sync_faults, FAULTY_BLOBS, 2},
+    {"blob_behind", blob_behind, FAULTY_BLOBS, 0},
+    {"blob_behind_reverts", blob_behind, FAULTY_BLOBS, 1},
+    {"quota", no_space, FAULTY(false), 0},
+    {"quota_buffered", no_space, FAULTY(true), 0},
+    {"quota_blobs", no_space, FAULTY_BLOBS, 0},
     {"made_twice", made_twice, FAULTY(false), 0},
     {"made_twice_buffered", made_twice, FAULTY(true), 0},
     {"io_once", faults, FAULTY(false), 0},

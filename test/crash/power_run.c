@@ -15,7 +15,8 @@ struct run *run_create(const struct setup *setup, uint64_t seed)
     if (run == NULL) abort();
     run->value = malloc(MOST_VALUE);
     run->expected = malloc(MOST_VALUE);
-    if (run->value == NULL || run->expected == NULL) abort();
+    if (setup->lies) run->states = calloc(MOST_OPS + 1, sizeof(struct state));
+    if (run->value == NULL || run->expected == NULL || (setup->lies && run->states == NULL)) abort();
     run->setup = setup;
     run->seed = run->cut_seed = seed;
     random_seed(&run->random, seed);
@@ -34,6 +35,7 @@ void run_free(struct run *run)
     }
     free(run->value);
     free(run->expected);
+    free(run->states);
     free(run);
 }
 
@@ -63,6 +65,10 @@ static int open_trees(struct run *run)
         for (unsigned tries = 0; tries < 2 && run->trees[t] == NULL && result != QUIRE_NOT_FOUND; tries++)
             result = open_tree(run, t, false);
         if (is_fault(run, result)) return result;
+        if (result == QUIRE_ERR_CORRUPT && run->lie == LIE_OF_OTHERS) {
+            run->corrupt_trees |= 1u << t;
+            continue;
+        }
         if (result != 0 && result != QUIRE_NOT_FOUND) power_fail(run, "tree %u: %s", t, quire_strerror(result));
     }
     return 0;
@@ -138,6 +144,13 @@ static bool read_cell(struct run *run, uint32_t tree, uint32_t k, uint64_t *ret_
     if (result == QUIRE_NOT_FOUND) return true;
     if (is_fault(run, result)) run->unseen = true;
     if (run->unseen) return false;
+    uint64_t known = run->now.cells[tree][k];
+    if (result == QUIRE_ERR_CORRUPT && run->reverts && run->setup->blob_threshold != 0 && !is_counter(tree, k) &&
+        value_size_of(known) >= run->setup->blob_threshold && (run->faulty || run->failed != NOT_FAILED)) {
+        *ret_cell = known; /* the disk has taken it back, and the answer is not a wrong one */
+        power_lost_blobs++;
+        return true;
+    }
     if (result != 0 || size < 8) {
         power_fail(run, "tree %u, key %u: %s, %zu bytes", tree, k, quire_strerror(result), size);
         return false;
@@ -245,14 +258,71 @@ bool run_accept(struct run *run)
         describe(run, &state);
         return false;
     }
+    power_digest = random_mix(power_digest ^ hash);
     run->now = state;
     run->hashes[0] = hash;
+    if (run->states != NULL) run->states[0] = state;
+    if (run->lie == LIE_OF_LOG) run->lie = NO_LIE; /* LIE-3 */
+    run->lie_durable = 0;
     run->issued = run->process = run->durable = run->low = run->max_lsn_operation = 0;
     run->accepted = true;
     run->ends_only = false;
     if (quire_last_lsn(run->db, &last) != 0) power_fail(run, "quire_last_lsn");
     if (last > run->max_lsn) run->max_lsn = last;
     return true;
+}
+
+/* What can be read of it. */
+static bool look_at_part(struct run *run, struct state *state, bool readable[TREES][KEYS + 1])
+{
+    static uint8_t buffer[MOST_VALUE];
+    memset(state, 0, sizeof(*state));
+    for (uint32_t t = 0; t < TREES; t++) {
+        readable[t][KEYS] = (run->corrupt_trees >> t & 1) == 0;
+        state->exists[t] = run->trees[t] != NULL;
+        for (uint32_t k = 0; k < KEYS && run->trees[t] != NULL; k++) {
+            char key[64];
+            size_t size = 0;
+            int result = get(run, t, key, key_of(k, key), buffer, sizeof(buffer), &size);
+            readable[t][k] = result == 0 || result == QUIRE_NOT_FOUND;
+            if (!readable[t][k] && result != QUIRE_ERR_CORRUPT) {
+                power_fail(run, "after a sync that lied, tree %u, key %u: %s", t, k, quire_strerror(result));
+                return false;
+            }
+            if (result != 0) continue;
+            memcpy(&state->cells[t][k], buffer, 8);
+            if (is_counter(t, k) ? size == 8 : size >= 8 && value_is(state->cells[t][k], buffer, size)) continue;
+            power_fail(run, "after a sync that lied, tree %u, key %u: a value that nobody wrote", t, k);
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_part_of(const struct state *part, bool readable[TREES][KEYS + 1], const struct state *state)
+{
+    for (uint32_t t = 0; t < TREES; t++) {
+        if (readable[t][KEYS] && part->exists[t] != state->exists[t]) return false;
+        for (uint32_t k = 0; k < KEYS; k++)
+            if (readable[t][k] && part->cells[t][k] != state->cells[t][k]) return false;
+    }
+    return true;
+}
+
+bool run_accept_part(struct run *run, bool *ret_whole)
+{
+    struct state part;
+    bool readable[TREES][KEYS + 1] = {{false}};
+    *ret_whole = run->corrupt_trees == 0;
+    if (!look_at_part(run, &part, readable)) return false;
+    for (uint32_t t = 0; t < TREES; t++)
+        for (uint32_t k = 0; k < KEYS; k++) *ret_whole = *ret_whole && (run->trees[t] == NULL || readable[t][k]);
+    for (uint64_t n = run->issued + 1; n-- > run->low;)
+        if (is_part_of(&part, readable, &run->states[n])) return true;
+    power_fail(run, "after a sync that lied, what can be read is of no state from %llu to %llu", (unsigned long long)run->low,
+               (unsigned long long)run->issued);
+    describe(run, &part);
+    return false;
 }
 
 bool run_check(struct run *run)
@@ -276,6 +346,7 @@ static bool issue(struct run *run, const struct state *next)
 {
     if (run->issued == MOST_OPS) return false;
     run->hashes[run->issued + 1] = state_hash(next);
+    if (run->states != NULL) run->states[run->issued + 1] = *next;
     run->issued++;
     return true;
 }
@@ -287,6 +358,10 @@ static bool conclude(struct run *run, const char *what, const struct state *next
     uint64_t n = run->issued;
     bool was_failed = run->failed != NOT_FAILED;
     cut_pending(run);
+    /* LIE-2: once it was told, either the log has failed, or what the lie was about is of no use any more. */
+    if (run->lie == LIE_OF_LOG && simdisk_effect_count(SIMDISK_SYNC_WAS_LATE) != run->late_before &&
+        qr_log_failure(&run->db->log) == 0)
+        run->lie = NO_LIE;
     if (run->faulty && qr_log_failure(&run->db->log) != 0) {
         run->failed = SYNC_FAILED;
         run->process = run->durable;
@@ -325,6 +400,7 @@ static bool conclude(struct run *run, const char *what, const struct state *next
     }
     if (run->faulty && (result == QUIRE_ERR_IO || result == QUIRE_ERR_NO_SPACE || result == QUIRE_ERR_NO_MEMORY)) {
         run->hashes[n] = run->hashes[n - 1] = state_hash(&run->now);
+        if (run->states != NULL) run->states[n] = run->states[n - 1] = run->now;
         return true;
     }
     struct quire_error_detail detail;
@@ -470,7 +546,10 @@ bool run_reopen(struct run *run)
         power_fail(run, "close: %s", quire_strerror(result));
         return false;
     }
+    uint64_t reverted = simdisk_effect_count(SIMDISK_SYNC_REVERTED);
     result = run_open(run, 0);
+    /* What the sync of the tail was for is gone. */
+    if (simdisk_effect_count(SIMDISK_SYNC_REVERTED) != reverted) run->process = run->durable;
     if (result != 0 && run->faulty) return true;
     if (result != 0) {
         struct quire_error_detail detail;

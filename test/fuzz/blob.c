@@ -70,7 +70,7 @@ static void write_on(struct segments *segments, struct qr_store *store, const st
     for (uint32_t i = 0; i < REFERENCES; i++) {
         if (!good[i])
             continue;
-        (void)qr_blob_replayed(store, &refs[i], true);
+        (void)qr_blob_replayed(store, &refs[i], true, true);
         qr_blob_ref_encode(&refs[i], bytes);
         qr_blob_dead(store, bytes, 1, 100);
         qr_blob_dead(store, bytes, 1, 100); /* BLOB-2 */

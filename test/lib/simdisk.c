@@ -101,9 +101,31 @@ void simdisk_faults_clear(struct simdisk *disk)
     unlock(disk);
 }
 
+static _Atomic uint64_t effects[SIMDISK_EFFECTS];
+
+void sim_note_effect(enum simdisk_effect effect)
+{
+    effects[effect]++;
+}
+
+uint64_t simdisk_effect_count(enum simdisk_effect effect)
+{
+    return effects[effect];
+}
+
 uint64_t simdisk_fault_fired(const struct simdisk *disk, unsigned number)
 {
     return disk->faults[number].fired;
+}
+
+uint64_t simdisk_late_count(struct simdisk *disk)
+{
+    uint64_t count = 0;
+    lock(disk);
+    for (const struct sim_inode *inode = disk->inodes; inode != NULL; inode = inode->next)
+        count += inode->late_error != 0;
+    unlock(disk);
+    return count;
 }
 
 /* ---- Life and facts -----------------------------------------------------------------------------------------------
@@ -216,5 +238,7 @@ void simdisk_damage_size(struct simdisk *disk, const char *path, const char *nam
     cut(inode->observed, size_bytes, inode->size_bytes);
     cut(inode->durable, size_bytes, inode->durable_size_bytes);
     inode->size_bytes = inode->durable_size_bytes = size_bytes;
+    if (size_bytes > inode->touched_end)
+        inode->touched_end = size_bytes;
     unlock(disk);
 }

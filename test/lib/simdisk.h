@@ -17,10 +17,14 @@
  * SIMDISK-1  Nothing depends on time, addresses or chance: the same calls with the same seeds give the same disk.
  * SIMDISK-2  Memory that is mapped is the page cache itself. Stores are found by comparison, sector by sector, when
  * somebody asks (a sync, a crash, simdisk_observe): several stores into a sector between two such moments are one.
- * SIMDISK-3  After a sync that failed, what it should have written is doubtful: no later sync makes it durable, unless
- * it is written again. A crash may keep it or not. (So do ext4 and XFS; others may be added.) SIMDISK-4  Space is
- * counted in blocks of 4096 bytes and taken by write, allocate and populate. A store into a mapping where no space was
- * made is kept and counted as a mistake: on a real disk it could be a signal.
+ * SIMDISK-3  After a sync of a file that failed, what it should have written is lost to later syncs, in one of three ways
+ * (facts.failed_sync): enum simdisk_failed_sync below.
+ * SIMDISK-4  Space is counted in blocks of 4096 bytes and taken by write, allocate and populate. A store into a mapping where
+ * no space was made is kept and counted as a mistake: on a real disk it could be a signal.
+ * SIMDISK-5  A sync that is under way when the power goes has done nothing, everything, or any part. That is what crashes
+ * before it show: until it has answered all that it covers is unsynced, so DROP is "nothing", KEEP "everything" and RANDOM
+ * any part, in any order; for names the same with PREFIX and SUBSET. So an image from the hook before a sync stands for all
+ * moments of it, and no other is needed.
  *
  * Not in it: links and special files, directories in directories, the parent's names (a path is a name), time.
  *
@@ -54,6 +58,19 @@ uint64_t simdisk_open_count(const struct simdisk *disk);
 
 /* ---- What it is ------------------------------------------------------------------------------------------------- */
 
+/* What file systems were seen to do when they cannot write what a sync asks for ("Can applications recover from fsync
+ * failures?", ATC 2020). Of directories: as CLEAN, always. */
+enum simdisk_failed_sync {
+    /* ext4, XFS: reads go on seeing the new data, which are called clean: no later sync writes them, unless they are
+     * written again. A crash may keep them or not. */
+    SIMDISK_FAILED_CLEAN,
+    /* Btrfs: the file is again as the last good sync left it, content and size, also in mappings. */
+    SIMDISK_FAILED_REVERTS,
+    /* ext4 with data=journal: as CLEAN, but the sync answers 0; the next one of that file, by whomever, answers the error, and
+     * what it covers is lost in the same way. */
+    SIMDISK_FAILED_LATE
+};
+
 struct simdisk_facts {
     uint8_t boot_id[16]; /* another one after each power loss */
     uint64_t device, mount_id;
@@ -61,6 +78,7 @@ struct simdisk_facts {
     bool can_map, read_only;
     uint32_t direct_align_bytes; /* 0: not possible */
     uint64_t space_bytes;        /* in all */
+    enum simdisk_failed_sync failed_sync;
 };
 
 /* To be read and changed. From the start: a disk without limits that can do everything. */
@@ -129,6 +147,25 @@ void simdisk_faults_clear(struct simdisk *disk);
 /* How often it made an operation fail or come short. */
 uint64_t simdisk_fault_fired(const struct simdisk *disk, unsigned number);
 
+/*
+ * What came about on all disks of this process, so that a test can show that it had what it asked for: syncs that failed, by
+ * their behaviour, and late errors that were answered; what made crash images differ from the plainest model.
+ */
+enum simdisk_effect {
+    SIMDISK_SYNC_LEFT_CLEAN,
+    SIMDISK_SYNC_REVERTED,
+    SIMDISK_SYNC_LIED,
+    SIMDISK_SYNC_WAS_LATE,
+    SIMDISK_TORN_SECTOR, /* sectors with words of several versions */
+    SIMDISK_TORN_WRITE,  /* writes of which some sectors survived, and others not */
+    SIMDISK_STALE_SECTOR,
+    SIMDISK_EFFECTS
+};
+uint64_t simdisk_effect_count(enum simdisk_effect effect);
+
+/* Files with a late error that no sync has answered yet (SIMDISK_FAILED_LATE). */
+uint64_t simdisk_late_count(struct simdisk *disk);
+
 /* ---- Crashes ---------------------------------------------------------------------------------------------------- */
 
 enum simdisk_mode {
@@ -138,7 +175,15 @@ enum simdisk_mode {
     SIMDISK_KEEP,    /* all of it does */
     SIMDISK_ONE,     /* exactly one operation does */
     SIMDISK_BUT_ONE, /* all but one do */
-    SIMDISK_RANDOM   /* each sector as after any of the unsynced operations on it, or none of them */
+    SIMDISK_RANDOM   /* each unit as after any of the unsynced operations on it, or none of them */
+};
+
+/* What arrives whole in a RANDOM crash: to tell from each other who needs which. */
+enum simdisk_unit {
+    SIMDISK_UNIT_SECTOR,
+    SIMDISK_UNIT_WORD,  /* of sectors that were stored into through a mapping 8 bytes each; of others sectors */
+    SIMDISK_UNIT_BLOCK, /* 4096 bytes */
+    SIMDISK_UNIT_WRITE  /* operations: each survives as a whole or not */
 };
 
 /* Creations, unlinks and renames after the last sync of the directory. */
@@ -162,6 +207,13 @@ struct simdisk_crash {
     enum simdisk_names names;
     uint64_t names_count;
     enum simdisk_sizes sizes;
+    enum simdisk_unit unit;
+    /*
+     * Where a write made new space that no sync has covered, and did not arrive itself: by the seed, bytes of files that were
+     * deleted or cut, or 0xA5, instead of zeros. So did file systems that wrote sizes before data; space that was allocated,
+     * or that resizing left as a hole, reads as zeros on all of them.
+     */
+    bool stale;
 };
 
 /*

@@ -2,8 +2,8 @@
  * simdisk_crash.c: what is left of a simulated disk after the process died or the power went.
  *
  * Test library. An image is made of the durable state and of those unsynced operations that the crash lets through, in
- * their order. Which they are is decided for each operation, or (RANDOM) for each sector: a number of operations on it
- * from 0 to all, of which it shows the last.
+ * their order. Which they are is decided for each operation, or (RANDOM) for each sector, block or word: a number of
+ * operations on it from 0 to all, of which it shows the last.
  */
 #include "simdisk_state.h"
 
@@ -11,11 +11,11 @@
 #include <string.h>
 
 /* Independent choices from one seed. */
-enum purpose { PURPOSE_SECTOR = 1, PURPOSE_SIZE, PURPOSE_NAMES };
+enum purpose { PURPOSE_UNIT = 1, PURPOSE_SIZE, PURPOSE_NAMES, PURPOSE_WORD, PURPOSE_OPERATION, PURPOSE_STALE };
 
 static uint64_t choose(const struct simdisk_crash *crash, enum purpose purpose, uint64_t a, uint64_t b, uint64_t bound)
 {
-    uint64_t mixed = random_mix(random_mix(random_mix(crash->seed * 4 + purpose) ^ a) ^ b);
+    uint64_t mixed = random_mix(random_mix(random_mix(crash->seed * 8 + purpose) ^ a) ^ b);
     return (uint64_t)(((random_wide)mixed * bound) >> 64);
 }
 
@@ -90,10 +90,12 @@ static struct plan plan_of(const struct simdisk *disk, const struct simdisk_cras
     return plan;
 }
 
-/* All modes but RANDOM. */
+/* All modes, but RANDOM with units that are not whole operations. */
 static bool survives(const struct plan *plan, uint64_t sequence)
 {
     switch (plan->crash->mode) {
+    case SIMDISK_RANDOM:
+        return choose(plan->crash, PURPOSE_OPERATION, sequence, 0, 2) != 0;
     case SIMDISK_KEEP:
         return true;
     case SIMDISK_ONE:
@@ -115,7 +117,7 @@ static uint64_t image_size(const struct plan *plan, const struct sim_inode *inod
         return crash->sizes == SIMDISK_SIZES_CURRENT ? inode->size_bytes : size_bytes;
     if (crash->mode == SIMDISK_KEEP)
         return inode->size_bytes;
-    if (crash->mode == SIMDISK_RANDOM) {
+    if (crash->mode == SIMDISK_RANDOM && crash->unit != SIMDISK_UNIT_WRITE) {
         uint64_t count = choose(crash, PURPOSE_SIZE, inode->number, 0, inode->op_count + 1);
         for (size_t i = 0; i < count; i++)
             size_bytes = sim_op_size_after(&inode->ops[i], size_bytes);
@@ -128,57 +130,140 @@ static uint64_t image_size(const struct plan *plan, const struct sim_inode *inod
     return size_bytes;
 }
 
-static void op_range(const struct sim_op *op, uint64_t *ret_begin, uint64_t *ret_end)
+/* A file of the image in the making. */
+struct making {
+    const struct plan *plan;
+    const struct sim_inode *inode;
+    uint8_t *content;
+    uint8_t *shown; /* by sector: it has bytes of an operation that survived */
+    uint64_t sectors;
+};
+
+static uint64_t end_of_op(const struct sim_op *op)
 {
-    *ret_begin = op->offset / SIMDISK_SECTOR_BYTES;
-    uint64_t end = op->kind == SIM_RESIZE ? op->size_bytes : op->offset + op->size_bytes;
-    *ret_end = end < op->offset ? *ret_begin : (end + SIMDISK_SECTOR_BYTES - 1) / SIMDISK_SECTOR_BYTES;
+    return op->kind == SIM_RESIZE ? op->size_bytes : op->offset + op->size_bytes;
 }
 
-/* Each sector takes part in a random number of the operations that touch it. */
-static void tear(const struct plan *plan, const struct sim_inode *inode, uint8_t *content)
+static void show(struct making *m, const struct sim_op *op, uint64_t begin, uint64_t end)
 {
-    uint64_t begin, end, sectors = 0;
-    for (size_t i = 0; i < inode->op_count; i++) {
-        op_range(&inode->ops[i], &begin, &end);
-        if (end > sectors)
-            sectors = end;
+    sim_op_apply(op, m->content, begin, end);
+    if (op->kind == SIM_RESIZE)
+        return;
+    if (begin < op->offset)
+        begin = op->offset;
+    if (end > end_of_op(op))
+        end = end_of_op(op);
+    for (uint64_t sector = begin / SIMDISK_SECTOR_BYTES; sector * SIMDISK_SECTOR_BYTES < end; sector++)
+        m->shown[sector] = 1;
+}
+
+/* The units that an operation touches. */
+static void op_range(const struct sim_op *op, uint64_t unit_bytes, uint64_t *ret_begin, uint64_t *ret_end)
+{
+    *ret_begin = op->offset / unit_bytes;
+    uint64_t end = end_of_op(op);
+    *ret_end = end < op->offset ? *ret_begin : (end + unit_bytes - 1) / unit_bytes;
+}
+
+/* What is known of a unit while it is torn. */
+struct unit {
+    uint32_t count, seen; /* operations on it; those that were looked at */
+    uint32_t taken;       /* it takes part in the first so many */
+    bool by_words;
+};
+
+/* The words of a sector, each as after a number of operations of its own. */
+static void show_words(struct making *m, const struct sim_op *op, uint64_t sector, const struct unit *unit)
+{
+    for (uint64_t at = sector * SIMDISK_SECTOR_BYTES; at < (sector + 1) * SIMDISK_SECTOR_BYTES; at += 8) {
+        uint64_t taken = choose(m->plan->crash, PURPOSE_WORD, m->inode->number, at, (uint64_t)unit->count + 1);
+        if (unit->seen < taken)
+            show(m, op, at, at + 8);
     }
-    uint32_t *left =
-        sim_alloc(sectors * sizeof(*left)); /* operations on the sector, then those that it takes part in */
+}
+
+/* Each unit takes part in a random number of the operations that touch it. */
+static void tear(struct making *m, uint64_t unit_bytes, bool words)
+{
+    const struct sim_inode *inode = m->inode;
+    uint64_t begin, end, unit_count = m->sectors * SIMDISK_SECTOR_BYTES / unit_bytes + 1;
+    struct unit *units = sim_alloc(unit_count * sizeof(*units));
     for (size_t i = 0; i < inode->op_count; i++) {
-        op_range(&inode->ops[i], &begin, &end);
-        for (uint64_t sector = begin; sector < end; sector++)
-            left[sector]++;
-    }
-    for (uint64_t sector = 0; sector < sectors; sector++)
-        left[sector] = (uint32_t)choose(plan->crash, PURPOSE_SECTOR, inode->number, sector, (uint64_t)left[sector] + 1);
-    for (size_t i = 0; i < inode->op_count; i++) {
-        op_range(&inode->ops[i], &begin, &end);
-        for (uint64_t sector = begin; sector < end; sector++) {
-            if (left[sector] == 0)
-                continue;
-            left[sector]--;
-            sim_op_apply(&inode->ops[i], content, sector * SIMDISK_SECTOR_BYTES, (sector + 1) * SIMDISK_SECTOR_BYTES);
+        op_range(&inode->ops[i], unit_bytes, &begin, &end);
+        for (uint64_t u = begin; u < end; u++) {
+            units[u].count++;
+            units[u].by_words = units[u].by_words || (words && inode->ops[i].kind == SIM_STORE);
         }
     }
-    free(left);
+    for (uint64_t u = 0; u < unit_count; u++) {
+        units[u].taken = (uint32_t)choose(m->plan->crash, PURPOSE_UNIT, inode->number, u, (uint64_t)units[u].count + 1);
+        if (units[u].by_words)
+            sim_note_effect(SIMDISK_TORN_SECTOR);
+    }
+    for (size_t i = 0; i < inode->op_count; i++) {
+        uint64_t taken = 0;
+        op_range(&inode->ops[i], unit_bytes, &begin, &end);
+        for (uint64_t u = begin; u < end; u++) {
+            struct unit *unit = &units[u];
+            if (unit->by_words)
+                show_words(m, &inode->ops[i], u, unit);
+            else if (unit->seen < unit->taken)
+                show(m, &inode->ops[i], u * unit_bytes, (u + 1) * unit_bytes);
+            taken += unit->seen++ < unit->taken;
+        }
+        if (inode->ops[i].kind == SIM_WRITE && taken != 0 && taken != end - begin)
+            sim_note_effect(SIMDISK_TORN_WRITE);
+    }
+    free(units);
 }
 
-static void fill_content(const struct plan *plan, const struct sim_inode *inode, uint8_t *content)
+static void fill_content(struct making *m)
 {
-    if (plan->crash->mode == SIMDISK_KEEP) {
-        memset(content, 0, inode->durable_size_bytes);
-        sim_inode_read(inode, content, 0, inode->size_bytes);
+    const struct simdisk_crash *crash = m->plan->crash;
+    const struct sim_inode *inode = m->inode;
+    if (crash->mode == SIMDISK_KEEP) {
+        memset(m->content, 0, inode->durable_size_bytes);
+        sim_inode_read(inode, m->content, 0, inode->size_bytes);
         return;
     }
-    if (plan->crash->mode == SIMDISK_RANDOM) {
-        tear(plan, inode, content);
+    if (crash->mode == SIMDISK_RANDOM && crash->unit != SIMDISK_UNIT_WRITE) {
+        tear(m, crash->unit == SIMDISK_UNIT_BLOCK ? SIMDISK_BLOCK_BYTES : SIMDISK_SECTOR_BYTES,
+             crash->unit == SIMDISK_UNIT_WORD);
         return;
     }
     for (size_t i = 0; i < inode->op_count; i++) {
-        if (survives(plan, inode->ops[i].sequence))
-            sim_op_apply(&inode->ops[i], content, 0, UINT64_MAX);
+        if (survives(m->plan, inode->ops[i].sequence))
+            show(m, &inode->ops[i], 0, UINT64_MAX);
+    }
+}
+
+/* simdisk_crash.stale: sectors behind the durable end that only writes made which did not arrive. */
+static void fill_stale(struct making *m, const struct simdisk *disk)
+{
+    const struct sim_inode *inode = m->inode;
+    const struct simdisk_crash *crash = m->plan->crash;
+    bool deleted = disk->stale_bytes != 0 && choose(crash, PURPOSE_STALE, inode->number, 0, 2) == 0;
+    for (size_t i = 0; i < inode->op_count; i++) {
+        if (inode->ops[i].kind == SIM_RESIZE && inode->ops[i].offset < inode->ops[i].size_bytes)
+            return; /* it was cut meanwhile, and what is there now may be a hole */
+    }
+    for (size_t i = 0; i < inode->op_count; i++) {
+        uint64_t begin, end;
+        const struct sim_op *op = &inode->ops[i];
+        if (op->kind != SIM_WRITE || !op->new_space)
+            continue;
+        op_range(op, SIMDISK_SECTOR_BYTES, &begin, &end);
+        for (uint64_t sector = begin; sector < end; sector++) {
+            uint64_t at = sector * SIMDISK_SECTOR_BYTES;
+            if (at < inode->durable_size_bytes || m->shown[sector] != 0)
+                continue;
+            if (deleted)
+                memcpy(m->content + at, disk->stale + at % disk->stale_bytes, SIMDISK_SECTOR_BYTES);
+            else
+                memset(m->content + at, 0xA5, SIMDISK_SECTOR_BYTES);
+            m->shown[sector] = 1;
+            sim_note_effect(SIMDISK_STALE_SECTOR);
+        }
     }
 }
 
@@ -186,32 +271,39 @@ static void fill_content(const struct plan *plan, const struct sim_inode *inode,
 static void fill_blocks(struct sim_inode *image, const struct sim_inode *inode)
 {
     for (uint64_t block = 0; block * SIMDISK_BLOCK_BYTES < image->size_bytes; block++)
-        image->blocks[block] = inode->blocks[block];
+        sim_set_block(image, block, sim_has_block(inode, block));
 }
 
 static uint64_t end_of_ops(const struct sim_inode *inode)
 {
     uint64_t end = inode->durable_size_bytes > inode->size_bytes ? inode->durable_size_bytes : inode->size_bytes;
     for (size_t i = 0; i < inode->op_count; i++) {
-        const struct sim_op *op = &inode->ops[i];
-        uint64_t op_end = op->kind == SIM_RESIZE ? op->size_bytes : op->offset + op->size_bytes;
-        if (op_end > end)
-            end = op_end;
+        if (end_of_op(&inode->ops[i]) > end)
+            end = end_of_op(&inode->ops[i]);
     }
     return end;
 }
 
-static void make_image(struct simdisk *after, const struct plan *plan, const struct sim_inode *inode)
+static void make_image(struct simdisk *after, const struct simdisk *disk, const struct plan *plan,
+                       const struct sim_inode *inode)
 {
     struct sim_inode *image = sim_inode_create(after, inode->number);
     uint64_t touched_end = end_of_ops(inode);
+    uint64_t sectors = (touched_end + SIMDISK_BLOCK_BYTES) / SIMDISK_SECTOR_BYTES;
+    struct making m = {plan, inode, image->cached, sim_alloc(sectors), sectors};
     memcpy(image->cached, inode->durable, inode->durable_size_bytes);
-    fill_content(plan, inode, image->cached);
+    fill_content(&m);
     image->size_bytes = image->durable_size_bytes = image_size(plan, inode);
+    if (plan->crash->stale && plan->crash->mode != SIMDISK_KEEP) {
+        fill_stale(&m, disk);
+        touched_end += SIMDISK_SECTOR_BYTES;
+    }
     if (touched_end > image->size_bytes)
         memset(image->cached + image->size_bytes, 0, touched_end - image->size_bytes);
     memcpy(image->durable, image->cached, image->size_bytes);
+    image->touched_end = touched_end > image->size_bytes ? touched_end : image->size_bytes;
     fill_blocks(image, inode);
+    free(m.shown);
 }
 
 /* ---- Names ------------------------------------------------------------------------------------------------------ */
@@ -255,6 +347,8 @@ static struct simdisk *copy_of(const struct simdisk *disk)
     after->facts = disk->facts;
     after->next_number = disk->next_number;
     after->next_sequence = disk->next_sequence;
+    after->stale_bytes = disk->stale_bytes;
+    memcpy(after->stale, disk->stale, sizeof(after->stale));
     return after;
 }
 
@@ -279,7 +373,7 @@ static struct simdisk *after_power_loss(const struct simdisk *disk, const struct
     memcpy(after->facts.boot_id, &boot, sizeof(boot));
     after->facts.mount_id++;
     for (const struct sim_inode *inode = disk->inodes; inode != NULL; inode = inode->next)
-        make_image(after, &plan, inode);
+        make_image(after, disk, &plan, inode);
     for (const struct sim_dir *dir = disk->dirs; dir != NULL; dir = dir->next)
         make_dir(after, &plan, dir);
     sim_inodes_reclaim(after);

@@ -94,9 +94,34 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+/* Kept for the next file, zeroed: images come and go by the ten thousand. */
+#define KEPT_MOST 256u
+#define KEPT_BYTES_MOST (512u << 10)
+static pthread_mutex_t kept_mutex = PTHREAD_MUTEX_INITIALIZER;
+static uint8_t *kept_regions[KEPT_MOST];
+static size_t kept_count;
+
+static bool keep(uint8_t *memory, uint64_t touched_end)
+{
+    if (touched_end > KEPT_BYTES_MOST)
+        return false;
+    memset(memory, 0, touched_end);
+    pthread_mutex_lock(&kept_mutex);
+    bool room = kept_count < KEPT_MOST;
+    if (room)
+        kept_regions[kept_count++] = memory;
+    pthread_mutex_unlock(&kept_mutex);
+    return room;
+}
+
 /* Address space that is zero until it is stored into, and never moves. */
 static uint8_t *reserve(void)
 {
+    pthread_mutex_lock(&kept_mutex);
+    uint8_t *again = kept_count != 0 ? kept_regions[--kept_count] : NULL;
+    pthread_mutex_unlock(&kept_mutex);
+    if (again != NULL)
+        return again;
     void *memory =
         mmap(NULL, SIMDISK_FILE_MAX_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) {
@@ -106,9 +131,10 @@ static uint8_t *reserve(void)
     return memory;
 }
 
-static void release(uint8_t *memory)
+/* What was mapped by the engine is given back: a store after the end of its mapping shall be noticed. */
+static void release(uint8_t *memory, uint64_t touched_end, bool was_mapped)
 {
-    if (memory != NULL)
+    if (memory != NULL && (was_mapped || !keep(memory, touched_end)))
         munmap(memory, SIMDISK_FILE_MAX_BYTES);
 }
 
@@ -121,7 +147,7 @@ struct sim_inode *sim_inode_create(struct simdisk *disk, uint64_t number)
     inode->number = number;
     inode->cached = reserve();
     inode->durable = reserve();
-    inode->blocks = sim_alloc(BLOCK_COUNT);
+    inode->blocks = sim_alloc(BLOCK_COUNT / 8);
     while (*link != NULL)
         link = &(*link)->next;
     *link = inode;
@@ -144,9 +170,10 @@ void sim_inode_destroy(struct simdisk *disk, struct sim_inode *inode)
     drop_ops(inode);
     free(inode->ops);
     free(inode->blocks);
-    release(inode->cached);
-    release(inode->durable);
-    release(inode->observed);
+    uint64_t touched_end = sectors_end(inode->touched_end);
+    release(inode->cached, touched_end, inode->observed != NULL);
+    release(inode->durable, touched_end, false);
+    release(inode->observed, touched_end, false);
     free(inode);
 }
 
@@ -185,13 +212,25 @@ static bool is_live(const struct simdisk *disk, const struct sim_inode *inode)
     return inode->handle_count != 0 || has_cached_name(disk, inode->number);
 }
 
+/* What the blocks from `begin` on held is what somebody else may find there: the last such is kept. */
+static void leave_stale(struct simdisk *disk, const struct sim_inode *inode, uint64_t begin)
+{
+    begin -= begin % SIMDISK_SECTOR_BYTES;
+    if (begin >= inode->size_bytes)
+        return;
+    disk->stale_bytes = smaller(sectors_end(inode->size_bytes - begin), SIM_STALE_BYTES);
+    copy_unseen(disk->stale, inode->cached + begin, disk->stale_bytes);
+}
+
 void sim_inodes_reclaim(struct simdisk *disk)
 {
     struct sim_inode *next;
     for (struct sim_inode *inode = disk->inodes; inode != NULL; inode = next) {
         next = inode->next;
-        if (!is_live(disk, inode) && !may_come_back(disk, inode->number))
+        if (!is_live(disk, inode) && !may_come_back(disk, inode->number)) {
+            leave_stale(disk, inode, 0);
             sim_inode_destroy(disk, inode);
+        }
     }
 }
 
@@ -207,13 +246,15 @@ void sim_inode_clone(struct simdisk *disk, const struct sim_inode *inode)
     clone->size_bytes = inode->size_bytes;
     clone->durable_size_bytes = inode->durable_size_bytes;
     clone->mapped_end = inode->mapped_end;
+    clone->touched_end = inode->touched_end;
+    clone->late_error = inode->late_error;
     copy_unseen(clone->cached, inode->cached, sectors_end(inode->size_bytes));
     copy_unseen(clone->durable, inode->durable, sectors_end(inode->durable_size_bytes));
     if (inode->observed != NULL) {
         clone->observed = reserve();
         copy_unseen(clone->observed, inode->observed, sectors_end(inode->size_bytes));
     }
-    memcpy(clone->blocks, inode->blocks, blocks_end(inode));
+    memcpy(clone->blocks, inode->blocks, blocks_end(inode) / 8 + 1);
     clone->ops = sim_alloc(inode->op_count * sizeof(*clone->ops));
     clone->op_count = clone->op_capacity = inode->op_count;
     for (size_t i = 0; i < inode->op_count; i++) {
@@ -230,7 +271,7 @@ uint64_t sim_inode_bytes(const struct sim_inode *inode)
 {
     uint64_t count = 0;
     for (uint64_t i = 0; i < blocks_end(inode); i++)
-        count += inode->blocks[i];
+        count += sim_has_block(inode, i);
     return count * SIMDISK_BLOCK_BYTES;
 }
 
@@ -244,19 +285,28 @@ uint64_t sim_used_bytes(const struct simdisk *disk)
     return used;
 }
 
+bool sim_inode_has_space(const struct sim_inode *inode, uint64_t offset, uint64_t size_bytes)
+{
+    for (uint64_t block = offset / SIMDISK_BLOCK_BYTES; block * SIMDISK_BLOCK_BYTES < offset + size_bytes; block++) {
+        if (!sim_has_block(inode, block))
+            return false;
+    }
+    return true;
+}
+
 uint64_t sim_inode_provide(struct simdisk *disk, struct sim_inode *inode, uint64_t offset, uint64_t size_bytes)
 {
     uint64_t end = offset + size_bytes;
     uint64_t used = UINT64_MAX; /* not counted yet */
     for (uint64_t block = offset / SIMDISK_BLOCK_BYTES; block * SIMDISK_BLOCK_BYTES < end; block++) {
-        if (inode->blocks[block] != 0)
+        if (sim_has_block(inode, block))
             continue;
         if (used == UINT64_MAX)
             used = disk->facts.space_bytes == UINT64_MAX ? 0 : sim_used_bytes(disk);
         used += SIMDISK_BLOCK_BYTES;
         if (used > disk->facts.space_bytes)
             return block * SIMDISK_BLOCK_BYTES > offset ? block * SIMDISK_BLOCK_BYTES - offset : 0;
-        inode->blocks[block] = 1;
+        sim_set_block(inode, block, true);
     }
     return size_bytes;
 }
@@ -265,7 +315,7 @@ int sim_inode_provide_all(struct simdisk *disk, struct sim_inode *inode, uint64_
 {
     uint64_t missing = 0;
     for (uint64_t block = offset / SIMDISK_BLOCK_BYTES; block * SIMDISK_BLOCK_BYTES < offset + size_bytes; block++)
-        missing += inode->blocks[block] == 0 ? SIMDISK_BLOCK_BYTES : 0;
+        missing += sim_has_block(inode, block) ? 0 : SIMDISK_BLOCK_BYTES;
     uint64_t used = sim_used_bytes(disk);
     uint64_t free_bytes = used < disk->facts.space_bytes ? disk->facts.space_bytes - used : 0;
     if (missing > free_bytes)
@@ -281,7 +331,7 @@ static struct sim_op *add_op(struct simdisk *disk, struct sim_inode *inode, enum
 {
     inode->ops = sim_grow(inode->ops, inode->op_count, &inode->op_capacity, sizeof(*inode->ops));
     struct sim_op *op = &inode->ops[inode->op_count++];
-    *op = (struct sim_op){kind, false, disk->next_sequence++, offset, size_bytes, NULL};
+    *op = (struct sim_op){kind, false, false, disk->next_sequence++, offset, size_bytes, NULL};
     if (kind != SIM_RESIZE)
         op->bytes = sim_alloc(size_bytes);
     return op;
@@ -325,16 +375,18 @@ static void apply_to_cached(struct sim_inode *inode, const struct sim_op *op)
     if (inode->observed != NULL)
         sim_op_apply(op, inode->observed, 0, UINT64_MAX);
     inode->size_bytes = sim_op_size_after(op, inode->size_bytes);
+    inode->touched_end = larger(inode->touched_end, inode->size_bytes);
 }
 
 void sim_inode_write(struct simdisk *disk, struct sim_inode *inode, const void *memory, uint64_t offset,
-                     uint64_t size_bytes)
+                     uint64_t size_bytes, bool new_space)
 {
     if (size_bytes == 0)
         return;
     sim_inode_observe(disk, inode); /* stores that were there before come before it */
     struct sim_op *op = add_op(disk, inode, SIM_WRITE, offset, size_bytes);
     copy_unseen(op->bytes, memory, size_bytes);
+    op->new_space = new_space;
     apply_to_cached(inode, op);
 }
 
@@ -344,10 +396,11 @@ void sim_inode_resize(struct simdisk *disk, struct sim_inode *inode, uint64_t si
         return;
     sim_inode_observe(disk, inode);
     uint64_t old_bytes = inode->size_bytes;
+    leave_stale(disk, inode, size_bytes);
     apply_to_cached(inode, add_op(disk, inode, SIM_RESIZE, size_bytes, old_bytes));
     for (uint64_t block = (size_bytes + SIMDISK_BLOCK_BYTES - 1) / SIMDISK_BLOCK_BYTES;
          block * SIMDISK_BLOCK_BYTES < old_bytes; block++)
-        inode->blocks[block] = 0;
+        sim_set_block(inode, block, false);
 }
 
 /* ---- Mappings --------------------------------------------------------------------------------------------------- */
@@ -372,7 +425,7 @@ void sim_inode_observe(struct simdisk *disk, struct sim_inode *inode)
         const struct sim_op *op = add_op(disk, inode, SIM_STORE, at, SIMDISK_SECTOR_BYTES);
         copy_unseen(op->bytes, inode->cached + at, SIMDISK_SECTOR_BYTES);
         copy_unseen(inode->observed + at, op->bytes, SIMDISK_SECTOR_BYTES);
-        disk->mistakes += inode->blocks[at / SIMDISK_BLOCK_BYTES] == 0;
+        disk->mistakes += !sim_has_block(inode, at / SIMDISK_BLOCK_BYTES);
     }
 }
 
@@ -396,7 +449,7 @@ static bool stays_doubtful(const struct sim_inode *inode, size_t index)
     return true;
 }
 
-void sim_inode_sync(struct simdisk *disk, struct sim_inode *inode)
+static void make_durable(struct simdisk *disk, struct sim_inode *inode)
 {
     size_t kept = 0;
     sim_inode_observe(disk, inode);
@@ -415,7 +468,7 @@ void sim_inode_sync(struct simdisk *disk, struct sim_inode *inode)
     inode->op_count = kept;
 }
 
-void sim_inode_fail_sync(struct simdisk *disk, struct sim_inode *inode)
+static void leave_clean(struct simdisk *disk, struct sim_inode *inode)
 {
     uint64_t end = sectors_end(larger(inode->size_bytes, inode->durable_size_bytes));
     sim_inode_observe(disk, inode);
@@ -431,4 +484,47 @@ void sim_inode_fail_sync(struct simdisk *disk, struct sim_inode *inode)
             copy_unseen(inode->observed + at, op->bytes, SIMDISK_SECTOR_BYTES);
         op->doubtful = true;
     }
+}
+
+/* Operations that no sync has reached are gone, as if nothing had been done since the last good one. */
+static void revert(struct sim_inode *inode)
+{
+    uint64_t end = sectors_end(larger(inode->size_bytes, inode->durable_size_bytes));
+    uint64_t first_block = (inode->durable_size_bytes + SIMDISK_BLOCK_BYTES - 1) / SIMDISK_BLOCK_BYTES;
+    uint64_t last_block = blocks_end(inode);
+    for (uint64_t block = inode->size_bytes / SIMDISK_BLOCK_BYTES; block < first_block; block++)
+        sim_set_block(inode, block, true); /* what was cut is there again */
+    drop_ops(inode);
+    copy_unseen(inode->cached, inode->durable, end);
+    if (inode->observed != NULL)
+        copy_unseen(inode->observed, inode->durable, end);
+    inode->size_bytes = inode->durable_size_bytes;
+    for (uint64_t block = first_block; block < last_block; block++)
+        sim_set_block(inode, block, false);
+}
+
+int sim_inode_sync_with(struct simdisk *disk, struct sim_inode *inode, int error)
+{
+    enum simdisk_failed_sync behaviour = disk->facts.failed_sync;
+    if (error == -EINTR)
+        return error;
+    if (error == 0 && inode->late_error == 0) {
+        make_durable(disk, inode);
+        return 0;
+    }
+    sim_inode_observe(disk, inode);
+    if (behaviour == SIMDISK_FAILED_REVERTS) {
+        sim_note_effect(SIMDISK_SYNC_REVERTED);
+        revert(inode);
+        return error;
+    }
+    leave_clean(disk, inode);
+    if (behaviour == SIMDISK_FAILED_CLEAN) {
+        sim_note_effect(SIMDISK_SYNC_LEFT_CLEAN);
+        return error;
+    }
+    int answer = inode->late_error;
+    sim_note_effect(answer == 0 ? SIMDISK_SYNC_LIED : SIMDISK_SYNC_WAS_LATE);
+    inode->late_error = error;
+    return answer;
 }

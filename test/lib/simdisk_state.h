@@ -27,6 +27,7 @@ enum sim_op_kind {
 struct sim_op {
     enum sim_op_kind kind;
     bool doubtful; /* a sync that should have covered it failed */
+    bool new_space; /* of a write: it made space */
     uint64_t sequence;
     uint64_t offset, size_bytes;
     uint8_t *bytes;
@@ -39,11 +40,24 @@ struct sim_inode {
     uint8_t *observed;         /* cached as far as operations explain it; NULL: never mapped */
     uint64_t size_bytes, durable_size_bytes;
     uint64_t mapped_end; /* stores may lie below it */
-    uint8_t *blocks;     /* a byte for each: whether it has space */
+    uint64_t touched_end; /* behind it no byte of the three was ever written */
+    uint8_t *blocks;      /* a bit for each: whether it has space */
     struct sim_op *ops;
     size_t op_count, op_capacity;
     unsigned handle_count;
+    int late_error; /* of a sync that has answered 0; the next one answers it */
 };
+
+static inline bool sim_has_block(const struct sim_inode *inode, uint64_t block)
+{
+    return (inode->blocks[block / 8] >> block % 8 & 1) != 0;
+}
+
+static inline void sim_set_block(struct sim_inode *inode, uint64_t block, bool has_space)
+{
+    uint8_t bit = (uint8_t)(1u << block % 8);
+    inode->blocks[block / 8] = (uint8_t)(has_space ? inode->blocks[block / 8] | bit : inode->blocks[block / 8] & ~bit);
+}
 
 /* ---- Directories ------------------------------------------------------------------------------------------------ */
 
@@ -97,6 +111,8 @@ struct sim_file_handle {
 
 /* ---- The disk --------------------------------------------------------------------------------------------------- */
 
+#define SIM_STALE_BYTES 16384u
+
 struct sim_fault {
     struct simdisk_fault plan;
     uint64_t seen, fired;
@@ -118,6 +134,8 @@ struct simdisk {
     unsigned fault_count;
     simdisk_hook *hook;
     void *hook_context;
+    uint8_t stale[SIM_STALE_BYTES]; /* what was deleted or cut last */
+    uint64_t stale_bytes;           /* whole sectors; 0: nothing was */
 };
 
 static inline struct simdisk *sim_of(struct qr_disk *disk)
@@ -140,6 +158,8 @@ struct sim_verdict {
 struct sim_verdict sim_begin(struct simdisk *disk, enum simdisk_kind kind, const char *name, uint64_t offset,
                              uint64_t size_bytes, bool part);
 
+void sim_note_effect(enum simdisk_effect effect);
+
 /* simdisk_table.c */
 extern const struct qr_disk_ops sim_ops;
 
@@ -151,18 +171,20 @@ struct sim_inode *sim_inode_find(const struct simdisk *disk, uint64_t number);
 void sim_inodes_reclaim(struct simdisk *disk);
 uint64_t sim_inode_bytes(const struct sim_inode *inode); /* of its blocks */
 uint64_t sim_used_bytes(const struct simdisk *disk);
+bool sim_inode_has_space(const struct sim_inode *inode, uint64_t offset, uint64_t size_bytes);
 /* Makes space for the range. Bytes from its beginning that have space: less than size_bytes on a full disk. */
 uint64_t sim_inode_provide(struct simdisk *disk, struct sim_inode *inode, uint64_t offset, uint64_t size_bytes);
 /* The same for all of it or nothing: 0 or -ENOSPC. */
 int sim_inode_provide_all(struct simdisk *disk, struct sim_inode *inode, uint64_t offset, uint64_t size_bytes);
 void sim_inode_read(const struct sim_inode *inode, void *memory, uint64_t offset, uint64_t size_bytes);
+/* new_space: sim_inode_provide had to make space for it. */
 void sim_inode_write(struct simdisk *disk, struct sim_inode *inode, const void *memory, uint64_t offset,
-                     uint64_t size_bytes);
+                     uint64_t size_bytes, bool new_space);
 void sim_inode_resize(struct simdisk *disk, struct sim_inode *inode, uint64_t size_bytes);
 void sim_inode_map(struct sim_inode *inode, uint64_t end);
 void sim_inode_observe(struct simdisk *disk, struct sim_inode *inode);
-void sim_inode_sync(struct simdisk *disk, struct sim_inode *inode);
-void sim_inode_fail_sync(struct simdisk *disk, struct sim_inode *inode);
+/* A sync with the fault's verdict (0: none): what it does and answers, SIMDISK-3. */
+int sim_inode_sync_with(struct simdisk *disk, struct sim_inode *inode, int error);
 /* What the operation does to [begin, end) of a content. */
 void sim_op_apply(const struct sim_op *op, uint8_t *content, uint64_t begin, uint64_t end);
 uint64_t sim_op_size_after(const struct sim_op *op, uint64_t size_bytes);

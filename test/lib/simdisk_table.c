@@ -347,8 +347,9 @@ static int64_t write_part(struct qr_file *file, const void *memory, size_t size,
         return -EFBIG;
     lock(disk);
     uint64_t wanted = size < verdict.most_bytes ? size : verdict.most_bytes;
+    bool has_space = sim_inode_has_space(handle->inode, offset, wanted);
     uint64_t count = sim_inode_provide(disk, handle->inode, offset, wanted);
-    sim_inode_write(disk, handle->inode, memory, offset, count);
+    sim_inode_write(disk, handle->inode, memory, offset, count, !has_space);
     unlock(disk);
     return count == 0 && wanted != 0 ? -ENOSPC : (int64_t)count;
 }
@@ -359,10 +360,7 @@ static int sync_part(struct qr_file *file, bool part)
     struct sim_file_handle *handle = file_handle(file);
     int error = sim_begin(disk, SIMDISK_SYNC, handle->name, 0, 0, part).error;
     lock(disk);
-    if (error == 0)
-        sim_inode_sync(disk, handle->inode);
-    else if (error != -EINTR)
-        sim_inode_fail_sync(disk, handle->inode);
+    error = sim_inode_sync_with(disk, handle->inode, error);
     unlock(disk);
     return error;
 }
@@ -494,7 +492,7 @@ static void write_pid(struct simdisk *disk, struct sim_inode *inode)
     char text[24];
     int size = snprintf(text, sizeof(text), "%" PRId64 "\n", disk->facts.pid);
     (void)sim_inode_provide(disk, inode, 0, (uint64_t)size);
-    sim_inode_write(disk, inode, text, 0, (uint64_t)size);
+    sim_inode_write(disk, inode, text, 0, (uint64_t)size, false);
     sim_inode_resize(disk, inode, (uint64_t)size);
 }
 

@@ -118,6 +118,17 @@ static void expect_after(struct place *place, const struct simdisk_crash *crash,
 #define EXPECT_AFTER(place, name, expected, ...)                                                                       \
     expect_after(place, &(struct simdisk_crash){__VA_ARGS__}, name, expected, #__VA_ARGS__)
 
+/* A mapped file "f" of 8 sectors, "aaaa0000", synced. */
+static uint8_t *map_eight(struct place *place)
+{
+    void *memory = NULL;
+    CHECK_EQUAL(ops_of(place)->file_allocate(place->file, 0, 8 * SECTOR), 0);
+    CHECK_EQUAL(ops_of(place)->file_sync(place->file), 0);
+    CHECK_EQUAL(ops_of(place)->file_map(place->file, 0, 8 * SECTOR, &memory), 0);
+    CHECK_EQUAL(ops_of(place)->file_populate(place->file, memory, 8 * SECTOR), 0);
+    return memory;
+}
+
 /* ---- Contents --------------------------------------------------------------------------------------------------- */
 
 static void writes_survive_as_the_mode_says(void)
@@ -253,6 +264,94 @@ static void random_crashes_show_any_version_of_each_sector(uint64_t seed)
     for (unsigned first = 0; first < 3; first++)
         CHECK(seen[first][0] && seen[first][1], "sector 0 as %c was not seen with both of sector 1", 'a' + (int)first);
     CHECK(torn, "no write was torn");
+    place_close(&place);
+}
+
+/* Which of four units of 'a' or 'b' are seen over many seeds: bits by the pattern. */
+static uint32_t patterns(struct place *place, enum simdisk_unit unit, uint64_t unit_bytes, uint64_t seed)
+{
+    uint32_t seen = 0;
+    for (uint64_t i = 0; i < 200; i++) {
+        uint64_t size;
+        uint32_t pattern = 0;
+        struct simdisk_crash crash = {.mode = SIMDISK_RANDOM, .seed = seed * 200 + i, .unit = unit};
+        struct simdisk *after = simdisk_crash(place->disk, &crash);
+        const uint8_t *content = simdisk_content(after, PATH, "f", &size);
+        for (uint64_t at = 0; at < 4 * unit_bytes; at++) {
+            bool b = content[at] == 'b';
+            if (at % unit_bytes == 0)
+                pattern |= (uint32_t)b << at / unit_bytes;
+            CHECK(b == (pattern >> at / unit_bytes & 1), "unit %u: byte %llu is not as its unit", unit, (unsigned long long)at);
+        }
+        seen |= 1u << pattern;
+        simdisk_free(after);
+    }
+    return seen;
+}
+
+static void random_crashes_tear_by_the_unit_that_is_asked(uint64_t seed)
+{
+    struct place place = place_open();
+    fill(&place, 'a', 0, 4 * 4096);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), 0);
+    fill(&place, 'b', 0, 4 * 4096);
+    uint64_t torn = simdisk_effect_count(SIMDISK_TORN_WRITE);
+    CHECK_EQUAL(patterns(&place, SIMDISK_UNIT_SECTOR, SECTOR, seed), 0xffff);
+    CHECK(simdisk_effect_count(SIMDISK_TORN_WRITE) > torn, "no write was torn");
+    CHECK_EQUAL(patterns(&place, SIMDISK_UNIT_WORD, SECTOR, seed), 0xffff); /* nothing was stored: sectors */
+    CHECK_EQUAL(patterns(&place, SIMDISK_UNIT_BLOCK, 4096, seed), 0xffff);
+    CHECK_EQUAL(patterns(&place, SIMDISK_UNIT_WRITE, 4096, seed), 0x8001); /* one write: all or nothing */
+    place_close(&place);
+}
+
+static void stores_are_torn_at_any_word(uint64_t seed)
+{
+    struct place place = place_open();
+    uint64_t torn = simdisk_effect_count(SIMDISK_TORN_SECTOR);
+    uint8_t *memory = map_eight(&place);
+    memset(memory, 'b', SECTOR);
+    CHECK_EQUAL(patterns(&place, SIMDISK_UNIT_SECTOR, 128, seed), 0x8001);
+    CHECK_EQUAL(simdisk_effect_count(SIMDISK_TORN_SECTOR), torn);
+    CHECK_EQUAL(patterns(&place, SIMDISK_UNIT_WORD, 8, seed), 0xffff);
+    CHECK(simdisk_effect_count(SIMDISK_TORN_SECTOR) > torn, "no sector was torn");
+    place_close(&place);
+}
+
+static void stale_bytes_show_where_a_write_made_space_and_did_not_arrive(void)
+{
+    struct place place = place_open();
+    bool garbage = false, deleted = false;
+    struct qr_file *old = open_file(place.dir, "old");
+    uint8_t bytes[4 * SECTOR];
+    memset(bytes, 'z', sizeof(bytes));
+    CHECK_EQUAL(ops_of(&place)->file_write(old, bytes, sizeof(bytes), 0), (int64_t)sizeof(bytes));
+    ops_of(&place)->file_close(old);
+    CHECK_EQUAL(ops_of(&place)->dir_unlink(place.dir, "old"), 0);
+    CHECK_EQUAL(ops_of(&place)->dir_sync(place.dir), 0);
+    struct qr_file *allocated = open_file(place.dir, "allocated"), *hole = open_file(place.dir, "hole");
+    CHECK_EQUAL(ops_of(&place)->file_allocate(allocated, 0, 2 * SECTOR), 0);
+    CHECK_EQUAL(ops_of(&place)->file_write(allocated, bytes, 2 * SECTOR, 0), 2 * SECTOR);
+    CHECK_EQUAL(ops_of(&place)->file_resize(hole, 2 * SECTOR), 0);
+    CHECK_EQUAL(ops_of(&place)->dir_sync(place.dir), 0);
+    fill(&place, 'b', 3 * SECTOR, SECTOR);           /* where there is space, and durable bytes */
+    fill(&place, 'c', 8 * SECTOR, 2 * SECTOR);       /* behind the end */
+    for (uint64_t seed = 0; seed < 20; seed++) {
+        struct simdisk_crash crash = {
+            .mode = SIMDISK_DROP, .sizes = SIMDISK_SIZES_CURRENT, .names = SIMDISK_NAMES_ALL, .seed = seed, .stale = true};
+        struct simdisk *after = simdisk_crash(place.disk, &crash);
+        const char *found = letters(after, "f");
+        garbage = garbage || strcmp(found, "aaaa0000\xA5\xA5") == 0;
+        deleted = deleted || strcmp(found, "aaaa0000zz") == 0;
+        CHECK(strncmp(found, "aaaa0000", 8) == 0 && (found[8] == 'z' || found[8] == '\xA5'), "%s", found);
+        expect(after, "allocated", "00", "space that was allocated");
+        expect(after, "hole", "00", "a hole");
+        simdisk_free(after);
+    }
+    CHECK(garbage && deleted, "garbage: %d, bytes of a deleted file: %d", garbage, deleted);
+    EXPECT_AFTER(&place, "f", "aaaa0000cc", .mode = SIMDISK_ONE, .one = 4, .stale = true, .names = SIMDISK_NAMES_ALL);
+    EXPECT_AFTER(&place, "f", "aaaa", .mode = SIMDISK_DROP, .stale = true);
+    ops_of(&place)->file_close(allocated);
+    ops_of(&place)->file_close(hole);
     place_close(&place);
 }
 
@@ -398,6 +497,69 @@ static void what_a_failed_sync_left_stays_doubtful(void)
     set_fault(&place, SIMDISK_SYNC, 1, false, EINTR);
     CHECK_EQUAL(qr_file_sync(place.file), 0);
     EXPECT_AFTER(&place, "f", "dcca", .mode = SIMDISK_DROP);
+    place_close(&place);
+}
+
+static void a_failed_sync_may_bring_the_old_content_back(void)
+{
+    struct place place = place_open();
+    uint64_t reverted = simdisk_effect_count(SIMDISK_SYNC_REVERTED);
+    uint8_t *memory = map_eight(&place);
+    simdisk_facts(place.disk)->failed_sync = SIMDISK_FAILED_REVERTS;
+    fill(&place, 'b', 0, 2 * SECTOR);
+    memset(memory + SECTOR, 's', 2 * SECTOR);
+    fill(&place, 'c', 8 * SECTOR, SECTOR);
+    expect(place.disk, "f", "bssa0000c", "before the sync");
+    set_fault(&place, SIMDISK_SYNC, 1, false, EIO);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), -EIO);
+    expect(place.disk, "f", "aaaa0000", "reads see the old content, and its size");
+    CHECK_EQUAL(memory[SECTOR], 'a');
+    CHECK_EQUAL(simdisk_unsynced_count(place.disk), 0);
+    CHECK_EQUAL(simdisk_effect_count(SIMDISK_SYNC_REVERTED), reverted + 1);
+    EXPECT_AFTER(&place, "f", "aaaa0000", .mode = SIMDISK_KEEP);
+    memset(memory, 't', SECTOR); /* the mapping is still the file */
+    CHECK_EQUAL(ops_of(&place)->file_resize(place.file, 3 * SECTOR), 0);
+    set_fault(&place, SIMDISK_SYNC, 1, false, EIO);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), -EIO);
+    expect(place.disk, "f", "aaaa0000", "what was cut is there again");
+    memset(memory, 't', SECTOR);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), 0);
+    EXPECT_AFTER(&place, "f", "taaa0000", .mode = SIMDISK_DROP);
+    CHECK_EQUAL(simdisk_mistakes(place.disk), 0);
+    place_close(&place);
+}
+
+static void a_failed_sync_may_be_told_of_one_sync_late(void)
+{
+    struct place place = place_open();
+    uint64_t lied = simdisk_effect_count(SIMDISK_SYNC_LIED), late = simdisk_effect_count(SIMDISK_SYNC_WAS_LATE);
+    simdisk_facts(place.disk)->failed_sync = SIMDISK_FAILED_LATE;
+    fill(&place, 'b', 0, SECTOR);
+    set_fault(&place, SIMDISK_SYNC, 1, false, EIO);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), 0);
+    CHECK_EQUAL(simdisk_effect_count(SIMDISK_SYNC_LIED), lied + 1);
+    expect(place.disk, "f", "baaa", "the cache shows what was written");
+    EXPECT_AFTER(&place, "f", "aaaa", .mode = SIMDISK_DROP);
+    struct simdisk *dead = simdisk_crash(place.disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+    struct place after = {.disk = dead};
+    after.dir = open_dir(dead);
+    after.file = open_file(after.dir, "f");
+    CHECK_EQUAL(ops_of(&after)->file_sync(after.file), -EIO); /* told to the next process */
+    CHECK_EQUAL(ops_of(&after)->file_sync(after.file), 0);
+    place_close(&after);
+    fill(&place, 'c', SECTOR, SECTOR);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), -EIO);
+    CHECK_EQUAL(simdisk_effect_count(SIMDISK_SYNC_WAS_LATE), late + 2);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), 0); /* told once */
+    EXPECT_AFTER(&place, "f", "aaaa", .mode = SIMDISK_DROP); /* and neither is durable */
+    fill(&place, 'd', 0, 2 * SECTOR);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), 0);
+    EXPECT_AFTER(&place, "f", "ddaa", .mode = SIMDISK_DROP);
+    set_fault(&place, SIMDISK_SYNC, 1, true, EIO);
+    fill(&place, 'e', 0, SECTOR);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), 0);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), -EIO);
+    CHECK_EQUAL(ops_of(&place)->file_sync(place.file), -EIO);
     place_close(&place);
 }
 
@@ -728,10 +890,15 @@ int main(int argc, char **argv)
     what_a_crash_cut_off_reads_as_zeros();
     stores_are_operations_of_a_sector();
     random_crashes_show_any_version_of_each_sector(seed);
+    random_crashes_tear_by_the_unit_that_is_asked(seed);
+    stores_are_torn_at_any_word(seed);
+    stale_bytes_show_where_a_write_made_space_and_did_not_arrive();
     crashes_of_one_seed_are_the_same(seed);
     names_survive_by_prefix_or_subset();
     a_new_directory_may_be_lost_until_its_parent_is_synced();
     what_a_failed_sync_left_stays_doubtful();
+    a_failed_sync_may_bring_the_old_content_back();
+    a_failed_sync_may_be_told_of_one_sync_late();
     names_of_a_failed_directory_sync_stay_doubtful();
     every_kind_of_operation_fails_when_it_is_told_to();
     short_counts_and_interruptions_reach_the_caller_and_are_continued();

@@ -1,0 +1,76 @@
+/*
+ * Goal: a log that lacks a segment in the midst is damaged, and says so.
+ * Method: a store on the simulated disk whose log has several segments, of a dead process and after power loss; each segment but the
+ * last is removed in turn.
+ * The bug: the missing segment was taken for the end of the log, and acknowledged writes behind it were gone without a word.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "db/db.h"
+#include "lib/check.h"
+#include "lib/simdisk.h"
+
+#define STORE "store"
+#define WRITES 400u
+
+static int open_on(struct simdisk *disk, struct quire **ret_db)
+{
+    struct quire_options options;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.background_threads = QUIRE_NO_THREADS;
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.log_segment_bytes = 16384;
+    options.no_sync_at_close = 1;
+    return qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);
+}
+
+static void remove_file(struct simdisk *disk, const char *name)
+{
+    struct qr_disk *table = simdisk_disk(disk);
+    struct qr_dir *dir;
+    CHECK_EQUAL(table->ops->dir_open(table, STORE, 0, &dir), 0);
+    CHECK_EQUAL(table->ops->dir_unlink(dir, name), 0);
+    table->ops->dir_close(dir);
+}
+
+/* segment: which to remove; false: there is none. */
+static bool without(struct simdisk *made, enum simdisk_mode mode, unsigned segment)
+{
+    char name[32], next[32];
+    uint64_t size;
+    struct quire *db;
+    struct simdisk *disk = simdisk_crash(made, &(struct simdisk_crash){.mode = mode});
+    snprintf(name, sizeof(name), "log-%08x", segment);
+    snprintf(next, sizeof(next), "log-%08x", segment + 1);
+    bool there = simdisk_content(disk, STORE, next, &size) != NULL; /* the last one may be the end */
+    if (there) {
+        remove_file(disk, name);
+        int result = open_on(disk, &db);
+        CHECK(result == QUIRE_ERR_CORRUPT, "mode %u, without %s: %s", mode, name, quire_strerror(result));
+        if (result == 0) quire_close(db);
+    }
+    simdisk_free(disk);
+    return there;
+}
+
+int main(void)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire *db;
+    struct quire_tree *tree;
+    char value[200];
+    unsigned count = 0;
+    memset(value, 'v', sizeof(value));
+    CHECK_EQUAL(open_on(disk, &db), 0);
+    CHECK_EQUAL(quire_tree_open(db, "t", NULL, &tree), 0);
+    for (uint32_t i = 0; i < WRITES; i++) CHECK_EQUAL(quire_put(tree, &i, sizeof(i), value, sizeof(value), 0, NULL), 0);
+    CHECK_EQUAL(quire_sync(db), 0);
+    while (without(disk, SIMDISK_DEATH, count) && without(disk, SIMDISK_DROP, count)) count++;
+    CHECK(count >= 3, "%u segments", count);
+    CHECK_EQUAL(quire_close(db), 0);
+    simdisk_free(disk);
+    return check_finish();
+}
