@@ -149,7 +149,8 @@ struct life {
     uint64_t opening_cut, disk_ops; /* the operation of the disk, outside of the clients' time, at which one is cut; 0: none */
 
     uint64_t fault_at_op; /* 0: none */
-    bool faulty, hurt; /* a fault may be there; one has come about */
+    bool faulty, hurt;  /* a fault may be there; one has come about: nothing but what is durable binds in this boot */
+    bool still_mounted; /* it was a sync that failed once */
     uint32_t bad_keys[SIM_TREES]; /* bits: the LSN of a write is not known */
 };
 
