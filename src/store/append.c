@@ -8,9 +8,9 @@
  *   place (room for the images as they are) -> encode (compress, copy, sum) -> [more batches] -> transfer -> publish
  *
  * APPEND-1  Nothing of a call is known to the store before all of it is written: then its images are put into
- * `written`. Until then its segments are pinned, and after a failure the next call writes to the same places again,
- * which nobody has been told of (STORE-1). APPEND-2  After a failure that is not want of space or memory the segment is
- * left alone: a new one is begun.
+ * `written`. Until then its segments are pinned, and after a failure they end where they ended before: a later call, of
+ * this opening or the next one, writes to the same places again, which nobody has been told of (STORE-1). APPEND-2  After
+ * a failure that is not want of space or memory this opening leaves the segment alone: a new one is begun.
  *
  * Under the write mutex from beginning to end.
  */
@@ -43,8 +43,6 @@ struct append {
     bool use_reserve;
     struct placed batches[BATCHES]; /* encoded, to be written */
     uint32_t batch_count;
-    struct qr_segment *first; /* that was open when the call began, and where it ended then */
-    uint64_t first_used;
     struct qr_segment *left; /* segments that this call left behind, still pinned, by `left` */
     struct qr_change *nodes; /* one for each image */
     uint64_t written_bytes, write_operations, batches_done, stored_raw;
@@ -196,6 +194,8 @@ static int encode(struct append *append, uint32_t first, struct qr_segment *segm
     placed->size = batch.size = (uint32_t)qr_round_up(at, QR_SEGMENT_UNIT);
     memset(placed->memory + at, 0, placed->size - at); /* as above */
     qr_batch_encode(&batch, segment->salt, placed->memory);
+    if (segment->settled == 0)
+        segment->settled = segment->used;
     segment->used += placed->size;
     append->batch_count++;
     return 0;
@@ -305,18 +305,30 @@ static void publish(struct append *append)
     }
 }
 
+/* A segment of the call, at its end. After a failure it is used as far as before: between batches that are there lies none
+ * that was not written. */
+static void settle(struct qr_segment *segment, bool failed)
+{
+    if (failed && segment->settled != 0)
+        segment->used = segment->settled;
+    segment->settled = 0;
+}
+
 /* APPEND-1, APPEND-2. */
 static void take_back(struct append *append, int result)
 {
-    struct qr_store *store = append->store;
-    struct qr_segment *segment = store->open[append->stream];
     free_nodes(append->nodes);
-    if (segment == NULL)
-        return;
     if (result != QUIRE_ERR_NO_SPACE && result != QUIRE_ERR_NO_MEMORY && result != QUIRE_ERR_TOO_LARGE)
         leave_segment(append);
-    else
-        segment->used = segment == append->first ? append->first_used : QR_SEGMENT_HEADER_BYTES;
+}
+
+static void settle_all(struct append *append, bool failed)
+{
+    struct qr_segment *open = append->store->open[append->stream];
+    for (struct qr_segment *segment = append->left; segment != NULL; segment = segment->left)
+        settle(segment, failed);
+    if (open != NULL)
+        settle(open, failed);
 }
 
 static void unpin_left(struct append *append)
@@ -353,13 +365,13 @@ static int append_images(struct append *append)
         unpin_left(append);
         return result;
     }
-    append->first = open_segment(append);
-    append->first_used = append->first == NULL ? 0 : append->first->used;
+    (void)open_segment(append);
     result = write_all(append);
     if (result == 0)
         publish(append);
     else
         take_back(append, result);
+    settle_all(append, result != 0);
     unpin_left(append);
     count(append, result);
     return result;

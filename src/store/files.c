@@ -17,6 +17,7 @@
 #include "base/bugs.h"
 #include "base/bytes.h"
 #include "base/status.h"
+#include "base/stop.h"
 #include "store/internal.h"
 
 #define SPARES_FOR_USE 2u /* kept beside the reserve, to be used again */
@@ -151,10 +152,8 @@ static int begin_segment(struct qr_store *store, struct qr_segment *segment)
         remove_file(store, segment->number);
         return result;
     }
+    QR_STOP("segment.registered");
     qr_lock(store);
-    store->names_dirty = true;
-    if (segment->stream == QR_STREAM_BLOB)
-        store->blobs_dirty = store->blob_names_dirty = true;
     bool many = store->open_files > store->options.most_open_files;
     qr_unlock(store);
     if (many)

@@ -47,6 +47,7 @@ struct qr_segment {
     uint32_t align;                 /* of offsets, sizes and memory that the file wants */
     uint32_t pins;
     struct qr_segment *left; /* append.c: of one call */
+    uint64_t settled;        /* append.c: `used` before the call that is under way wrote to it; 0: it has not */
     bool dirty;              /* written to since the last sync began */
     bool verified;           /* its header was compared */
     bool visited;            /* for the choice of a file to close */

@@ -74,6 +74,12 @@ int qr_segment_register(struct qr_store *store, struct qr_segment *segment)
     store->segment_bytes += segment->size;
     if (segment->file != NULL)
         store->open_files++;
+    /* It was made just now. A checkpoint may name it from here on, and then it syncs it, and its name. */
+    if (segment->dirty) {
+        store->names_dirty = true;
+        if (segment->stream == QR_STREAM_BLOB)
+            store->blobs_dirty = store->blob_names_dirty = true;
+    }
     qr_unlock(store);
     return 0;
 }

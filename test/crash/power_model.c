@@ -1,9 +1,12 @@
 /*
  * What is in a store: states, and values that say by themselves what they are.
  */
+#include "crash/power_model.h"
+
+#include <stdio.h>
 #include <string.h>
 
-#include "power.h"
+#include "lib/random.h"
 
 bool is_counter(uint32_t tree, uint32_t key)
 {

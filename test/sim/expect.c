@@ -1,0 +1,173 @@
+/*
+ * Whether what an image shows can be.
+ *
+ * Let A be the writes that had returned when the image was cut, in the order of their LSNs. The image shows what a beginning
+ * of A has left, with every write in it that must be there, and of the frames that were reserved below the first LSN that is
+ * missing any choice may count that had not come to a decision that survives: frames of writes that were under way, and, after
+ * power loss, frames that lost a race and whose write then reserved another one. What frames a write has reserved, and when, was
+ * noted at the stop points (life.c).
+ *
+ * EXPECT-1  One beginning of A explains all keys: nothing that is later is there without what is before it.
+ * EXPECT-2  A frame that counts does what its write does where it stands: a condition holds there, a sum is that of what is
+ *           there.
+ * EXPECT-3  A write that was refused, or that had not reserved a frame yet, is not there.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim/sim.h"
+
+#define MOST_FRAMES 64u
+#define MOST_REACHED 4096u
+
+/* A frame that may count. */
+struct frame {
+    uint64_t position;
+    const struct op *op;
+};
+
+struct question {
+    const struct image *image;
+    const struct life *life;
+    const struct op *returned[MOST_OPS]; /* A */
+    uint32_t returned_count;
+    struct state cells; /* of the beginning in hand */
+    uint64_t lsns[SIM_TREES][KEYS];
+};
+
+static bool had_begun(const struct image *image, const struct op *op)
+{
+    return op->begin < image->time;
+}
+
+static bool had_returned(const struct image *image, const struct op *op)
+{
+    return op->end < image->time;
+}
+
+/* Whether the operation may have an effect that its end has not confirmed. EXPECT-3 */
+static bool is_open(const struct image *image, const struct op *op)
+{
+    if (!op_writes(op) || !had_begun(image, op)) return false;
+    if (!had_returned(image, op) || op->result == QUIRE_ERR_UNKNOWN) return true;
+    return op->result == 0 && !image->all;
+}
+
+static void add_frames(const struct question *q, const struct op *op, uint64_t above, uint64_t below, struct frame *frames,
+                       uint32_t *count)
+{
+    uint32_t noted = op->attempt_count < MOST_ATTEMPTS ? op->attempt_count : MOST_ATTEMPTS;
+    for (uint32_t i = 0; i < noted; i++) {
+        const struct attempt *attempt = &op->attempts[i];
+        bool was_done = had_returned(q->image, op) && op->result == 0 && i == noted - 1; /* it is in A */
+        if (was_done || attempt->time >= q->image->time || attempt->position <= above || attempt->position >= below) continue;
+        if (*count < MOST_FRAMES) frames[(*count)++] = (struct frame){attempt->position, op};
+    }
+}
+
+static int by_position(const void *left, const void *right)
+{
+    const struct frame *a = left, *b = right;
+    return a->position < b->position ? -1 : a->position > b->position;
+}
+
+/* EXPECT-2. What the cell is after the frame; false: its condition does not hold. */
+static bool apply(const struct op *op, uint64_t cell, uint64_t *ret_cell)
+{
+    switch (op->kind) {
+    case OP_INSERT: *ret_cell = op->cell; return cell == 0;
+    case OP_SWAP: *ret_cell = op->cell; return cell == op->expected;
+    case OP_ADD: *ret_cell = cell + op->delta; return true;
+    case OP_DELETE: *ret_cell = 0; return true;
+    default: *ret_cell = op->cell; return true;
+    }
+}
+
+static bool is_reached(const struct frame *frames, uint32_t count, uint64_t cell, uint64_t shown)
+{
+    uint64_t reached[MOST_REACHED] = {cell};
+    uint32_t reached_count = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t until = reached_count;
+        for (uint32_t r = 0; r < until && reached_count < MOST_REACHED; r++)
+            if (apply(frames[i].op, reached[r], &reached[reached_count])) reached_count++;
+    }
+    for (uint32_t r = 0; r < reached_count; r++)
+        if (reached[r] == shown) return true;
+    return false;
+}
+
+/* below: the LSN of the first write that is missing. */
+static bool key_can_be(const struct question *q, uint32_t tree, uint32_t key, uint64_t below, uint64_t shown)
+{
+    struct frame frames[MOST_FRAMES];
+    uint32_t count = 0;
+    if (q->cells.cells[tree][key] == shown) return true;
+    for (uint32_t i = 0; i < q->life->op_count; i++) {
+        const struct op *op = &q->life->ops[i];
+        if (op->tree != tree || op->key != key || !is_open(q->image, op)) continue;
+        add_frames(q, op, q->lsns[tree][key], below, frames, &count);
+    }
+    qsort(frames, count, sizeof(frames[0]), by_position);
+    return is_reached(frames, count, q->cells.cells[tree][key], shown);
+}
+
+static bool all_can_be(const struct question *q, uint64_t below, const struct state *shown, uint32_t *ret_tree, uint32_t *ret_key)
+{
+    for (uint32_t t = 0; t < SIM_TREES; t++) {
+        for (uint32_t k = 0; k < KEYS; k++) {
+            *ret_tree = t;
+            *ret_key = k;
+            if (!key_can_be(q, t, k, below, shown->cells[t][k])) return false;
+        }
+    }
+    return true;
+}
+
+static void go_to(struct question *q, uint32_t n)
+{
+    const struct op *op = q->returned[n];
+    q->cells.cells[op->tree][op->key] = op->cell;
+    q->lsns[op->tree][op->key] = op->lsn;
+}
+
+static uint32_t least(const struct question *q)
+{
+    uint32_t n = 0;
+    if (q->image->all) return q->returned_count;
+    while (n < q->returned_count && q->returned[n]->lsn <= q->image->durable_lsn) n++;
+    return n;
+}
+
+bool expect_check(const struct image *image, const struct state *shown, char *text, size_t size)
+{
+    static const struct state nothing;
+    static struct question q;
+    const struct life *life = image->from;
+    uint32_t tree = 0, key = 0;
+    if (life == NULL) {
+        if (memcmp(shown->cells, nothing.cells, sizeof(nothing.cells)) == 0) return true;
+        snprintf(text, size, "there is something on an empty disk");
+        return false;
+    }
+    q.image = image;
+    q.life = life;
+    q.returned_count = 0;
+    q.cells = life->base;
+    memset(q.lsns, 0, sizeof(q.lsns));
+    for (uint32_t i = 0; i < life->order_count; i++)
+        if (had_returned(image, &life->ops[life->order[i]])) q.returned[q.returned_count++] = &life->ops[life->order[i]];
+    uint32_t n = 0, from = least(&q);
+    for (; n < from; n++) go_to(&q, n);
+    for (;; n++) {
+        uint64_t below = n < q.returned_count ? q.returned[n]->lsn : NEVER;
+        if (all_can_be(&q, below, shown, &tree, &key)) return true;
+        if (n == q.returned_count) break;
+        go_to(&q, n);
+    }
+    snprintf(text, size, "no beginning of the writes explains it, from %u to %u of them; of all, tree %u, key %u is %llx, not %llx (LSN %llu)",
+             from, q.returned_count, tree, key, (unsigned long long)shown->cells[tree][key],
+             (unsigned long long)q.cells.cells[tree][key], (unsigned long long)q.lsns[tree][key]);
+    return false;
+}

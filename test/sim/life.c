@@ -1,0 +1,534 @@
+/*
+ * A life: opening, clients, cutting, closing; then the lives of what was cut out.
+ *
+ * LIFE-1  The image opens, at whatever step an earlier opening of it was cut; what it shows can be (expect.c); a check finds
+ *         nothing. What it has shown is durable: an image that is cut right after has exactly that.
+ * LIFE-2  While clients work every answer can be (history.c); in the end each key holds what the last write has left.
+ * LIFE-3  Without a fault nothing fails, and what fails has changed nothing. No block and no file is left over.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "db/db.h"
+#include "db/testing.h"
+#include "sim/sim.h"
+
+#define STORE "store"
+
+static const char *const tree_names[SIM_TREES] = {"first", "second"};
+
+/* ---- Notes ------------------------------------------------------------------------------------------------------ */
+
+struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, uint32_t tree, uint32_t key)
+{
+    if (life->op_count == MOST_OPS) return NULL;
+    struct op *op = &life->ops[life->op_count++];
+    *op = (struct op){.kind = kind, .client = (uint8_t)client, .tree = (uint8_t)tree, .key = (uint8_t)key};
+    op->begin = life->time++;
+    op->end = NEVER;
+    life->current[client] = op;
+    life->window[client] = NO_WINDOW;
+    if (kind != OP_READ && kind != OP_READ_OLD) life->begun++;
+    return op;
+}
+
+/* LIFE-3 */
+static bool may_answer(const struct life *life, const struct op *op)
+{
+    if (op->result >= 0) return true;
+    if (!life->faulty) return false;
+    return op->result == QUIRE_ERR_IO || op->result == QUIRE_ERR_NO_SPACE || op->result == QUIRE_ERR_UNKNOWN ||
+           op->result == QUIRE_ERR_CORRUPT;
+}
+
+void life_end_op(struct life *life, struct op *op, int result)
+{
+    op->result = result;
+    op->end = life->time++;
+    life->current[op->client] = NULL;
+    sched_note(op->lsn * 31 + op->cell);
+    sched_note((uint64_t)(uint32_t)result);
+    sim_counts.ops[op->kind]++;
+    if (sim_trace)
+        printf("%*s%llu: client %u, kind %u, tree %u, key %u -> %d, cell %llx, LSN %llu\n", (int)life->depth * 2, "",
+               (unsigned long long)op->begin, op->client, op->kind, op->tree, op->key, result, (unsigned long long)op->cell,
+               (unsigned long long)op->lsn);
+    if (!may_answer(life, op)) {
+        struct quire_error_detail detail;
+        quire_error_detail(&detail);
+        sim_fail(life, "kind %u answers %s (%s)", op->kind, quire_strerror(result), detail.message);
+    }
+    if (!op_writes(op)) return;
+    if (op->attempt_count > 1) sim_counts.retried++;
+    if (result == QUIRE_ERR_UNKNOWN) life->bad_keys[op->tree] |= 1u << op->key;
+    if (result < 0) sim_counts.failed_writes++;
+    if (result != 0) return;
+    sim_counts.writes_done++;
+    life->written[op->tree][op->key] = op->end;
+    if (op->lsn > life->returned_lsn) life->returned_lsn = op->lsn;
+    if (op->lsn > life->max_lsn) life->max_lsn = op->lsn;
+    if (op->durable) life_is_durable(life, op->lsn);
+}
+
+void life_is_durable(struct life *life, uint64_t lsn)
+{
+    if (lsn > life->durable_lsn) life->durable_lsn = lsn;
+}
+
+/* ---- Cutting ---------------------------------------------------------------------------------------------------- */
+
+static struct simdisk_crash random_crash(struct life *life, bool race)
+{
+    static const enum simdisk_mode modes[] = {SIMDISK_DEATH, SIMDISK_DEATH,  SIMDISK_DEATH,  SIMDISK_DROP, SIMDISK_KEEP,
+                                              SIMDISK_ONE,   SIMDISK_BUT_ONE, SIMDISK_RANDOM, SIMDISK_RANDOM, SIMDISK_RANDOM};
+    struct simdisk_crash crash = {.seed = random_next(&life->random)};
+    crash.mode = modes[random_below(&life->random, sizeof(modes) / sizeof(modes[0]))];
+    if (race && random_chance(&life->random, 60)) crash.mode = SIMDISK_DEATH; /* what is undecided counts or not */
+    /* A file system that takes nothing any more, or no names, has to be mounted again. */
+    if (crash.mode == SIMDISK_DEATH && life->hurt && !life->still_mounted) crash.mode = SIMDISK_RANDOM;
+    uint64_t unsynced = simdisk_unsynced_count(life->disk);
+    if (crash.mode == SIMDISK_ONE || crash.mode == SIMDISK_BUT_ONE) {
+        crash.one = random_below(&life->random, unsynced);
+        if (unsynced == 0) crash.mode = SIMDISK_DROP;
+    }
+    uint64_t names = random_below(&life->random, 4);
+    if (crash.mode == SIMDISK_RANDOM && names != 0) crash.names = names == 1 ? SIMDISK_NAMES_ALL : SIMDISK_NAMES_SUBSET;
+    if (random_chance(&life->random, 50)) crash.sizes = SIMDISK_SIZES_CURRENT;
+    if (crash.mode == SIMDISK_DROP) crash.sizes = SIMDISK_SIZES_AS_MODE;
+    return crash;
+}
+
+static void cut(struct life *life, const char *where, bool race)
+{
+    static const char *const names[] = {"death", "drop", "keep", "one", "but one", "random"};
+    if (life->cut_count == MOST_CUTS) return;
+    struct simdisk_crash crash = random_crash(life, race);
+    struct image *image = &life->cuts[life->cut_count++];
+    bool other_mount = crash.mode == SIMDISK_DEATH && random_chance(&life->random, 12);
+    if (!life->accepted) {
+        *image = life->image; /* what recovery has done so far changes nothing about what may be seen */
+        image->all = image->all && crash.mode == SIMDISK_DEATH && !other_mount;
+    } else {
+        *image = (struct image){.from = life, .time = life->time++, .durable_lsn = life->durable_lsn, .max_lsn = life->max_lsn};
+        image->all = crash.mode == SIMDISK_DEATH && !other_mount && !life->off && !life->hurt;
+        image->trees = life->trees_known;
+    }
+    image->disk = simdisk_crash(life->disk, &crash);
+    simdisk_facts(image->disk)->space_bytes = UINT64_MAX;
+    if (other_mount) simdisk_facts(image->disk)->mount_id += 1000; /* its cache proves nothing */
+    size_t used = strlen(life->image.name);
+    if (used < sizeof(image->name) - 40)
+        snprintf(image->name, sizeof(image->name), "%.100s/%s%s at %.20s", life->image.name, names[crash.mode],
+                 other_mount ? " and mount" : "", where);
+    sim_counts.cuts[crash.mode]++;
+    sched_note(crash.mode);
+}
+
+static void plan_cuts(struct life *life, uint32_t count, uint32_t ops)
+{
+    static const uint64_t delays[CUT_POINTS] = {40, 10, 6, 3};
+    life->planned_count = count;
+    for (uint32_t i = 0; i < count; i++) {
+        enum cut_point point = (enum cut_point)random_below(&life->random, CUT_POINTS);
+        life->planned[i] = (struct planned_cut){point, random_between(&life->random, 1, ops),
+                                                random_below(&life->random, delays[point])};
+    }
+}
+
+/* The client has reserved a frame, and somebody else has written the key since its operation began. */
+static bool is_race(const struct life *life, unsigned client)
+{
+    const struct op *op = life->current[client];
+    if (op == NULL || !op_writes(op) || op->attempt_count == 0) return false;
+    return life->written[op->tree][op->key] > op->begin;
+}
+
+static bool is_at(const struct life *life, unsigned client, const char *point, enum cut_point wanted)
+{
+    bool window = life->window[client] != NO_WINDOW || strncmp(point, "write.", 6) == 0;
+    switch (wanted) {
+    case CUT_AT_DISK: return strncmp(point, "disk", 4) == 0;
+    case CUT_IN_WINDOW: return window;
+    case CUT_IN_RACE: return window && is_race(life, client);
+    default: return true;
+    }
+}
+
+static void cut_if_due(struct life *life, unsigned client, const char *point)
+{
+    for (uint32_t i = 0; i < life->planned_count; i++) {
+        struct planned_cut *planned = &life->planned[i];
+        if (life->begun < planned->at_op || !is_at(life, client, point, planned->point)) continue;
+        if (planned->delay-- != 0) continue;
+        planned->at_op = NEVER;
+        cut(life, point, planned->point == CUT_IN_RACE);
+    }
+}
+
+/* ---- Faults ----------------------------------------------------------------------------------------------------- */
+
+static void set_fault(struct life *life)
+{
+    static const enum simdisk_kind kinds[] = {SIMDISK_SYNC, SIMDISK_SYNC, SIMDISK_ANY, SIMDISK_WRITE, SIMDISK_DIR_SYNC, SIMDISK_OPEN};
+    struct simdisk_fault fault = {.kind = kinds[random_below(&life->random, 6)], .nth = random_between(&life->random, 1, 6)};
+    uint64_t dice = random_below(&life->random, 100);
+    life->faulty = true;
+    sim_counts.faults_set++;
+    if (dice < 20) { /* a disk that is full, for a while */
+        simdisk_facts(life->disk)->space_bytes = simdisk_used_bytes(life->disk) + random_below(&life->random, 3 * SEGMENT_BYTES);
+        return;
+    }
+    fault.error = dice < 60 ? EIO : dice < 75 ? ENOSPC : dice < 85 ? EINTR : 0;
+    fault.short_bytes = 5;
+    fault.for_good = fault.error != EINTR && random_chance(&life->random, 25); /* an interruption that never ends is none */
+    /* Large values are not written again by an opening in the same boot, as the log is (D-22): doc/testing.md. */
+    life->still_mounted = fault.kind == SIMDISK_SYNC && !fault.for_good && life->plan->blob_threshold > MOST_VALUE;
+    simdisk_fault_set(life->disk, &fault);
+}
+
+static void fault_if_due(struct life *life)
+{
+    if (life->fault_at_op == 0 || life->begun < life->fault_at_op) return;
+    if (!life->faulty) set_fault(life);
+    /* Later there is space again. */
+    if (life->begun > life->fault_at_op + 20) simdisk_facts(life->disk)->space_bytes = UINT64_MAX;
+    life->hurt = life->hurt || simdisk_fault_fired(life->disk, 0) != 0;
+}
+
+static void end_fault(struct life *life)
+{
+    if (!life->faulty) return;
+    uint64_t fired = simdisk_fault_fired(life->disk, 0);
+    sim_counts.faults_fired += fired != 0 || simdisk_facts(life->disk)->space_bytes != UINT64_MAX;
+    simdisk_facts(life->disk)->space_bytes = UINT64_MAX;
+    simdisk_faults_clear(life->disk);
+}
+
+/* ---- Points ----------------------------------------------------------------------------------------------------- */
+
+/* The first point after a reservation: since the client went on last it alone has moved the tail. What a reservation could not
+ * use is filled, as frames are, and then it reserves anew: the last frame of a window is the write's. */
+static void note_attempt(struct life *life, unsigned client)
+{
+    struct op *op = life->current[client];
+    if (op == NULL || !op_writes(op)) return;
+    if (life->window[client] == WINDOW_OPEN) op->attempt_count++;
+    uint32_t last = op->attempt_count < MOST_ATTEMPTS ? op->attempt_count - 1 : MOST_ATTEMPTS - 1;
+    op->attempts[last] = (struct attempt){.position = life->resumed_at[client], .time = life->time++};
+    life->window[client] = WINDOW_NOTED;
+}
+
+static void follow_window(struct life *life, unsigned client, const char *point)
+{
+    enum window window = life->window[client];
+    bool reserved = strcmp(point, "write.reserved") == 0 || strcmp(point, "write.leaf_reserved") == 0 ||
+                    strcmp(point, "write.blind_reserved") == 0;
+    if (strcmp(point, "write.slot_open") == 0) life->window[client] = WINDOW_OPEN;
+    if (window == NO_WINDOW) return;
+    if (strcmp(point, "frame.unnamed") == 0 || (reserved && window == WINDOW_OPEN)) note_attempt(life, client);
+    if (reserved) life->window[client] = NO_WINDOW;
+}
+
+static void arrives(void *context, unsigned client, const char *point)
+{
+    struct life *life = context;
+    follow_window(life, client, point);
+    fault_if_due(life);
+    cut_if_due(life, client, point);
+}
+
+static void goes_on(void *context, unsigned client)
+{
+    struct life *life = context;
+    life->resumed_at[client] = qr_log_tail(&life->db->log);
+}
+
+static void at_disk(void *context, const struct simdisk_event *event)
+{
+    static const char *const names[SIMDISK_KINDS] = {
+        "disk",        "disk.dir_open", "disk.list",   "disk.dir_sync", "disk.unlink", "disk.rename", "disk.lock",    "disk.open",
+        "disk.read",   "disk.write",    "disk.resize", "disk.allocate", "disk.sync",   "disk.map",    "disk.populate", "disk.transfer"};
+    struct life *life = context;
+    sched_point(names[event->kind]);
+    if (life->client_count != 0) return;
+    sched_note((uint64_t)event->kind << 32 ^ event->offset); /* outside of the clients' time */
+    if (++life->disk_ops == life->opening_cut) {
+        cut(life, names[event->kind], false);
+        if (life->accepted)
+            sim_counts.cuts_closing++;
+        else
+            sim_counts.cuts_opening++;
+    }
+}
+
+static void stuck(void *context, const char *why)
+{
+    struct life *life = context;
+    sim_fail(life, "%s", why);
+    for (unsigned i = 0; i < life->client_count; i++)
+        if (life->current[i] != NULL)
+            printf("    client %u: kind %u, tree %u, key %u since %llu\n", i, life->current[i]->kind, life->current[i]->tree,
+                   life->current[i]->key, (unsigned long long)life->current[i]->begin);
+    fflush(stdout);
+    _Exit(1);
+}
+
+/* ---- Opening ---------------------------------------------------------------------------------------------------- */
+
+static int open_tree(struct life *life, uint32_t tree, bool create)
+{
+    struct quire_tree_options options;
+    quire_tree_options_init(&options);
+    options.must_exist = !create;
+    options.leaf_page_size_bytes = life->plan->leaf_bytes;
+    options.inner_page_size_bytes = 512;
+    return quire_tree_open(life->db, tree_names[tree], &options, &life->trees[tree]);
+}
+
+static void fail_result(const struct life *life, const char *what, int result)
+{
+    struct quire_error_detail detail;
+    quire_error_detail(&detail);
+    sim_fail(life, "%s: %s (%s)", what, quire_strerror(result), detail.message);
+}
+
+static bool open_store(struct life *life)
+{
+    const struct plan *plan = life->plan;
+    struct quire_options options;
+    quire_options_init(&options);
+    options.background_threads = QUIRE_NO_THREADS;
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    options.checkpoint_interval_ms = random_chance(&life->random, 20) ? 1 : QUIRE_NO_PERIOD;
+    options.log_segment_bytes = SEGMENT_BYTES;
+    options.log_cap_bytes = plan->log_cap;
+    options.blob_threshold_bytes = plan->blob_threshold;
+    options.log_buffered = plan->mixed ? random_chance(&life->random, 50) : plan->buffered;
+    life->off = random_chance(&life->random, plan->off_percent);
+    options.disable_log = life->off;
+    options.level = life->off ? 0 : plan->level;
+    options.no_sync_at_close = random_chance(&life->random, 50);
+    life->closing_syncs = options.no_sync_at_close == 0;
+    int result = qr_db_open(STORE, simdisk_disk(life->disk), &options, &life->db);
+    if (result != 0) fail_result(life, "open", result);
+    return result == 0;
+}
+
+static bool look(struct life *life, struct state *ret_state)
+{
+    char message[256];
+    memset(ret_state, 0, sizeof(*ret_state));
+    for (uint32_t t = 0; t < SIM_TREES; t++) {
+        if (life->trees[t] == NULL) continue;
+        ret_state->exists[t] = true;
+        if (qr_testing_check(life->trees[t], message, sizeof(message)) != 0) {
+            sim_fail(life, "tree %u: %s", t, message);
+            return false;
+        }
+        for (uint32_t k = 0; k < KEYS; k++) {
+            int result = client_look(life, t, k, &ret_state->cells[t][k]);
+            if (result != 0) fail_result(life, "a read", result);
+            if (result != 0) return false;
+        }
+    }
+    return true;
+}
+
+static int tell_defect(void *context, const struct quire_defect *defect)
+{
+    struct life *life = context;
+    sim_fail(life, "the check finds: %s (%s)", defect->text, defect->file == NULL ? "" : defect->file);
+    return 0;
+}
+
+/* LIFE-1 */
+static bool accept(struct life *life)
+{
+    char text[256];
+    uint64_t last = 0;
+    for (uint32_t t = 0; t < SIM_TREES; t++) {
+        int result = open_tree(life, t, false);
+        if (result == QUIRE_NOT_FOUND && !life->image.trees) continue;
+        if (result != 0) fail_result(life, "opening a tree", result);
+        if (result != 0) return false;
+    }
+    if (!look(life, &life->base)) return false;
+    if (!expect_check(&life->image, &life->base, text, sizeof(text))) {
+        sim_fail(life, "%s", text);
+        return false;
+    }
+    int result = quire_verify(life->db, tell_defect, life);
+    if (result != 0) fail_result(life, "the check", result);
+    quire_last_lsn(life->db, &last);
+    life->max_lsn = last > life->image.max_lsn ? last : life->image.max_lsn;
+    life->image.max_lsn = life->max_lsn;
+    life->accepted = true;
+    sched_note(state_hash(&life->base));
+    return result == 0;
+}
+
+static bool make_trees(struct life *life)
+{
+    bool made = false;
+    for (uint32_t t = 0; t < SIM_TREES; t++) {
+        if (life->trees[t] != NULL) continue;
+        int result = open_tree(life, t, true);
+        if (result != 0) fail_result(life, "making a tree", result);
+        if (result != 0) return false;
+        made = true;
+    }
+    int result = made ? quire_sync(life->db) : 0;
+    if (result != 0) fail_result(life, "sync", result);
+    life->trees_known = true;
+    return result == 0;
+}
+
+/* ---- Work ------------------------------------------------------------------------------------------------------- */
+
+static void client(void *context, unsigned number)
+{
+    client_run(context, number);
+}
+
+static void work(struct life *life)
+{
+    const struct plan *plan = life->plan;
+    uint32_t ops = life->depth == 0 ? plan->ops : plan->ops / 4;
+    uint32_t count = plan->clients;
+    struct sched_setup setup = {
+        .kind = plan->kind,
+        .switch_percent = plan->switch_percent,
+        .expected_points = ops * 60,
+        .most_points = 4000000,
+        .client = client,
+        .arrives = arrives,
+        .goes_on = goes_on,
+        .stuck = stuck,
+        .context = life,
+    };
+    life->ops_each = ops / count + 1;
+    for (uint32_t i = 0; i < count; i++) life->streams[i] = random_split(&life->random);
+    plan_cuts(life, life->depth == 0 ? (uint32_t)random_between(&life->random, 2, 4) : 1, ops);
+    if (random_chance(&life->random, plan->fault_percent)) life->fault_at_op = random_between(&life->random, 1, ops);
+    life->client_count = count;
+    sched_run(&setup, count, random_split(&life->random));
+    life->client_count = 0;
+    end_fault(life);
+    history_check(life);
+}
+
+/* LIFE-2 */
+static void check_last(struct life *life)
+{
+    struct state shown, last;
+    if (sim_failures != 0 || !look(life, &shown)) return;
+    history_last(life, &last);
+    for (uint32_t t = 0; t < SIM_TREES; t++)
+        for (uint32_t k = 0; k < KEYS; k++)
+            if (shown.cells[t][k] != last.cells[t][k] && (life->bad_keys[t] >> k & 1) == 0)
+                sim_fail(life, "in the end tree %u, key %u is %llx, should be %llx", t, k,
+                         (unsigned long long)shown.cells[t][k], (unsigned long long)last.cells[t][k]);
+}
+
+/* ---- The life --------------------------------------------------------------------------------------------------- */
+
+/* In the opening or closing one may be cut. */
+static void plan_cut_outside(struct life *life, unsigned percent, uint64_t most)
+{
+    life->disk_ops = 0;
+    bool wanted = life->depth < life->plan->depth && random_chance(&life->random, percent);
+    life->opening_cut = wanted ? random_between(&life->random, 1, most) : 0;
+}
+
+static void count_work(struct life *life)
+{
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+    if (quire_stats(life->db, &stats) != 0) return;
+    sim_counts.splits += stats.tree_splits;
+    sim_counts.merges += stats.tree_merges;
+    sim_counts.consolidations += stats.tree_consolidations;
+    sim_counts.checkpoints += stats.checkpoints;
+    sim_counts.log_segments += stats.log_segments_made + stats.log_segments_recycled;
+}
+
+static void close_store(struct life *life)
+{
+    if (life->db == NULL) return;
+    if (life->client_count == 0 && life->op_count != 0) count_work(life);
+    int result = quire_close(life->db);
+    life->db = NULL;
+    if (result != 0 && !life->faulty) fail_result(life, "close", result);
+    if (result == 0 && life->accepted && life->closing_syncs && !life->hurt) life->durable_lsn = NEVER - 1;
+    if (result == 0 && life->accepted && life->off && life->closing_syncs) life->durable_lsn = NEVER - 1;
+}
+
+/* The same disk, opened again in good order, or after a sync has failed. */
+static void keep_for_reopening(struct life *life)
+{
+    if (life->cut_count == MOST_CUTS || life->depth >= life->plan->depth || !life->accepted) return;
+    if (life->hurt && !life->still_mounted) return;
+    struct simdisk_crash crash = {.mode = SIMDISK_DEATH};
+    struct image *image = &life->cuts[life->cut_count++];
+    *image = (struct image){.from = life, .time = life->time++, .durable_lsn = life->durable_lsn, .max_lsn = life->max_lsn};
+    image->all = !life->off && !life->hurt;
+    image->trees = life->trees_known;
+    image->disk = simdisk_crash(life->disk, &crash);
+    snprintf(image->name, sizeof(image->name), "%.120s/reopened", life->image.name);
+    sim_counts.reopened++;
+}
+
+static struct life *life_create(const struct plan *plan, const struct image *image, unsigned depth, uint64_t seed)
+{
+    struct life *life = calloc(1, sizeof(*life));
+    if (life == NULL || (life->ops = calloc(MOST_OPS, sizeof(*life->ops))) == NULL ||
+        (life->order = calloc(MOST_OPS, sizeof(*life->order))) == NULL)
+        abort();
+    life->plan = plan;
+    life->image = *image;
+    life->depth = depth;
+    life->disk = image->disk;
+    random_seed(&life->random, seed);
+    return life;
+}
+
+static void life_free(struct life *life)
+{
+    simdisk_set_hook(life->disk, NULL, NULL);
+    if (simdisk_mistakes(life->disk) != 0) sim_fail(life, "stores where there is no space");
+    if (simdisk_open_count(life->disk) != 0)
+        sim_fail(life, "files or directories are left open");
+    else
+        simdisk_free(life->disk);
+    free(life->ops);
+    free(life->order);
+    free(life);
+}
+
+void life_run(const struct plan *plan, const struct image *image, unsigned depth, uint64_t seed)
+{
+    struct life *life = life_create(plan, image, depth, seed);
+    bool last = depth >= plan->depth;
+    sim_counts.lives++;
+    simdisk_set_hook(life->disk, at_disk, life);
+    plan_cut_outside(life, 50, 40);
+    bool good = open_store(life) && accept(life);
+    if (good && !last && random_chance(&life->random, 30)) cut(life, "opened", false);
+    if (good && !last && make_trees(life)) {
+        work(life);
+        check_last(life);
+    }
+    plan_cut_outside(life, 30, 12);
+    close_store(life);
+    if (good && !last && (life->hurt || random_chance(&life->random, 40))) keep_for_reopening(life);
+    for (uint32_t i = 0; i < life->cut_count; i++) {
+        sim_counts.images++;
+        if (sim_failures == 0)
+            life_run(plan, &life->cuts[i], depth + 1, random_mix(seed ^ random_mix(i + 1)));
+        else
+            simdisk_free(life->cuts[i].disk);
+    }
+    life_free(life);
+}

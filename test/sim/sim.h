@@ -1,0 +1,198 @@
+/*
+ * What the parts of the simulation share: a life of a store, what its clients did, and images cut out of it.
+ *
+ * main.c command line and counts; schedule.c one thread at a time; life.c opening, cutting, closing; client.c operations;
+ * history.c whether what the clients were answered can be; expect.c whether what an image shows can be.
+ *
+ * A life begins with an image of a disk (at first an empty one), which is opened; then clients work on it; then it is
+ * closed. Meanwhile images are cut out, and each begins a life of its own when this one is over: recovery is cut, and
+ * what comes after it, up to three levels deep. A life that was cut goes on to its end on a disk that matters no more, so
+ * what an image may show can be said with knowledge of what every operation came to.
+ */
+#ifndef TEST_SIM_SIM_H
+#define TEST_SIM_SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <quire/quire.h>
+
+#include "crash/power_model.h"
+#include "lib/random.h"
+#include "lib/simdisk.h"
+#include "sim/schedule.h"
+
+#define SIM_TREES 2u /* of the model's: those with engine versions */
+#define MOST_OPS 6000u
+#define MOST_CUTS 8u
+#define MOST_ATTEMPTS 6u
+#define SEGMENT_BYTES 16384u
+#define NEVER UINT64_MAX
+
+/* ---- What was done ---------------------------------------------------------------------------------------------- */
+
+enum op_kind {
+    OP_PUT, /* the first five write */
+    OP_DELETE,
+    OP_INSERT,
+    OP_SWAP,
+    OP_ADD,
+    OP_READ,     /* newest: by copy, under a guard, or in a scan, which is one of each key */
+    OP_READ_OLD, /* with a snapshot */
+    OP_SNAPSHOT,
+    OP_SYNC,
+    OP_WAIT,
+    OP_CHECKPOINT,
+    OP_MAINTAIN,
+    OP_VERIFY,
+    OP_KINDS
+};
+
+/* A frame that a write has reserved. Its LSN is at least `position`, and no frame of another lies between. */
+struct attempt {
+    uint64_t position, time;
+};
+
+struct op {
+    enum op_kind kind;
+    uint8_t client, tree, key;
+    bool durable;
+    int result;
+    uint64_t begin, end; /* times of the life; NEVER: under way */
+    uint64_t lsn;        /* of a write that was done; of a value read under a guard; of a snapshot */
+    uint64_t cell;       /* written, summed up or read */
+    uint64_t expected;   /* swap: a cell; delete: whether it said that there was one, or NEVER */
+    uint64_t delta;
+    struct attempt attempts[MOST_ATTEMPTS]; /* the last one is that which was done, if one was */
+    uint32_t attempt_count;                 /* more: those in the middle are not kept */
+};
+
+static inline bool op_writes(const struct op *op)
+{
+    return op->kind <= OP_ADD;
+}
+
+/* It was done, and its LSN is known. */
+static inline bool op_was_done(const struct op *op)
+{
+    return op_writes(op) && op->end != NEVER && op->result == 0;
+}
+
+/* ---- Lives ------------------------------------------------------------------------------------------------------ */
+
+struct life;
+
+/* A disk, and what it may show. */
+struct image {
+    struct simdisk *disk;
+    const struct life *from; /* NULL: an empty disk */
+    uint64_t time;           /* of that life, when it was cut */
+    uint64_t durable_lsn;    /* what was done up to it must be there */
+    bool all;                /* ... and whatever was done at all */
+    bool trees;              /* ... and the trees */
+    uint64_t max_lsn;        /* nobody may get one again up to this */
+    char name[160];          /* how it came about, for a failure */
+};
+
+/* Of a seed: what all its lives have in common. */
+struct plan {
+    uint32_t clients, ops; /* of the first life */
+    enum sched_kind kind;
+    unsigned switch_percent;
+    uint32_t leaf_bytes, keys;
+    bool mixed, buffered;
+    unsigned off_percent, durable_percent, large_percent, fault_percent, checkpoint_percent, conditional_percent, read_percent,
+        burst_percent, hot_percent; /* hot: on one key */
+    uint32_t level;
+    uint64_t blob_threshold, log_cap;
+    unsigned depth;
+};
+
+/* At the so manieth point of a kind after so many operations were begun. */
+struct planned_cut {
+    enum cut_point { CUT_ANYWHERE, CUT_AT_DISK, CUT_IN_WINDOW, CUT_IN_RACE, CUT_POINTS } point;  /* RACE: another has written the same key */
+    uint64_t at_op, delay;
+};
+
+struct life {
+    const struct plan *plan;
+    struct image image; /* that it began with */
+    unsigned depth;
+    struct random_stream random;
+    struct simdisk *disk;
+    struct quire *db;
+    struct quire_tree *trees[SIM_TREES];
+    bool off, accepted, trees_known;
+    bool closing_syncs;
+
+    struct state base; /* what the opening showed */
+    uint64_t time;     /* counts what is noted below */
+    struct op *ops;
+    uint32_t op_count;
+    uint32_t *order; /* of what was done, by LSN; after the clients have ended */
+    uint32_t order_count;
+    uint64_t returned_lsn, durable_lsn; /* the highest of a write that has returned; all up to it are durable */
+    uint64_t max_lsn;
+    uint64_t written[SIM_TREES][KEYS]; /* when a write of the key has ended last */
+
+    struct random_stream streams[SCHED_CLIENTS];
+    struct op *current[SCHED_CLIENTS];  /* the operation under way */
+    enum window { NO_WINDOW, WINDOW_OPEN, WINDOW_NOTED } window[SCHED_CLIENTS]; /* the slot; NOTED: an attempt of it is */
+    uint64_t resumed_at[SCHED_CLIENTS]; /* the log's tail when the client went on last */
+    uint32_t ops_each, client_count;
+
+    struct planned_cut planned[MOST_CUTS];
+    uint32_t planned_count, begun;
+    struct image cuts[MOST_CUTS];
+    uint32_t cut_count;
+    uint64_t opening_cut, disk_ops; /* the operation of the disk, outside of the clients' time, at which one is cut; 0: none */
+
+    uint64_t fault_at_op; /* 0: none */
+    bool faulty, hurt;  /* a fault may be there; one has come about: nothing but what is durable binds in this boot */
+    bool still_mounted; /* it was a sync that failed once */
+    uint32_t bad_keys[SIM_TREES]; /* bits: the LSN of a write is not known */
+};
+
+/* The operation is noted as begun; NULL: there is no room. */
+struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, uint32_t tree, uint32_t key);
+void life_end_op(struct life *life, struct op *op, int result);
+/* Everything up to it is durable. */
+void life_is_durable(struct life *life, uint64_t lsn);
+
+/* Lives the image, and all that are cut out of it. Frees its disk. */
+void life_run(const struct plan *plan, const struct image *image, unsigned depth, uint64_t seed);
+
+/* ---- Clients ---------------------------------------------------------------------------------------------------- */
+
+void client_run(struct life *life, unsigned number);
+/* A cell as it is now, without noting it: 0 or a failing result. */
+int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell);
+
+/* ---- Judges ----------------------------------------------------------------------------------------------------- */
+
+/* Puts the writes in order, and looks at every answer. */
+void history_check(struct life *life);
+/* What the life holds in the end. */
+void history_last(const struct life *life, struct state *ret_state);
+/* Whether the image may show this. */
+bool expect_check(const struct image *image, const struct state *shown, char *text, size_t size);
+
+/* ---- The run ---------------------------------------------------------------------------------------------------- */
+
+struct sim_counts {
+    uint64_t seeds, lives, images, ops[OP_KINDS], writes_done, failed_writes;
+    uint64_t points, switches, waits, jumps;
+    uint64_t cuts[SIMDISK_RANDOM + 1], cuts_opening, cuts_closing, reopened;
+    uint64_t faults_set, faults_fired;
+    uint64_t retried; /* writes that reserved more than once */
+    uint64_t splits, merges, consolidations, checkpoints, log_segments;
+};
+extern struct sim_counts sim_counts;
+extern bool sim_trace;
+extern uint64_t sim_failures;
+
+/* Reports a failure with the command that repeats it. */
+void sim_fail(const struct life *life, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#endif
