@@ -88,6 +88,11 @@ rule_of() {
     blob_unsynced) echo "R3, BLOB-1" ;;
     blob_unchecked) echo "STORE-6" ;;
     blob_released_early) echo "R3, LIFE-2" ;;
+    repair_worse_image) echo "REPAIR-1" ;;
+    repair_dead_image) echo "REPAIR-2" ;;
+    repair_older_image) echo "REPAIR-3" ;;
+    repair_log_skipped | repair_condition_ignored) echo "REPAIR-4" ;;
+    repair_hidden_told) echo "REPAIR-5" ;;
     *) echo "-" ;;
     esac
 }
@@ -103,9 +108,10 @@ model=$build/test/model/model
 stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
-names=(cases manifest store replay blobs unlogged power_twice power_cuts power_io)
+names=(cases manifest store replay repair repair_log blobs unlogged power_twice power_cuts power_io)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
     "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_replay --jobs 1"
+    "$build/test/api/api_repair --jobs 1" "$build/test/api/api_repair_log --jobs 1"
     "$power --seed 1 --effort 10 --scenario blobs --first"
     "$build/test/api/api_log_off --jobs 1 --filter log_off/*"
     "$power --seed 1 --effort 10 --scenario made_twice_buffered --first"
@@ -134,14 +140,14 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    manifest_*:manifest | store_*:store | replay_*:replay) true ;;
+    manifest_*:manifest | store_*:store | replay_*:replay | repair_*:repair | repair_*:repair_log) true ;;
     as_of_*:unlogged | equal_*:unlogged | lsn_range_*:unlogged | blob_dead_beyond:unlogged) true ;;
     as_of_*:* | equal_*:* | lsn_range_*:* | blob_dead_beyond:* | *:unlogged) false ;;
     blob_*:blobs) true ;;
     log_sync_*:power_cuts | log_mark_*:power_cuts | log_not_rewritten:power_cuts) false ;; # they need a fault
     log_*:power_* | log_*:kill | lsn_*:power_* | lsn_*:kill | incarnation_*:power_* | incarnation_*:kill) true ;;
-    manifest_*:* | store_*:* | replay_*:* | blob_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
-    *:manifest | *:store | *:replay | *:blobs | *:power_* | *:kill) false ;;
+    manifest_*:* | store_*:* | replay_*:* | repair_*:* | blob_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
+    *:manifest | *:store | *:replay | *:repair | *:repair_log | *:blobs | *:power_* | *:kill) false ;;
     *) true ;;
     esac
 }

@@ -72,6 +72,12 @@
     X(blob_unsynced)            /* the log is synced without the blobs that its frames name */                         \
     X(blob_unchecked)           /* a blob is read without a look at its checksums */                                   \
     X(blob_released_early)      /* a segment of blobs is released when a part of it is dead */                         \
+    X(repair_worse_image)       /* of two images for a key repair takes the one that knows less of it */               \
+    X(repair_dead_image)        /* repair takes images that are newer than what the log says */                        \
+    X(repair_older_image)       /* repair takes an older image of a leaf that is damaged */                            \
+    X(repair_log_skipped)       /* repair takes what is in the newest leaf for being in all */                         \
+    X(repair_condition_ignored) /* repair does undecided conditional writes whether or not their condition holds */    \
+    X(repair_hidden_told)       /* repair tells of the loss of values that were replaced */                       \
     X(blob_dead_beyond)         /* a checkpoint without log has blobs as dead that died after its LSN */               \
     X(as_of_unfiltered)         /* images as of an LSN have what was written later, too */                             \
     X(equal_not_held)           /* a newer equal version hides the one that a checkpoint without log needs */          \
