@@ -98,6 +98,11 @@ rule_of() {
     blob_not_rewritten | blob_mark_forgotten) echo "BLOB-1, R12" ;;
     blob_unchecked) echo "STORE-6" ;;
     blob_released_early) echo "R3, LIFE-2" ;;
+    repair_worse_image) echo "REPAIR-1" ;;
+    repair_dead_image) echo "REPAIR-2" ;;
+    repair_older_image) echo "REPAIR-3" ;;
+    repair_log_skipped | repair_condition_ignored) echo "REPAIR-4" ;;
+    repair_hidden_told) echo "REPAIR-5" ;;
     *) echo "-" ;;
     esac
 }
@@ -113,11 +118,11 @@ model=$build/test/model/model
 stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
-names=(cases manifest store rules replay blobs unlogged power_twice power_cuts power_io power_sync_blobs power_blob_behind
-    power_sync_late)
+names=(cases manifest store rules replay repair repair_log blobs unlogged power_twice power_cuts power_io power_sync_blobs
+    power_blob_behind power_sync_late)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
     "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_checkpoint_rules --jobs 1"
-    "$build/test/api/api_replay --jobs 1"
+    "$build/test/api/api_replay --jobs 1" "$build/test/api/api_repair --jobs 1" "$build/test/api/api_repair_log --jobs 1"
     "$power --seed 1 --effort 10 --scenario blobs --first"
     "$build/test/api/api_log_off --jobs 1 --filter log_off/*"
     "$power --seed 1 --effort 10 --scenario made_twice_buffered --first"
@@ -148,7 +153,7 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    manifest_*:manifest | store_*:store | checkpoint_*:rules | replay_*:replay) true ;;
+    manifest_*:manifest | store_*:store | checkpoint_*:rules | replay_*:replay | repair_*:repair | repair_*:repair_log) true ;;
     blob_not_rewritten:power_sync_blobs | blob_mark_forgotten:power_blob_behind | log_gap_ends:power_sync_late) true ;;
     blob_not_rewritten:* | blob_mark_forgotten:* | log_gap_ends:* | *:power_sync_* | *:power_blob_behind) false ;;
     as_of_*:unlogged | equal_*:unlogged | lsn_range_*:unlogged | blob_dead_beyond:unlogged) true ;;
@@ -157,8 +162,8 @@ concerns() {
     log_released_early:power_twice | log_released_early:power_cuts) false ;; # it shows when a checkpoint fails
     log_sync_*:power_cuts | log_mark_*:power_cuts | log_not_rewritten:power_cuts) false ;; # they need a fault
     log_*:power_* | log_*:kill | lsn_*:power_* | lsn_*:kill | incarnation_*:power_* | incarnation_*:kill) true ;;
-    manifest_*:* | store_*:* | checkpoint_*:* | replay_*:* | blob_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
-    *:manifest | *:store | *:rules | *:replay | *:blobs | *:power_* | *:kill) false ;;
+    manifest_*:* | store_*:* | checkpoint_*:* | replay_*:* | repair_*:* | blob_*:* | log_*:* | lsn_*:* | incarnation_*:*) false ;;
+    *:manifest | *:store | *:rules | *:replay | *:repair | *:repair_log | *:blobs | *:power_* | *:kill) false ;;
     *) true ;;
     esac
 }

@@ -73,6 +73,7 @@ enum quire_result {
     QUIRE_CONFLICT = 3,  /* compare_and_swap: the present value differs from the expected one */
     QUIRE_END = 4,       /* an iterator has no further page */
     QUIRE_MORE = 5,      /* quire_maintain: there is more to do */
+    QUIRE_INCOMPLETE = 6,/* quire_repair: the new store is there, and lacks something that was lost */
 
     /* Failures. Nothing was changed. */
     QUIRE_ERR_INVALID = -1,          /* an argument or option is out of range; the detail names it */
@@ -867,6 +868,64 @@ typedef int quire_file_callback(void *context, const struct quire_file *file);
  * quire_manifest_each in all else; CORRUPT also if the list of segments does not verify.
  */
 QUIRE_API int quire_files_each(const char *path, quire_file_callback *callback, void *context);
+
+/* ---- Repair ----------------------------------------------------------------------------------------------------- */
+
+enum quire_loss_kind {
+    QUIRE_LOSS_RANGE = 1, /* keys of a tree from `low` to below `high`; what the log says of them is there */
+    QUIRE_LOSS_VALUE = 2, /* the large value of the key `low` (= `high`): the key is deleted in the new store */
+    QUIRE_LOSS_LOG = 3,   /* the end of the log, or all of it; without the manifest all since a checkpoint */
+    QUIRE_LOSS_NAME = 4   /* the name and options of a tree, which is there as `tree`; or, if tree is NULL, of an unknown number
+                             of trees with names from `low` to below `high`: those that have pages are there by other names */
+};
+
+/* Something that is not in the new store. Later versions may have more fields behind these. */
+struct quire_loss {
+    size_t struct_size;    /* of the library's struct */
+    uint32_t kind;         /* enum quire_loss_kind */
+    const char *tree;      /* its name in the new store; NULL: it is not about one tree */
+    struct quire_slice low, high; /* low.data NULL: from the smallest key; high.data NULL: to the largest */
+    const char *text;      /* one line of English; like the others valid during the call */
+};
+typedef void quire_loss_callback(void *context, const struct quire_loss *loss);
+
+struct quire_repair_report {
+    size_t struct_size;        /* in: sizeof(struct quire_repair_report); as in quire_stats */
+    uint64_t pages_read;       /* images of pages that verify, older ones of a page among them where the mapping is damaged */
+    uint64_t bytes_read;       /* ... their bytes */
+    uint64_t pages_damaged;    /* images that do not verify; one that something newer replaces is no loss */
+    uint64_t mapping_damaged;  /* blocks and nodes of the mapping, and its root, that do not verify: no loss */
+    uint64_t segments_damaged; /* page segments whose header does not verify, and that the root of the mapping does not list */
+    uint64_t trees;            /* in the new store */
+    uint64_t records;          /* that pages gave; of a tree with caller versions all versions */
+    uint64_t log_records;      /* that the log gave */
+    uint64_t ranges_lost, values_lost, logs_lost, names_lost; /* what the callback is told of, by kind */
+};
+
+/*
+ * Makes a new store in `to` from what can be read of the damaged store in `from`: the newest image that verifies of each leaf,
+ * found without the mapping of pages where that is damaged, and the writes of the log that it lacks, by the rules of an opening.
+ * Damage to the mapping and to inner pages alone loses nothing, but in a store that was ever open without a log: if the root of the
+ * mapping does not verify there, keys that were written during a checkpoint are lost. Where nothing was lost the new store answers
+ * what the old one would have: newest values and, in trees with caller versions, all versions that were kept, and the safe version.
+ * What is lost is told, and nothing older stands in its place: never a value that was replaced or a key that was deleted. Without
+ * the root of the mapping that holds as far as LSNs and the numbers of batches tell images of checkpoints that did not come to
+ * their end (doc/durability.md, "Repair"); without the manifest, which is told, the state is that of the newest root that verifies,
+ * and without one, too, of the newest images.
+ *
+ * Of `from` not one byte is changed; no process may have it open for writing (BUSY), and none can open it meanwhile. `to` is a
+ * directory that is not there, or an empty one, and is neither `from` nor inside it, whatever links lead there (INVALID). What is
+ * made there has the default options, and LSNs are new ones. All data must fit in memory; the call works in its thread alone.
+ * callback: NULL, or told of each loss, also if the call fails after that. report: NULL, or filled in if the result is not negative.
+ *
+ * 0: nothing was lost. QUIRE_INCOMPLETE: something was, and was told; all else is in the new store. After both it is durable.
+ * QUIRE_NOT_FOUND: there is no store in `from`; QUIRE_EXISTS: there is one in `to`. Errors: INVALID, NO_MEMORY, BUSY, FOREIGN
+ * (`from` is no store, or its manifest does not begin as one; `to` is not empty, or no directory), NEWER, IO, NO_SPACE, CORRUPT
+ * (two trees of one name), FORKED. `to` was not touched if it was refused. Whenever a repair is cut off, what is in `to` is no store,
+ * or an empty one, or, at the very end, the whole; after an error that is removed where that can be done.
+ */
+QUIRE_API int quire_repair(const char *from, const char *to, quire_loss_callback *callback, void *context,
+                           struct quire_repair_report *ret_report);
 
 /* ---- Events ----------------------------------------------------------------------------------------------------- */
 

@@ -85,6 +85,12 @@
     X(blob_not_rewritten)       /* after a failed sync recovery does not write again the blobs that it takes */        \
     X(blob_mark_forgotten)      /* a sync of blobs that fails beside the log's leaves no mark in the log */             \
     X(log_gap_ends)             /* a segment of the log that is missing in front of others is taken for the end */     \
+    X(repair_worse_image)       /* of two images for a key repair takes the one that knows less of it */               \
+    X(repair_dead_image)        /* repair takes images that are newer than what the log says */                        \
+    X(repair_older_image)       /* repair takes an older image of a leaf that is damaged */                            \
+    X(repair_log_skipped)       /* repair takes what is in the newest leaf for being in all */                         \
+    X(repair_condition_ignored) /* repair does undecided conditional writes whether or not their condition holds */    \
+    X(repair_hidden_told)       /* repair tells of the loss of values that were replaced */                       \
     X(blob_dead_beyond)         /* a checkpoint without log has blobs as dead that died after its LSN */               \
     X(as_of_unfiltered)         /* images as of an LSN have what was written later, too */                             \
     X(equal_not_held)           /* a newer equal version hides the one that a checkpoint without log needs */          \

@@ -87,6 +87,8 @@ const char *quire_strerror(int result)
         return "no further page";
     case QUIRE_MORE:
         return "more to do";
+    case QUIRE_INCOMPLETE:
+        return "something was lost";
     case QUIRE_ERR_INVALID:
         return "invalid argument or option";
     case QUIRE_ERR_NO_MEMORY:

@@ -217,6 +217,16 @@ uint64_t qr_db_durable_end(struct quire *db);
 
 /* The trees of a checkpoint: those that its catalogue lists. 0, or a failure with its detail. */
 int qr_db_catalogue_load(struct quire *db, struct qr_thread *thread);
+
+/* What a record of the catalogue says of a tree. False: it does not say what one says. */
+struct qr_catalogue_tree {
+    uint32_t id;
+    char name[QR_MAX_TREE_NAME_SIZE + 1];
+    struct quire_tree_options options;
+    uint64_t safe_version;
+};
+bool qr_db_catalogue_describe(struct quire_slice key, struct quire_slice value, struct qr_catalogue_tree *ret_tree);
+
 /* Raises the safe version of a tree with caller versions: with files, in the catalogue first. As qr_db_put. */
 int qr_db_catalogue_raise_safe(struct quire_tree *tree, struct qr_thread *thread, uint64_t version);
 
@@ -341,6 +351,9 @@ void qr_db_after_write(struct quire *db, struct qr_thread *thread);
 
 /* ---- Parts of open and close ------------------------------------------------------------------------------------ */
 
+/* As quire_repair; disk: of both stores, see qr_db_files_open. */
+int qr_db_repair(const char *from, const char *to, struct qr_disk *disk, quire_loss_callback *callback, void *context,
+                 struct quire_repair_report *ret_report);
 /* As quire_open; disk: see qr_db_files_open. */
 int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_options *options, struct quire **ret_db);
 /* root: of the last checkpoint's catalogue; QR_PID_NONE: there is none, an empty one is made. */

@@ -106,29 +106,29 @@ static int destroy(struct qr_dir *dir)
     return result == 0 ? remove_store(dir, renamed) : result;
 }
 
+int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory)
+{
+    struct qr_dir *dir = NULL;
+    int error = disk->ops->dir_open(disk, path, 0, &dir);
+    if (error == -ENOENT) return QUIRE_NOT_FOUND;
+    if (error == -ENOTDIR) return qr_fail(QUIRE_ERR_FOREIGN, ENOTDIR, "the path is not a directory");
+    if (error != 0) return qr_fail_io(-error, "opening the directory of the store");
+    int result = destroy(dir);
+    disk->ops->dir_close(dir);
+    error = result == 0 && !keep_directory ? disk->ops->dir_remove(disk, path) : 0;
+    /* ENOTEMPTY: somebody began another store there. */
+    if (error != 0 && error != -ENOTEMPTY && error != -EEXIST)
+        result = qr_fail_io(-error, "removing the directory of the store");
+    return result;
+}
+
 int quire_destroy(const char *path)
 {
     struct qr_disk *disk = NULL;
-    struct qr_dir *dir = NULL;
     if (path == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "path is NULL");
     int error = qr_disk_posix(&disk);
     if (error != 0) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to remove a store");
-    int result = 0;
-    error = disk->ops->dir_open(disk, path, 0, &dir);
-    if (error == -ENOENT)
-        result = QUIRE_NOT_FOUND;
-    else if (error == -ENOTDIR)
-        result = qr_fail(QUIRE_ERR_FOREIGN, ENOTDIR, "the path is not a directory");
-    else if (error != 0)
-        result = qr_fail_io(-error, "opening the directory of the store");
-    if (error == 0) {
-        result = destroy(dir);
-        disk->ops->dir_close(dir);
-        error = result == 0 ? disk->ops->dir_remove(disk, path) : 0;
-        /* ENOTEMPTY: somebody began another store there. */
-        if (error != 0 && error != -ENOTEMPTY && error != -EEXIST)
-            result = qr_fail_io(-error, "removing the directory of the store");
-    }
+    int result = qr_db_destroy(disk, path, false);
     disk->ops->disk_free(disk);
     return result;
 }

@@ -90,6 +90,9 @@ void qr_db_release_old_log(struct quire *db, uint64_t lsn);
 
 #define QR_LOCK_NAME "lock"
 
+/* As quire_destroy, on a disk; keep_directory: it stays, empty. */
+int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory);
+
 /* Removes all files with names of a store. The first failure, a negated errno. */
 int qr_db_remove_files(struct qr_dir *dir);
 

@@ -15,7 +15,7 @@
 
 /* ---- Opening ---------------------------------------------------------------------------------------------------- */
 
-int qr_db_inspect_open(const char *path, struct quire **ret_db)
+int qr_db_inspect_open(const char *path, struct qr_disk *disk, struct quire **ret_db)
 {
     struct quire *db = qr_malloc_aligned(64, sizeof(*db)); /* for its files alone */
     *ret_db = db;
@@ -23,7 +23,7 @@ int qr_db_inspect_open(const char *path, struct quire **ret_db)
     memset(db, 0, sizeof(*db));
     db->options.open_mode = QUIRE_OPEN_READ_ONLY;
     db->options.disable_ring = 1;
-    return qr_db_files_open(db, path, NULL);
+    return qr_db_files_open(db, path, disk);
 }
 
 void qr_db_inspect_close(struct quire *db)
@@ -183,7 +183,7 @@ int quire_manifest_each(const char *path, quire_manifest_callback *callback, voi
     struct manifest_reader reader = {callback, context};
     struct qr_manifest *manifest = NULL;
     struct quire *db = NULL;
-    int result = qr_db_inspect_open(path, &db); /* which finds out whether all of it can be understood */
+    int result = qr_db_inspect_open(path, NULL, &db); /* which finds out whether all of it can be understood */
     if (result == 0) result = qr_manifest_open(db->files->dir, false, visit_record, &reader, &manifest);
     qr_manifest_close(manifest);
     qr_db_inspect_close(db);
@@ -296,7 +296,7 @@ int quire_files_each(const char *path, quire_file_callback *callback, void *cont
     struct quire *db = NULL;
     struct qr_names names = {0};
     struct files_reader reader = {0};
-    int result = qr_db_inspect_open(path, &db);
+    int result = qr_db_inspect_open(path, NULL, &db);
     if (result == 0) {
         const uint8_t *id = qr_manifest_header(db->files->manifest)->store_id;
         const struct qr_manifest_checkpoint *record = &db->checkpointer.record;

@@ -84,7 +84,7 @@ int quire_log_each(const char *path, quire_log_callback *callback, void *context
     struct qr_log_list list = {0};
     if (path == NULL || callback == NULL) return qr_fail(QUIRE_ERR_INVALID, 0, "path or callback is NULL");
     struct quire *db = NULL;
-    int result = qr_db_inspect_open(path, &db);
+    int result = qr_db_inspect_open(path, NULL, &db);
     if (result == 0) result = qr_log_list_make(db->files->dir, qr_manifest_header(db->files->manifest)->store_id, &list);
     if (result == 0) {
         struct qr_db_files *files = db->files;

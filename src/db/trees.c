@@ -333,6 +333,17 @@ static struct qr_tree_settings settings_of_entry(const struct entry *entry)
                                      .caller_versions = entry->caller_versions != 0};
 }
 
+bool qr_db_catalogue_describe(struct quire_slice key, struct quire_slice value, struct qr_catalogue_tree *ret_tree)
+{
+    struct entry entry;
+    if (!parse_record(key, value, ret_tree->name, &entry) || entry.id == 0) return false;
+    struct qr_tree_settings settings = settings_of_entry(&entry);
+    options_of(&settings, &ret_tree->options);
+    ret_tree->id = entry.id;
+    ret_tree->safe_version = entry.safe_version;
+    return true;
+}
+
 static void *alloc_image(void *context, size_t size)
 {
     (void)context;

@@ -383,7 +383,7 @@ static int compare_numbers(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int qr_segments_compare(struct qr_store *store)
+int qr_segment_numbers(struct qr_store *store, uint32_t **ret_numbers, uint32_t *ret_count)
 {
     struct listing listing;
     int result = list_names(store, &listing);
@@ -391,15 +391,25 @@ int qr_segments_compare(struct qr_store *store)
         return result;
     if (listing.count != 0)
         qsort(listing.numbers, listing.count, sizeof(uint32_t), compare_numbers);
+    *ret_numbers = listing.numbers;
+    *ret_count = listing.count;
+    return 0;
+}
+
+int qr_segments_compare(struct qr_store *store)
+{
+    uint32_t *numbers, count;
+    int result = qr_segment_numbers(store, &numbers, &count);
+    if (result != 0)
+        return result;
     for (uint32_t i = 0; i < store->segment_count && result == 0; i++) {
         uint32_t number = store->segments[i]->number;
-        if (listing.count == 0 ||
-            bsearch(&number, listing.numbers, listing.count, sizeof(uint32_t), compare_numbers) == NULL)
+        if (count == 0 || bsearch(&number, numbers, count, sizeof(uint32_t), compare_numbers) == NULL)
             result = qr_segment_corrupt(store, number, 0, "the file is missing");
     }
-    if (listing.count != 0 && listing.numbers[listing.count - 1] >= store->next_number)
-        store->next_number = listing.numbers[listing.count - 1] + 1;
-    qr_free(listing.numbers);
+    if (count != 0 && numbers[count - 1] >= store->next_number)
+        store->next_number = numbers[count - 1] + 1;
+    qr_free(numbers);
     return result;
 }
 

@@ -12,6 +12,7 @@
  *   blob.c      blobs written, read, synced                          (a place under `mutex`)
  *   blob_life.c which blobs are dead
  *   store.c     open, close, changes, statistics
+ *   salvage.c   images where the mapping is damaged
  *
  * INTERNAL-1  `mutex` is held for some instructions, and never while the disk is asked. `write_mutex` is held for a
  *             write, and taken before `mutex`.
@@ -83,6 +84,9 @@ struct qr_map_node {
     } as;
     struct qr_map_node *children[]; /* of a node; NULL: not in memory */
 };
+
+/* So far sequence numbers of batches jump at an opening: above those of batches that no checkpoint knows of. */
+#define QR_SEQUENCE_JUMP (UINT64_C(1) << 32)
 
 /* ---- The store -------------------------------------------------------------------------------------------------- */
 
@@ -183,6 +187,9 @@ int qr_segment_fail_for_good(struct qr_store *store, int error, const char *what
 /* Under the write mutex: makes a segment with room for `need` bytes behind the header; registered and pinned. */
 int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
                     struct qr_segment **ret_segment);
+
+/* The numbers of all files of segments, rising; to be freed by qr_free. NULL: there are none. */
+int qr_segment_numbers(struct qr_store *store, uint32_t **ret_numbers, uint32_t *ret_count);
 
 /* Before the store is used: each segment of the table has a file; numbers go on above all that there are. */
 int qr_segments_compare(struct qr_store *store);

@@ -17,8 +17,6 @@
 #define LEAST_FIRST_BYTES (UINT64_C(32) << 10)
 #define RESERVE_SEGMENTS 2u
 #define OPEN_FILES 256u
-/* So far sequence numbers of batches jump at an opening: above those of batches that no checkpoint knows of. */
-#define SEQUENCE_JUMP (UINT64_C(1) << 32)
 
 /* ---- Options ---------------------------------------------------------------------------------------------------- */
 
@@ -191,7 +189,7 @@ static int read_mapping(struct qr_store *store, const struct qr_manifest_checkpo
         return result;
     store->pages = root.pages;
     store->live_bytes = root.live_bytes;
-    store->sequence = root.sequence + SEQUENCE_JUMP;
+    store->sequence = root.sequence + QR_SEQUENCE_JUMP;
     if (root.top == 0)
         return 0;
     result = qr_mapping_load(store, root.top, 0, root.height, &top);

@@ -2,7 +2,7 @@
  * Goal: a child made by fork cannot use what it inherited, and harms neither itself nor the parent.
  * Method: open one of everything, fork, call every function in the child; the parent goes on afterwards.
  */
-#include "api.h"
+#include "api_dir.h"
 
 #include <stdio.h>
 #include <sys/wait.h>
@@ -200,5 +200,25 @@ Test(fork, the_child_may_not_open_a_database_of_its_own)
     struct inherited all;
     open_all(&all, 1);
     cr_assert_eq(in_child(&all, open_in_the_child), 0);
+    use_and_close_all(&all);
+}
+
+static int repair_in_the_child(struct inherited *all)
+{
+    char from[128];
+    (void)all;
+    snprintf(from, sizeof(from), "%s", path_of("s"));
+    if (quire_repair(from, path_of("r"), NULL, NULL, NULL) != QUIRE_ERR_FORKED)
+        return 1;
+    return is_there("r") ? 2 : 0;
+}
+
+/* L09: nor repair a store, which makes one */
+Test(fork, the_child_may_not_repair_a_store, .init = make_root, .fini = remove_root)
+{
+    struct inherited all;
+    OK(quire_close(open_store("s", QUIRE_CREATE_NEW)));
+    open_all(&all, 1);
+    cr_assert_eq(in_child(&all, repair_in_the_child), 0);
     use_and_close_all(&all);
 }

@@ -14,7 +14,7 @@
 
 Test(status, every_result_has_a_text_of_its_own)
 {
-    for (int result = QUIRE_ERR_NEWER; result <= QUIRE_MORE; result++) {
+    for (int result = QUIRE_ERR_NEWER; result <= QUIRE_INCOMPLETE; result++) {
         cr_assert_str_neq(quire_strerror(result), "unknown result", "result %d", result);
         for (int other = QUIRE_ERR_NEWER; other < result; other++)
             cr_assert_str_neq(quire_strerror(result), quire_strerror(other), "results %d and %d", result, other);
@@ -23,7 +23,7 @@ Test(status, every_result_has_a_text_of_its_own)
 
 Test(status, unknown_results_have_a_text_too)
 {
-    static const int unknown[] = {QUIRE_MORE + 1, QUIRE_ERR_READ_ONLY - 1, INT32_MAX, INT32_MIN};
+    static const int unknown[] = {QUIRE_INCOMPLETE + 1, QUIRE_ERR_READ_ONLY - 1, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < QR_ARRAY_COUNT(unknown); i++)
         cr_assert_str_eq(quire_strerror(unknown[i]), "unknown result");
 }

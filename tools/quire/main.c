@@ -10,7 +10,7 @@
 static const struct command *const commands[] = {
     &command_get,   &command_put,  &command_delete, &command_scan,  &command_load, &command_dump,
     &command_trees, &command_pages, &command_stat,  &command_check, &command_log,  &command_copy,
-    &command_files, &command_manifest,
+    &command_files, &command_manifest, &command_repair,
 };
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))
 

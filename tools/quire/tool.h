@@ -121,6 +121,7 @@ int progress_of_recovery(void *context, uint64_t done_bytes, uint64_t all_bytes)
 /* ---- The commands ---- */
 
 extern const struct command command_load, command_dump, command_get, command_put, command_delete, command_scan,
-    command_pages, command_trees, command_stat, command_check, command_log, command_copy, command_files, command_manifest;
+    command_pages, command_trees, command_stat, command_check, command_log, command_copy, command_files, command_manifest,
+    command_repair;
 
 #endif
