@@ -84,14 +84,23 @@ static bool apply(const struct op *op, uint64_t cell, uint64_t *ret_cell)
     }
 }
 
+/* Adds the cell if it is not there yet. */
+static void add_reached(uint64_t *reached, uint32_t *count, uint64_t cell)
+{
+    for (uint32_t r = 0; r < *count; r++)
+        if (reached[r] == cell) return;
+    if (*count < MOST_REACHED) reached[(*count)++] = cell;
+}
+
 static bool is_reached(const struct frame *frames, uint32_t count, uint64_t cell, uint64_t shown)
 {
     uint64_t reached[MOST_REACHED] = {cell};
     uint32_t reached_count = 1;
     for (uint32_t i = 0; i < count; i++) {
+        uint64_t after;
         uint32_t until = reached_count;
-        for (uint32_t r = 0; r < until && reached_count < MOST_REACHED; r++)
-            if (apply(frames[i].op, reached[r], &reached[reached_count])) reached_count++;
+        for (uint32_t r = 0; r < until; r++)
+            if (apply(frames[i].op, reached[r], &after)) add_reached(reached, &reached_count, after);
     }
     for (uint32_t r = 0; r < reached_count; r++)
         if (reached[r] == shown) return true;
@@ -107,6 +116,7 @@ static bool key_can_be(const struct question *q, uint32_t tree, uint32_t key, ui
     for (uint32_t i = 0; i < q->life->op_count; i++) {
         const struct op *op = &q->life->ops[i];
         if (op->tree != tree || op->key != key || !is_open(q->image, op)) continue;
+        if (op->attempt_count > MOST_ATTEMPTS) return true; /* not all of them are known: nothing can be said */
         add_frames(q, op, q->lsns[tree][key], below, frames, &count);
     }
     qsort(frames, count, sizeof(frames[0]), by_position);

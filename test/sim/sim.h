@@ -26,7 +26,7 @@
 #define SIM_TREES 2u /* of the model's: those with engine versions */
 #define MOST_OPS 6000u
 #define MOST_CUTS 8u
-#define MOST_ATTEMPTS 6u
+#define MOST_ATTEMPTS 24u
 #define SEGMENT_BYTES 16384u
 #define NEVER UINT64_MAX
 
