@@ -6,6 +6,7 @@
 #include "simdisk_state.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,29 +98,42 @@ static uint64_t smaller(uint64_t a, uint64_t b)
 /* Kept for the next file, zeroed: images come and go by the ten thousand. */
 #define KEPT_MOST 256u
 #define KEPT_BYTES_MOST (512u << 10)
-static pthread_mutex_t kept_mutex = PTHREAD_MUTEX_INITIALIZER;
 static uint8_t *kept_regions[KEPT_MOST];
 static size_t kept_count;
+
+/* A flag and no mutex: the disk's is held here, and the simulation, which stops threads at mutexes, must not stop one that has it. */
+static atomic_flag kept_taken = ATOMIC_FLAG_INIT;
+
+static void take_kept(void)
+{
+    while (atomic_flag_test_and_set(&kept_taken)) {
+    }
+}
+
+static void leave_kept(void)
+{
+    atomic_flag_clear(&kept_taken);
+}
 
 static bool keep(uint8_t *memory, uint64_t touched_end)
 {
     if (touched_end > KEPT_BYTES_MOST)
         return false;
     memset(memory, 0, touched_end);
-    pthread_mutex_lock(&kept_mutex);
+    take_kept();
     bool room = kept_count < KEPT_MOST;
     if (room)
         kept_regions[kept_count++] = memory;
-    pthread_mutex_unlock(&kept_mutex);
+    leave_kept();
     return room;
 }
 
 /* Address space that is zero until it is stored into, and never moves. */
 static uint8_t *reserve(void)
 {
-    pthread_mutex_lock(&kept_mutex);
+    take_kept();
     uint8_t *again = kept_count != 0 ? kept_regions[--kept_count] : NULL;
-    pthread_mutex_unlock(&kept_mutex);
+    leave_kept();
     if (again != NULL)
         return again;
     void *memory =

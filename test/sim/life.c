@@ -184,8 +184,7 @@ static void set_fault(struct life *life)
     fault.error = dice < 60 ? EIO : dice < 75 ? ENOSPC : dice < 85 ? EINTR : 0;
     fault.short_bytes = 5;
     fault.for_good = fault.error != EINTR && random_chance(&life->random, 25); /* an interruption that never ends is none */
-    /* Large values are not written again by an opening in the same boot, as the log is (D-22): doc/testing.md. */
-    life->still_mounted = fault.kind == SIMDISK_SYNC && !fault.for_good && life->plan->blob_threshold > MOST_VALUE;
+    life->still_mounted = fault.kind == SIMDISK_SYNC && !fault.for_good; /* recovery writes again what the sync was of (D-32) */
     simdisk_fault_set(life->disk, &fault);
 }
 
