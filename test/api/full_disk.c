@@ -201,6 +201,53 @@ Test(full_disk, of_large_values_without_a_log)
     fill_with_large_values(true);
 }
 
+/* A manifest that is full is written anew. A checkpoint that finds no space for that has failed, and no more: the next one can do. */
+static void fill_the_manifest(bool off)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    uint64_t keys = 0;
+    int result = 0;
+    char key[16];
+    options.level = off ? 0 : QUIRE_LEVEL_PROCESS;
+    options.disable_log = off;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    const struct qr_manifest_header *header = qr_manifest_header(db->files->manifest);
+    while (qr_manifest_used_bytes(db->files->manifest) + 1000 < header->size_bytes) {
+        OK(quire_put(tree, key, numbered(keys++, key), "v", 1, 0, NULL));
+        OK(quire_checkpoint(db));
+    }
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    for (int i = 0; i < 10 && result == 0; i++) {
+        OK(quire_put(tree, key, numbered(keys++, key), "v", 1, 0, NULL));
+        result = quire_checkpoint(db);
+    }
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    EXPECT(quire_checkpoint(db), QUIRE_ERR_NO_SPACE);
+    OK(quire_delete(tree, key, numbered(0, key), 0, NULL, NULL));
+    simdisk_facts(disk)->space_bytes = UINT64_MAX;
+    OK(quire_checkpoint(db));
+    OK(quire_put(tree, key, numbered(0, key), "v", 1, 0, NULL));
+    OK(quire_verify(db, NULL, NULL));
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), keys);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+Test(full_disk, a_full_manifest)
+{
+    fill_the_manifest(false);
+}
+
+Test(full_disk, a_full_manifest_without_a_log)
+{
+    fill_the_manifest(true);
+}
+
 /* F31, on a file system of the machine: where one may be mounted */
 Test(full_disk, of_a_real_file_system)
 {
