@@ -201,6 +201,38 @@ Test(full_disk, of_large_values_without_a_log)
     fill_with_large_values(true);
 }
 
+/* Where there is no space for the log's reserve either, new data are refused before the last room in the log is used up. */
+Test(full_disk, without_a_reserve_what_room_there_is_is_for_deletions)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    char key[16];
+    int result = 0;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    fill_up(db, open_tree(db, "t"));
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk); /* somebody else has taken the rest */
+    quire_maintain(db);
+    cr_assert_null(db->log.files->reserve);
+    for (uint64_t i = 0; i < 1000 && result == 0; i++) {
+        result = quire_put(tree, "new", 3, value, VALUE_BYTES, 0, NULL);
+        quire_maintain(db);
+    }
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    for (uint64_t i = 0; i < 100; i++) OK(quire_delete(tree, key, numbered(i, key), 0, NULL, NULL));
+    simdisk_facts(disk)->space_bytes = UINT64_MAX;
+    for (int tries = 0; tries < 1000 && result == QUIRE_ERR_NO_SPACE; tries++) {
+        usleep(1000);
+        result = quire_put(tree, "new", 3, value, VALUE_BYTES, 0, NULL);
+    }
+    OK(result);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
 /* A manifest that is full is written anew. A checkpoint that finds no space for that has failed, and no more: the next one can do. */
 static void fill_the_manifest(bool off)
 {
