@@ -388,8 +388,9 @@ static int capture(struct quire *db, struct qr_thread *thread, struct capture *c
 
 /* ---- The record ------------------------------------------------------------------------------------------------- */
 
-/* The record is in force, for whoever rewrites the manifest, when it is written. */
-static int append_record(struct quire *db, const struct qr_manifest_checkpoint *record)
+/* The record is in force, for whoever rewrites the manifest, when it is written. *ret_unknown: after a failure, whether it may be
+ * there all the same (MANIFEST-5); no space or memory for a new manifest leaves the old one in force. */
+static int append_record(struct quire *db, const struct qr_manifest_checkpoint *record, bool *ret_unknown)
 {
     uint8_t payload[QR_MANIFEST_CHECKPOINT_BYTES];
     struct qr_manifest_record stored = qr_manifest_checkpoint_encode(record, payload);
@@ -397,6 +398,7 @@ static int append_record(struct quire *db, const struct qr_manifest_checkpoint *
     int result = qr_manifest_append(db->files->manifest, &stored, 1);
     if (result == QR_MANIFEST_FULL) result = qr_db_rewrite_manifest(db, NULL, record);
     if (result == 0) db->checkpointer.record = *record;
+    *ret_unknown = qr_manifest_has_failed(db->files->manifest);
     pthread_mutex_unlock(&db->files->manifest_mutex);
     return result;
 }
@@ -454,7 +456,12 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
         return result;
     }
     QR_STOP("checkpoint.committed");
-    result = append_record(db, &record);
+    bool unknown;
+    result = append_record(db, &record, &unknown);
+    if (result != 0 && !unknown) {
+        abandon(db, c);
+        return result;
+    }
     if (result != 0) {
         qr_store_unknown(cp->store, c->store);
         c->store = NULL;

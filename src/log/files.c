@@ -184,6 +184,7 @@ static int complete_reserve(struct qr_log_files *files)
         pthread_mutex_unlock(&files->mutex);
         result = qr_log_segment_make_idle(files, size, &segment);
         if (result != 0) files->reserve_failed_ns = qr_clock_ns();
+        if (result == QUIRE_ERR_NO_SPACE) qr_log_set_short(files->log, QR_LOG_SHORT, true); /* what room there is is the reserve */
     }
     if (result == 0) set_reserve(files, segment);
     return result;
@@ -275,7 +276,8 @@ int qr_log_work(struct qr_log *log)
     int result = make_ready(files, target, false);
     /* A segment takes long to make: it is begun when half of the last one is used. */
     if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES) result = add_segment(files, end, false);
-    return result == 0 ? qr_log_regain(log) : result;
+    int regained = qr_log_regain(log); /* also without space for a segment: then it is known to be short */
+    return result == 0 ? regained : result;
 }
 
 /* ---- Release ---------------------------------------------------------------------------------------------------- */

@@ -442,6 +442,11 @@ const struct qr_manifest_header *qr_manifest_header(const struct qr_manifest *ma
     return &manifest->header;
 }
 
+bool qr_manifest_has_failed(const struct qr_manifest *manifest)
+{
+    return manifest->failed != 0;
+}
+
 uint64_t qr_manifest_used_bytes(const struct qr_manifest *manifest)
 {
     return manifest->extent.end;

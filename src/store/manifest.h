@@ -113,6 +113,9 @@ int qr_manifest_rewrite(struct qr_manifest *manifest, const struct qr_manifest_r
 
 const struct qr_manifest_header *qr_manifest_header(const struct qr_manifest *manifest);
 
+/* MANIFEST-5: whether a call before has left it unknown what is in it. */
+bool qr_manifest_has_failed(const struct qr_manifest *manifest);
+
 /* Bytes of the file that are taken; its size is in the header. */
 uint64_t qr_manifest_used_bytes(const struct qr_manifest *manifest);
 

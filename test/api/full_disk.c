@@ -201,6 +201,85 @@ Test(full_disk, of_large_values_without_a_log)
     fill_with_large_values(true);
 }
 
+/* Where there is no space for the log's reserve either, new data are refused before the last room in the log is used up. */
+Test(full_disk, without_a_reserve_what_room_there_is_is_for_deletions)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    char key[16];
+    int result = 0;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    fill_up(db, open_tree(db, "t"));
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk); /* somebody else has taken the rest */
+    quire_maintain(db);
+    cr_assert_null(db->log.files->reserve);
+    for (uint64_t i = 0; i < 1000 && result == 0; i++) {
+        result = quire_put(tree, "new", 3, value, VALUE_BYTES, 0, NULL);
+        quire_maintain(db);
+    }
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    for (uint64_t i = 0; i < 100; i++) OK(quire_delete(tree, key, numbered(i, key), 0, NULL, NULL));
+    simdisk_facts(disk)->space_bytes = UINT64_MAX;
+    for (int tries = 0; tries < 1000 && result == QUIRE_ERR_NO_SPACE; tries++) {
+        usleep(1000);
+        result = quire_put(tree, "new", 3, value, VALUE_BYTES, 0, NULL);
+    }
+    OK(result);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* A manifest that is full is written anew. A checkpoint that finds no space for that has failed, and no more: the next one can do. */
+static void fill_the_manifest(bool off)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    uint64_t keys = 0;
+    int result = 0;
+    char key[16];
+    options.level = off ? 0 : QUIRE_LEVEL_PROCESS;
+    options.disable_log = off;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    const struct qr_manifest_header *header = qr_manifest_header(db->files->manifest);
+    while (qr_manifest_used_bytes(db->files->manifest) + 1000 < header->size_bytes) {
+        OK(quire_put(tree, key, numbered(keys++, key), "v", 1, 0, NULL));
+        OK(quire_checkpoint(db));
+    }
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    for (int i = 0; i < 10 && result == 0; i++) {
+        OK(quire_put(tree, key, numbered(keys++, key), "v", 1, 0, NULL));
+        result = quire_checkpoint(db);
+    }
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    EXPECT(quire_checkpoint(db), QUIRE_ERR_NO_SPACE);
+    OK(quire_delete(tree, key, numbered(0, key), 0, NULL, NULL));
+    simdisk_facts(disk)->space_bytes = UINT64_MAX;
+    OK(quire_checkpoint(db));
+    OK(quire_put(tree, key, numbered(0, key), "v", 1, 0, NULL));
+    OK(quire_verify(db, NULL, NULL));
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), keys);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+Test(full_disk, a_full_manifest)
+{
+    fill_the_manifest(false);
+}
+
+Test(full_disk, a_full_manifest_without_a_log)
+{
+    fill_the_manifest(true);
+}
+
 /* F31, on a file system of the machine: where one may be mounted */
 Test(full_disk, of_a_real_file_system)
 {
