@@ -46,13 +46,13 @@ static int read_id(struct qr_dir *dir, bool *ret_renamed, uint8_t *ret_id)
 {
     uint8_t bytes[QR_MANIFEST_HEADER_BYTES];
     struct qr_manifest_header header;
+    size_t got;
     uint64_t size;
-    int64_t got = qr_file_read_beginning(dir, QR_MANIFEST_NAME, bytes, sizeof(bytes), &size);
-    *ret_renamed = got == -ENOENT;
-    if (*ret_renamed) got = qr_file_read_beginning(dir, QR_MANIFEST_NEW_NAME, bytes, sizeof(bytes), &size);
-    if (got == -ENOENT) return QUIRE_NOT_FOUND;
-    if (got < 0) return (int)got;
-    int result = qr_manifest_header_decode(bytes, (size_t)got, true, &header);
+    int result = qr_file_read_beginning(dir, QR_MANIFEST_NAME, bytes, sizeof(bytes), &got, &size);
+    *ret_renamed = result == QUIRE_NOT_FOUND;
+    if (*ret_renamed) result = qr_file_read_beginning(dir, QR_MANIFEST_NEW_NAME, bytes, sizeof(bytes), &got, &size);
+    if (result != 0) return result;
+    result = qr_manifest_header_decode(bytes, got, true, &header);
     if (result != 0 && *ret_renamed && qr_manifest_is_leftover(bytes, size, NULL)) return QUIRE_NOT_FOUND;
     if (result == 0) memcpy(ret_id, header.store_id, sizeof(header.store_id));
     return result;

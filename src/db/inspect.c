@@ -247,9 +247,10 @@ static int describe(const struct files_reader *r, struct quire_file *file)
     uint8_t first[QR_SEGMENT_HEADER_USED] = {0};
     const uint8_t *id = qr_manifest_header(r->files->manifest)->store_id;
     uint32_t number;
-    int64_t got = qr_file_read_beginning(r->files->dir, file->name, first, sizeof(first), &file->size_bytes);
-    int ours = got < 0 ? 0 : qr_file_is_of_store(r->files->dir, file->name, id);
-    if (ours == QUIRE_ERR_NO_MEMORY || got == QUIRE_ERR_NO_MEMORY) return QUIRE_ERR_NO_MEMORY;
+    size_t got;
+    int result = qr_file_read_beginning(r->files->dir, file->name, first, sizeof(first), &got, &file->size_bytes);
+    int ours = result != 0 ? 0 : qr_file_is_of_store(r->files->dir, file->name, id);
+    if (ours == QUIRE_ERR_NO_MEMORY || result == QUIRE_ERR_NO_MEMORY) return QUIRE_ERR_NO_MEMORY;
     file->state = QUIRE_FILE_UNKNOWN;
     if (qr_log_name_is_ours(file->name)) {
         describe_log(r, file);

@@ -56,13 +56,14 @@ static bool is_name_of_store(const char *name)
 
 /* ---- Files ------------------------------------------------------------------------------------------------------ */
 
-int64_t qr_file_read_beginning(struct qr_dir *dir, const char *name, void *memory, size_t size, uint64_t *ret_size_bytes)
+int qr_file_read_beginning(struct qr_dir *dir, const char *name, void *memory, size_t size, size_t *ret_got,
+                           uint64_t *ret_size_bytes)
 {
     const struct qr_disk_ops *ops = dir->disk->ops;
     struct qr_file_facts facts;
     struct qr_file *file;
     int error = ops->file_open(dir, name, 0, &file);
-    if (error == -ENOENT) return -ENOENT;
+    if (error == -ENOENT) return QUIRE_NOT_FOUND;
     if (error == -ELOOP || error == -EINVAL || error == -EISDIR)
         return qr_fail(QUIRE_ERR_FOREIGN, -error, "%s is not a plain file", name);
     if (error != 0) return qr_fail_io(-error, "%s: opening", name);
@@ -70,8 +71,9 @@ int64_t qr_file_read_beginning(struct qr_dir *dir, const char *name, void *memor
     error = ops->file_facts(file, &facts);
     ops->file_close(file);
     if (got < 0 || error != 0) return qr_fail_io(got < 0 ? (int)-got : -error, "%s: reading", name);
+    *ret_got = (size_t)got;
     *ret_size_bytes = facts.size_bytes;
-    return got;
+    return 0;
 }
 
 /* As below, for a segment of pages: its header, or the zeros before it. */
@@ -80,9 +82,10 @@ static int is_page_segment(struct qr_dir *dir, const char *name, const uint8_t *
     static const uint8_t zeros[QR_SEGMENT_HEADER_USED];
     uint8_t bytes[QR_SEGMENT_HEADER_USED] = {0};
     struct qr_segment_header header;
+    size_t got;
     uint64_t size;
-    int64_t got = qr_file_read_beginning(dir, name, bytes, sizeof(bytes), &size);
-    if (got < 0) return got == -ENOENT ? 1 : (int)got;
+    int result = qr_file_read_beginning(dir, name, bytes, sizeof(bytes), &got, &size);
+    if (result != 0) return result == QUIRE_NOT_FOUND ? 1 : result;
     if (memcmp(bytes, zeros, sizeof(bytes)) == 0) return 1;
     return qr_segment_header_decode(bytes, &header) && memcmp(header.store_id, id, sizeof(header.store_id)) == 0;
 }
@@ -96,10 +99,11 @@ int qr_file_is_of_store(struct qr_dir *dir, const char *name, const uint8_t *id)
     if (!is_name_of_store(name)) return 0;
     uint32_t number;
     if (qr_segment_number_of(name, &number)) return is_page_segment(dir, name, id);
-    int64_t got = qr_file_read_beginning(dir, name, bytes, sizeof(bytes), &size);
-    if (got < 0) return got == -ENOENT ? 1 : (int)got;
+    size_t got;
+    int result = qr_file_read_beginning(dir, name, bytes, sizeof(bytes), &got, &size);
+    if (result != 0) return result == QUIRE_NOT_FOUND ? 1 : result;
     if (strcmp(name, QR_MANIFEST_NEW_NAME) == 0) return qr_manifest_is_leftover(bytes, size, id);
-    for (int64_t i = 0; i < got; i++) /* the lock: a process id */
+    for (size_t i = 0; i < got; i++) /* the lock: a process id */
         if ((bytes[i] < '0' || bytes[i] > '9') && bytes[i] != '\n') return 0;
     return got < LOCK_TEXT_BYTES;
 }

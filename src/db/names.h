@@ -24,8 +24,10 @@ int qr_names_list(struct qr_dir *dir, struct qr_names *ret_names);
 /* A segment of the log, of pages or of blobs. */
 bool qr_name_is_of_segment(const char *name);
 
-/* The beginning of a file, and its size. Bytes read; -ENOENT; or a failure with its detail, FOREIGN if it is no plain file. */
-int64_t qr_file_read_beginning(struct qr_dir *dir, const char *name, void *memory, size_t size, uint64_t *ret_size_bytes);
+/* The beginning of a file: how much there was, up to `size`, and the size of the file. 0; QUIRE_NOT_FOUND: there is no such file; or a
+ * failure with its detail, FOREIGN if it is no plain file. */
+int qr_file_read_beginning(struct qr_dir *dir, const char *name, void *memory, size_t size, size_t *ret_got,
+                           uint64_t *ret_size_bytes);
 
 /* 1: only Quire can have written this, for the store of the id (16 bytes), as whose manifest `manifest` is known; 0; or a
  * failure. A file that is gone meanwhile is the store's. */

@@ -8,6 +8,7 @@
 #include "api_sim.h"
 
 #include "base/bytes.h"
+#include "db/names.h"
 #include "log/files.h"
 #include "log/frame.h"
 #include "os/thread.h"
@@ -398,6 +399,18 @@ Test(io, reads_do_not_wait_for_a_sync_of_a_second)
     cr_assert(times[count * 99 / 100] < 1000000, "p99 is %" PRIu64 " ns", times[count * 99 / 100]);
     cr_assert(times[count - 1] < 900000000, "a read took %" PRIu64 " ns", times[count - 1]);
     simdisk_set_hook(disk, NULL, NULL);
+    end();
+}
+
+/* A04, A10: no memory to look at a file proves nothing of it: quire_destroy would remove what is another's. */
+Test(io, a_file_that_could_not_be_looked_at_is_not_taken_for_ours)
+{
+    const struct simdisk_fault fault = {.kind = SIMDISK_OPEN, .nth = 1, .error = ENOMEM};
+    begin();
+    const uint8_t *id = qr_manifest_header(db->files->manifest)->store_id;
+    EXPECT(qr_file_is_of_store(db->files->dir, "page-0000abcd", id), 1); /* there is none */
+    simdisk_fault_set(disk, &fault);
+    EXPECT(qr_file_is_of_store(db->files->dir, "page-0000abcd", id), QUIRE_ERR_NO_MEMORY);
     end();
 }
 

@@ -328,6 +328,28 @@ static int look_at_file(void *context, const struct quire_file *file)
     return seen->answer;
 }
 
+/* Removes a file that comes later. */
+static int remove_another(void *context, const struct quire_file *file)
+{
+    (void)file;
+    unlink(path_of("s/zzz"));
+    ++*(uint32_t *)context;
+    return 0;
+}
+
+/* What somebody else removes meanwhile is no failure. */
+Test(verify, a_file_that_goes_while_files_are_told_is_none)
+{
+    struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, 0);
+    struct quire *db = NULL;
+    uint32_t files = 0;
+    OK(quire_open(path_of("s"), &options, &db));
+    OK(quire_close(db));
+    shell("touch s/zzz");
+    OK(quire_files_each(path_of("s"), remove_another, &files));
+    cr_assert(files > 2 && !is_there("s/zzz"));
+}
+
 Test(verify, manifest_and_files_are_told)
 {
     struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, 0);
