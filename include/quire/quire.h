@@ -875,8 +875,10 @@ enum quire_loss_kind {
     QUIRE_LOSS_RANGE = 1, /* keys of a tree from `low` to below `high`; what the log says of them is there */
     QUIRE_LOSS_VALUE = 2, /* the large value of the key `low` (= `high`): the key is deleted in the new store */
     QUIRE_LOSS_LOG = 3,   /* the end of the log, or all of it; without the manifest all since a checkpoint */
-    QUIRE_LOSS_NAME = 4   /* the name and options of a tree, which is there as `tree`; or, if tree is NULL, of an unknown number
+    QUIRE_LOSS_NAME = 4,  /* the name and options of a tree, which is there as `tree`; or, if tree is NULL, of an unknown number
                              of trees with names from `low` to below `high`: those that have pages are there by other names */
+    QUIRE_LOSS_NEWEST = 5 /* the root of the mapping and what was written with it cannot be found: the last checkpoint may be gone as
+                             a whole. Keys may have values that were replaced, or that were deleted */
 };
 
 /* Something that is not in the new store. Later versions may have more fields behind these. */
@@ -899,7 +901,7 @@ struct quire_repair_report {
     uint64_t trees;            /* in the new store */
     uint64_t records;          /* that pages gave; of a tree with caller versions all versions */
     uint64_t log_records;      /* that the log gave */
-    uint64_t ranges_lost, values_lost, logs_lost, names_lost; /* what the callback is told of, by kind */
+    uint64_t ranges_lost, values_lost, logs_lost, names_lost, newest_lost; /* what the callback is told of, by kind */
 };
 
 /*
@@ -909,9 +911,10 @@ struct quire_repair_report {
  * mapping does not verify there, keys that were written during a checkpoint are lost. Where nothing was lost the new store answers
  * what the old one would have: newest values and, in trees with caller versions, all versions that were kept, and the safe version.
  * What is lost is told, and nothing older stands in its place: never a value that was replaced or a key that was deleted. Without
- * the root of the mapping that holds as far as LSNs and the numbers of batches tell images of checkpoints that did not come to
- * their end (doc/durability.md, "Repair"); without the manifest, which is told, the state is that of the newest root that verifies,
- * and without one, too, of the newest images.
+ * the root of the mapping that holds as far as LSNs and the numbers of batches tell the images of checkpoints that did not come to
+ * their end, and only if no image is gone without a trace, its batch's summary with it (doc/durability.md, "Repair"); if the root's own
+ * batch is gone that is told (QUIRE_LOSS_NEWEST). Without the manifest, which is told, the state is that of the newest root that
+ * verifies, and without one, too, of the newest images.
  *
  * Of `from` not one byte is changed; no process may have it open for writing (BUSY), and none can open it meanwhile. `to` is a
  * directory that is not there, or an empty one, and is neither `from` nor inside it, whatever links lead there (INVALID). What is

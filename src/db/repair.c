@@ -20,6 +20,7 @@ void qr_repair_tell(struct qr_repair *r, enum quire_loss_kind kind, const char *
     r->report.values_lost += kind == QUIRE_LOSS_VALUE;
     r->report.logs_lost += kind == QUIRE_LOSS_LOG;
     r->report.names_lost += kind == QUIRE_LOSS_NAME;
+    r->report.newest_lost += kind == QUIRE_LOSS_NEWEST;
     if (r->callback != NULL) r->callback(r->context, &loss);
 }
 
@@ -173,7 +174,8 @@ static void name_trees(struct qr_repair *r)
         struct qr_repair_tree *tree = r->trees[i];
         if (tree->id == 0 || tree->named) continue;
         snprintf(tree->name, sizeof(tree->name), "tree-%u", tree->id);
-        while (is_taken(r, tree->name)) strcat(tree->name, "+"); /* a few at most: there are not so many names */
+        for (uint32_t n = 2; is_taken(r, tree->name); n++) /* a name that is free comes before there are no more trees */
+            snprintf(tree->name, sizeof(tree->name), "tree-%u+%u", tree->id, n);
         tree->named = true;
         qr_repair_tell(r, QUIRE_LOSS_NAME, tree->name, no_bound, no_bound, "the name and options of a tree are lost");
     }
@@ -208,7 +210,7 @@ static int write_new(struct qr_repair *r)
 
 static bool is_incomplete(const struct quire_repair_report *report)
 {
-    return report->ranges_lost + report->values_lost + report->logs_lost + report->names_lost != 0;
+    return report->ranges_lost + report->values_lost + report->logs_lost + report->names_lost + report->newest_lost != 0;
 }
 
 int qr_db_repair(const char *from, const char *to, struct qr_disk *disk, quire_loss_callback *callback, void *context,

@@ -361,6 +361,9 @@ int qr_repair_lay(struct qr_repair *r)
     int result = qr_salvage_images(r->store, r->manifest_lost ? 0 : record->mapping_index.address, note_image, r, &facts);
     r->report.segments_damaged = facts.segments_lost;
     r->report.mapping_damaged = facts.mapping_lost;
+    if (result == 0 && facts.newest_lost)
+        qr_repair_tell(r, QUIRE_LOSS_NEWEST, NULL, (struct quire_slice){0}, (struct quire_slice){0},
+                       "what the last checkpoint has written cannot be found: keys may be as they were before it");
     if (result == 0) result = read_images(r);
     if (result == 0) result = place_damages(r);
     return result == 0 ? sweep_all(r) : result;

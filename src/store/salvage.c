@@ -466,6 +466,7 @@ static int walk_from_root(struct salvage *s, uint64_t address)
         result = walk_batches(s->store, see_root, &search);
     if (search.sequence != 0)
         s->sequence_end = search.sequence + 1;
+    s->facts->newest_lost = search.wanted != 0 && search.sequence == 0;
     if (result == 0)
         result = find_dead(s);
     return result == 0 ? lose(s, 0, UINT64_MAX) : result;

@@ -38,6 +38,7 @@ struct qr_salvage_image {
 struct qr_salvage_facts {
     uint64_t segments, segments_lost; /* lost: the header does not verify, and the root has not told what it said */
     bool root_lost;
+    bool newest_lost;                 /* the root is known, and neither it nor its batch is there */
     uint64_t mapping_lost;            /* nodes and blocks that do not verify, the root among them */
 };
 

@@ -44,6 +44,45 @@ Test(repair, of_stores_that_are_whole)
     cr_assert_eq(compare_stores("log", "r3"), 500);
 }
 
+/* Zeroes each page of a file that is not as in the copy of its store. */
+static unsigned zero_what_is_new(const char *store, const char *copy, const char *file)
+{
+    static const uint8_t zeros[4096];
+    uint8_t now[4096], before[4096];
+    char names[2][300];
+    unsigned zeroed = 0;
+    snprintf(names[0], sizeof(names[0]), "%s/%s", path_of(store), file);
+    snprintf(names[1], sizeof(names[1]), "%s/%s", path_of(copy), file);
+    int new = open(names[0], O_RDWR), old = open(names[1], O_RDONLY);
+    cr_assert(new >= 0 && old >= 0);
+    for (off_t at = 4096; pread(new, now, 4096, at) == 4096 && pread(old, before, 4096, at) == 4096; at += 4096) {
+        if (memcmp(now, before, 4096) == 0) continue;
+        cr_assert_eq(pwrite(new, zeros, 4096, at), 4096);
+        zeroed++;
+    }
+    close(new);
+    close(old);
+    return zeroed;
+}
+
+/* I15: without a trace of the last checkpoint repair gives what an older one had, and tells it */
+Test(repair, of_a_store_without_its_last_checkpoint_is_told)
+{
+    struct quire *db = open_still("s", QUIRE_CREATE_NEW);
+    struct quire_tree *tree = open_small_tree(db, "t", QUIRE_VERSIONS_ENGINE);
+    fill(tree, 0, 500);
+    OK(quire_checkpoint(db));
+    shell("cp -r s before");
+    fill(tree, 0, 500);
+    OK(quire_delete(tree, TEXT("key-000100"), 0, NULL, NULL));
+    OK(quire_checkpoint(db));
+    OK(quire_close(db));
+    cr_assert_gt(zero_what_is_new("s", "before", "page-00000001"), 0);
+    expect_corrupt("s");
+    expect_repair("s", "r", QUIRE_INCOMPLETE);
+    cr_assert_eq(report.newest_lost, 1);
+}
+
 static bool is_one_inner(void *context, const struct image *image)
 {
     int *left = context;

@@ -156,7 +156,7 @@ HELPER int damage_mapping(const char *store)
 /* ---- Repairs ---------------------------------------------------------------------------------------------------- */
 
 struct losses {
-    int ranges, values, logs, names;
+    int ranges, values, logs, names, newest;
     char low[600], high[600], tree[300], text[600];
 };
 
@@ -168,6 +168,7 @@ HELPER void note_loss(void *context, const struct quire_loss *loss)
     l->values += loss->kind == QUIRE_LOSS_VALUE;
     l->logs += loss->kind == QUIRE_LOSS_LOG;
     l->names += loss->kind == QUIRE_LOSS_NAME;
+    l->newest += loss->kind == QUIRE_LOSS_NEWEST;
     snprintf(l->low, sizeof(l->low), "%.*s", loss->low.data == NULL ? 4 : (int)loss->low.size,
              loss->low.data == NULL ? "none" : (const char *)loss->low.data);
     snprintf(l->high, sizeof(l->high), "%.*s", loss->high.data == NULL ? 4 : (int)loss->high.size,
@@ -208,6 +209,7 @@ HELPER int repair(const char *from, const char *to)
         cr_assert_eq(report.values_lost, (uint64_t)lost.values);
         cr_assert_eq(report.logs_lost, (uint64_t)lost.logs);
         cr_assert_eq(report.names_lost, (uint64_t)lost.names);
+        cr_assert_eq(report.newest_lost, (uint64_t)lost.newest);
     }
     return result;
 }

@@ -19,6 +19,8 @@ static const char *name_of(uint32_t kind)
         return "log";
     case QUIRE_LOSS_NAME:
         return "name";
+    case QUIRE_LOSS_NEWEST:
+        return "newest";
     }
     return "unknown";
 }
@@ -99,6 +101,7 @@ static void print_report(const struct quire_repair_report *r)
         {"values_lost", r->values_lost},
         {"logs_lost", r->logs_lost},
         {"names_lost", r->names_lost},
+        {"newest_lost", r->newest_lost},
     };
     for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++) {
         if (settings.json)
