@@ -174,7 +174,8 @@ struct quire_options {
     uint32_t log_buffered;         /* 1: the log is written by system calls, as on file systems where mapped files are
                                       not safe. 0 = default: it is mapped where it can be */
     uint32_t no_sync_at_close;     /* 1: quire_close does not wait for a sync; what was not durable survives the process,
-                                      not power loss */
+                                      not power loss. With disable_log: it makes no checkpoint, and what was written
+                                      since the last one is lost. So it is in a temporary store */
     uint64_t log_cap_bytes;        /* a checkpoint begins when the log that recovery would read is larger; at least 64 KiB;
                                       0 = default: the memory of the data less 128 MiB, or half of it if that is
                                       more, from 64 MiB to 1.5 GiB. Reading the log takes seconds a GiB; each checkpoint
@@ -260,8 +261,8 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
  * any other database (or is in a section of its own of liburcu-bp): nothing happened, the handle stays valid. Waits for
  * the background threads to end, which may be waiting for guards of other databases in other threads. After fork, in
  * the child: forgets the handle and answers 0. A database with files makes all writes durable first (no_sync_at_close);
- * if that fails the answer is UNKNOWN, and the handle is freed all the same. With disable_log it makes a checkpoint, and
- * answers what that answers (NO_SPACE, IO, NO_MEMORY: what was written since the last one is lost).
+ * if that fails the answer is UNKNOWN, and the handle is freed all the same. With disable_log it makes a checkpoint
+ * (but with no_sync_at_close), and answers what that answers (NO_SPACE, IO, NO_MEMORY: what was written since the last one is lost).
  */
 QUIRE_API int quire_close(struct quire *db);
 
@@ -393,7 +394,8 @@ QUIRE_API int quire_add(struct quire_tree *tree, const void *key, size_t key_siz
  * turns: what the log has is in a checkpoint before an opening without one returns.
  */
 
-/* Makes all writes that have returned durable; waits for the disk. 0; UNKNOWN, INVALID, FORKED. In memory: 0 at once. */
+/* Makes all writes that have returned durable; waits for the disk. 0; UNKNOWN, INVALID, FORKED; with disable_log, in place of UNKNOWN,
+ * what quire_checkpoint answers (BUSY: the thread holds a guard). In memory: 0 at once. */
 QUIRE_API int quire_sync(struct quire *db);
 
 /* Waits until the write with this LSN, and all with lower ones, are durable. Results as quire_sync; INVALID for an LSN that no
