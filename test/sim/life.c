@@ -14,9 +14,11 @@
 #include "base/alloc.h"
 #include "db/db.h"
 #include "db/testing.h"
+#include "log/files.h"
 #include "sim/sim.h"
 
 #define STORE "store"
+#define MOST_LOG_FILES 64u
 
 static const char *const tree_names[SIM_TREES] = {"first", "second"};
 
@@ -80,6 +82,20 @@ void life_is_durable(struct life *life, uint64_t lsn)
 
 /* ---- Cutting ---------------------------------------------------------------------------------------------------- */
 
+/* Whether a failed sync has left its mark in the log. A process that dies before that leaves nothing that tells of it (D-32). */
+static bool is_marked(struct life *life)
+{
+    for (uint32_t number = 0; number < MOST_LOG_FILES; number++) {
+        char name[QR_LOG_NAME_BYTES];
+        uint64_t size;
+        qr_log_file_name(number, name);
+        const uint8_t *bytes = simdisk_content(life->disk, STORE, name, &size);
+        if (bytes == NULL || size < sizeof(struct qr_log_header)) continue;
+        if (((const struct qr_log_header *)(const void *)bytes)->poisoned != 0) return true;
+    }
+    return false;
+}
+
 static struct simdisk_crash random_crash(struct life *life, bool race)
 {
     static const enum simdisk_mode modes[] = {SIMDISK_DEATH, SIMDISK_DEATH,  SIMDISK_DEATH,  SIMDISK_DROP, SIMDISK_KEEP,
@@ -89,6 +105,8 @@ static struct simdisk_crash random_crash(struct life *life, bool race)
     if (race && random_chance(&life->random, 60)) crash.mode = SIMDISK_DEATH; /* what is undecided counts or not */
     /* A file system that takes nothing any more, or no names, has to be mounted again. */
     if (crash.mode == SIMDISK_DEATH && life->hurt && !life->still_mounted) crash.mode = SIMDISK_RANDOM;
+    bool has_failed = life->client_count != 0 ? life->log_failed : life->hurt;
+    if (crash.mode == SIMDISK_DEATH && has_failed && !is_marked(life)) crash.mode = SIMDISK_RANDOM;
     uint64_t unsynced = simdisk_unsynced_count(life->disk);
     if (crash.mode == SIMDISK_ONE || crash.mode == SIMDISK_BUT_ONE) {
         crash.one = random_below(&life->random, unsynced);
@@ -234,6 +252,7 @@ static void follow_window(struct life *life, unsigned client, const char *point)
 static void arrives(void *context, unsigned client, const char *point)
 {
     struct life *life = context;
+    life->log_failed = life->log_failed || qr_log_failure(&life->db->log) != 0;
     follow_window(life, client, point);
     fault_if_due(life);
     cut_if_due(life, client, point);

@@ -151,6 +151,7 @@ struct life {
     uint64_t fault_at_op; /* 0: none */
     bool faulty, hurt;  /* a fault may be there; one has come about: nothing but what is durable binds in this boot */
     bool still_mounted; /* it was a sync that failed once */
+    bool log_failed;    /* the engine knows */
     uint32_t bad_keys[SIM_TREES]; /* bits: the LSN of a write is not known */
 };
 
