@@ -11,15 +11,10 @@
 static inline struct quire *open_with(const char *name, uint32_t mode, uint64_t threshold)
 {
     struct quire_options options = options_of(mode, QUIRE_LEVEL_PROCESS);
-    struct quire *db = NULL;
     options.background_threads = QUIRE_NO_THREADS;
     options.blob_threshold_bytes = threshold;
     options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
-    int result = quire_open(path_of(name), &options, &db);
-    struct quire_error_detail detail;
-    quire_error_detail(&detail);
-    cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
-    return db;
+    return open_by(name, &options);
 }
 
 static inline struct quire *open_blobs(const char *name)

@@ -46,15 +46,21 @@ HELPER struct quire_options options_of(uint32_t mode, uint32_t level)
     return options;
 }
 
-HELPER struct quire *open_store(const char *name, uint32_t mode)
+/* A failure says why. */
+HELPER struct quire *open_by(const char *name, const struct quire_options *options)
 {
-    struct quire_options options = options_of(mode, QUIRE_LEVEL_PROCESS);
     struct quire *db = NULL;
-    int result = quire_open(path_of(name), &options, &db);
+    int result = quire_open(path_of(name), options, &db);
     struct quire_error_detail detail;
     quire_error_detail(&detail);
     cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
     return db;
+}
+
+HELPER struct quire *open_store(const char *name, uint32_t mode)
+{
+    struct quire_options options = options_of(mode, QUIRE_LEVEL_PROCESS);
+    return open_by(name, &options);
 }
 
 HELPER int try_open(const char *name, uint32_t mode)

@@ -7,10 +7,9 @@
 #ifndef TEST_API_API_SIM_H
 #define TEST_API_API_SIM_H
 
-#include "api.h"
+#include "api_inside.h"
 
 #include "base/hash.h"
-#include "db/db.h"
 #include "lib/simdisk.h"
 
 #include <errno.h>
@@ -39,13 +38,6 @@ HELPER struct quire *open_on(struct simdisk *disk, struct quire_options options)
     quire_error_detail(&detail);
     cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
     return db;
-}
-
-/* Ends the database as the death of its process would, but that memory is freed: nothing is written any more. */
-HELPER void abandon(struct quire *db)
-{
-    db->options.no_sync_at_close = 1;
-    OK(quire_close(db));
 }
 
 /* ---- The files -------------------------------------------------------------------------------------------------- */

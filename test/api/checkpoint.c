@@ -3,11 +3,9 @@
  * Method: stores whose log is cut by checkpoints between and beside operations; abandoned, closed and opened again; compared with a
  * plain array; sizes of the files looked at.
  */
-#include "api.h"
+#include "api_inside.h"
 
 #include "base/stop.h"
-#include "db/db.h"
-#include "db/testing.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -51,22 +49,6 @@ static struct quire *open_with_interval(uint32_t threads, uint32_t interval_ms)
 static struct quire *open_store(uint32_t threads)
 {
     return open_with_interval(threads, QUIRE_NO_PERIOD);
-}
-
-/* Ends the database as a killed process would: nothing is synced or written any more. */
-static void abandon(struct quire *db)
-{
-    db->options.no_sync_at_close = 1;
-    OK(quire_close(db));
-}
-
-static void check_structure(struct quire_tree *tree)
-{
-    char message[256] = "";
-    int result = qr_testing_check(tree, message, sizeof(message));
-    struct quire_error_detail detail;
-    quire_error_detail(&detail);
-    cr_assert(result == 0, "%d %s (%s)", result, message, detail.message);
 }
 
 /* ---- One thread, against an array ------------------------------------------------------------------------------- */

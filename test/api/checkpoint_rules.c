@@ -3,10 +3,9 @@
  * Method: one write or split at the one moment that matters, then the end of a process that has died, and a look at what is there.
  */
 #include "api_dir.h"
+#include "api_inside.h"
 
 #include "base/stop.h"
-#include "db/db.h"
-#include "db/testing.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,12 +15,10 @@ TestSuite(checkpoint_rules, .init = make_root, .fini = remove_root);
 static struct quire *open_rested(void)
 {
     struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, QUIRE_LEVEL_PROCESS);
-    struct quire *db = NULL;
     options.background_threads = QUIRE_NO_THREADS;
     options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
     options.blob_threshold_bytes = 1 << 20;
-    OK(quire_open(path_of("s"), &options, &db));
-    return db;
+    return open_by("s", &options);
 }
 
 /* A checkpoint as one that comes by itself: it writes what has changed its structure, and leaves the rest to the log. */
@@ -35,8 +32,7 @@ static int save(struct quire *db)
 /* Ends the database as a killed process would, and opens it again. */
 static struct quire *after_death(struct quire *db)
 {
-    db->options.no_sync_at_close = 1;
-    OK(quire_close(db));
+    abandon(db);
     return open_rested();
 }
 
@@ -47,12 +43,6 @@ static void fill_keys(struct quire_tree *tree, unsigned count)
         sprintf(key, "key-%06u", i);
         put(tree, key, "value");
     }
-}
-
-static void check_structure(struct quire_tree *tree)
-{
-    char message[256] = "";
-    cr_assert_eq(qr_testing_check(tree, message, sizeof(message)), 0, "%s", message);
 }
 
 /* ---- R1 --------------------------------------------------------------------------------------------------------- */

@@ -4,11 +4,10 @@
  * killed process would, opened again, and compared with what the notes up to the checkpoint's LSN say.
  */
 #include "api_dir.h"
+#include "api_inside.h"
 
 #include "base/bugs.h"
 #include "base/stop.h"
-#include "db/db.h"
-#include "db/testing.h"
 #include "lib/simdisk.h"
 
 #include <errno.h>
@@ -29,12 +28,7 @@ static struct quire_options options_off(void)
 
 static struct quire *open_with(struct quire_options options)
 {
-    struct quire *db = NULL;
-    int result = quire_open(path_of("s"), &options, &db);
-    struct quire_error_detail detail;
-    quire_error_detail(&detail);
-    cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
-    return db;
+    return open_by("s", &options);
 }
 
 static struct quire *open_off(void)
@@ -42,27 +36,11 @@ static struct quire *open_off(void)
     return open_with(options_off());
 }
 
-/* Ends the database as a killed process would. */
-static void abandon(struct quire *db)
-{
-    db->options.no_sync_at_close = 1;
-    OK(quire_close(db));
-}
-
 static uint64_t durable_of(struct quire *db)
 {
     uint64_t lsn = 0;
     OK(quire_durable_lsn(db, &lsn));
     return lsn;
-}
-
-static void check_structure(struct quire_tree *tree)
-{
-    char message[256] = "";
-    int result = qr_testing_check(tree, message, sizeof(message));
-    struct quire_error_detail detail;
-    quire_error_detail(&detail);
-    cr_assert(result == 0, "%d %s (%s)", result, message, detail.message);
 }
 
 /* ---- What it is ------------------------------------------------------------------------------------------------- */

@@ -6,10 +6,8 @@
  *
  * Test program (api).
  */
-#include "api.h"
+#include "api_inside.h"
 
-#include "db/db.h"
-#include "db/testing.h"
 
 #include <stdio.h>
 #include <unistd.h>
@@ -116,13 +114,6 @@ static void compare(struct quire_tree *tree, const struct course *c)
         cr_assert_eq(result, present[i] ? 0 : QUIRE_NOT_FOUND, "key %u: %d", i, result);
         cr_assert(!present[i] || size == value_size_of(c, i), "key %u: %zu bytes", i, size);
     }
-}
-
-static void check_structure(struct quire_tree *tree)
-{
-    char message[256] = "";
-    int result = qr_testing_check(tree, message, sizeof(message));
-    cr_assert(result == 0, "%d %s", result, message);
 }
 
 static void checkpoint(struct quire *db)

@@ -8,8 +8,8 @@
 #define TEST_API_REPAIR_H
 
 #include "api_dir.h"
+#include "api_inside.h"
 
-#include "db/db.h"
 
 #include <dirent.h>
 
@@ -321,13 +321,6 @@ HELPER uint64_t compare_stores(const char *original, const char *repaired)
     return keys;
 }
 
-/* Ends it as a killed process would: without a checkpoint. */
-HELPER void abandon(struct quire *db)
-{
-    db->options.no_sync_at_close = 1;
-    OK(quire_close(db));
-}
-
 /* Reading everything answers CORRUPT somewhere, or the store does not open. */
 HELPER void expect_corrupt(const char *name)
 {
@@ -349,10 +342,8 @@ HELPER void expect_corrupt(const char *name)
 HELPER struct quire *open_still(const char *name, uint32_t mode)
 {
     struct quire_options options = options_of(mode, QUIRE_LEVEL_PROCESS);
-    struct quire *db = NULL;
     options.background_threads = QUIRE_NO_THREADS;
-    OK(quire_open(path_of(name), &options, &db));
-    return db;
+    return open_by(name, &options);
 }
 
 HELPER void make_plain(const char *name)

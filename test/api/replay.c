@@ -5,12 +5,11 @@
  * LSNs and versions included, then they are written to, closed and opened once more.
  */
 #include "api_dir.h"
+#include "api_inside.h"
 
 #include <pthread.h>
 
 #include "base/stop.h"
-#include "db/db.h"
-#include "db/testing.h"
 #include "lib/random.h"
 
 TestSuite(replay, .init = make_root, .fini = remove_root);
@@ -20,22 +19,10 @@ enum { TREES = 5, VERSIONS = 400, LARGE = 30000 };
 static struct quire *open_copy(const char *name, uint64_t limit)
 {
     struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, QUIRE_LEVEL_PROCESS);
-    struct quire *db = NULL;
     options.background_threads = QUIRE_NO_THREADS;
     options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
     options.memory_limit_bytes = limit;
-    int result = quire_open(path_of(name), &options, &db);
-    struct quire_error_detail detail;
-    quire_error_detail(&detail);
-    cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
-    return db;
-}
-
-/* Ends the database as a killed process would. */
-static void abandon(struct quire *db)
-{
-    db->options.no_sync_at_close = 1;
-    OK(quire_close(db));
+    return open_by(name, &options);
 }
 
 /* Two trees of small pages, one of each kind of versions; the default one; one whose keys begin alike; one with large values. */
@@ -134,13 +121,6 @@ static void compare_trees(struct quire_tree *a, struct quire_tree *b, uint64_t v
     }
     OK(quire_pages_close(x));
     OK(quire_pages_close(y));
-}
-
-static void check_structure(struct quire_tree *tree)
-{
-    char message[256] = "";
-    int result = qr_testing_check(tree, message, sizeof(message));
-    cr_assert(result == 0, "%d %s", result, message);
 }
 
 static void compare(struct quire *a, struct quire *b)
