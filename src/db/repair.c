@@ -127,7 +127,7 @@ static int read_list(struct qr_repair *r, const struct qr_laid_piece *piece)
 {
     struct qr_page *page;
     uint32_t first, end;
-    if (piece->from == NULL || piece->from->kind != QR_LAID_LEAF) {
+    if (qr_repair_is_lost(piece)) {
         r->catalogue_lost = true;
         qr_repair_tell(r, QUIRE_LOSS_NAME, NULL, piece->low, piece->infinite ? no_bound : piece->high,
                        "the list of trees does not verify there");

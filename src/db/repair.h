@@ -140,10 +140,16 @@ void qr_repair_lay_done(struct qr_repair *r);
 /* The piece that has a key; NULL: the tree has none. */
 const struct qr_laid_piece *qr_repair_piece_of(const struct qr_repair_tree *tree, struct quire_slice key);
 
+/* Whether no leaf counts for its keys. */
+static inline bool qr_repair_is_lost(const struct qr_laid_piece *piece)
+{
+    return piece->from == NULL || piece->from->kind != QR_LAID_LEAF;
+}
+
 /* Frames up to it are in what the piece has; 0: none is. */
 static inline uint64_t qr_repair_known_lsn(const struct qr_laid_piece *piece)
 {
-    return piece == NULL || piece->from == NULL || piece->from->kind != QR_LAID_LEAF ? 0 : piece->from->max_lsn;
+    return piece == NULL || qr_repair_is_lost(piece) ? 0 : piece->from->max_lsn;
 }
 
 /* Reads the image of a leaf again; the page, to be freed by qr_free_aligned. 0, a failure. */

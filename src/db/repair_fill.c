@@ -181,7 +181,7 @@ static int put_record(struct qr_repair *r, struct qr_repair_tree *tree, const st
 static bool same_key(const struct qr_page *page, uint32_t i, uint32_t k)
 {
     struct quire_slice a = qr_leaf_key(page, i), b = qr_leaf_key(page, k);
-    return a.size == b.size && memcmp(a.data, b.data, a.size) == 0;
+    return qr_equal(a.data, a.size, b.data, b.size);
 }
 
 /* The versions of a key lie together, newest first. */
@@ -205,7 +205,7 @@ static int fill_piece(struct qr_repair *r, struct qr_repair_tree *tree, const st
 {
     struct qr_page *page;
     uint32_t first, end;
-    if (piece->from == NULL || piece->from->kind != QR_LAID_LEAF) return 0;
+    if (qr_repair_is_lost(piece)) return 0;
     int result = qr_repair_read_leaf(r, piece->from, &page);
     if (result != 0) return result;
     qr_repair_records(page, piece, &first, &end);
@@ -214,18 +214,13 @@ static int fill_piece(struct qr_repair *r, struct qr_repair_tree *tree, const st
     return result;
 }
 
-static bool is_lost(const struct qr_laid_piece *piece)
-{
-    return piece->from == NULL || piece->from->kind != QR_LAID_LEAF;
-}
-
 /* Neighbouring pieces that are lost are one loss. */
 static void tell_lost(struct qr_repair *r, const struct qr_repair_tree *tree)
 {
     for (uint32_t i = 0; i < tree->piece_count; i++) {
-        if (!is_lost(&tree->pieces[i])) continue;
+        if (!qr_repair_is_lost(&tree->pieces[i])) continue;
         uint32_t last = i;
-        while (last + 1 < tree->piece_count && is_lost(&tree->pieces[last + 1])) last++;
+        while (last + 1 < tree->piece_count && qr_repair_is_lost(&tree->pieces[last + 1])) last++;
         struct quire_slice low = tree->pieces[i].low, high = tree->pieces[last].high;
         if (tree->pieces[last].infinite) high = (struct quire_slice){NULL, 0};
         qr_repair_tell(r, QUIRE_LOSS_RANGE, tree->name, low, high, "no page that verifies and is sure to count has these keys");

@@ -144,8 +144,8 @@ static int look_for(void *context, const struct qr_replay_record *record)
     struct newest *n = context;
     const struct qr_frame *frame = &record->frame, *of = &n->of->frame;
     if (record->lsn >= n->of->lsn) return ENOUGH;
-    if (record->lsn <= n->known || frame->tree_id != of->tree_id || frame->key_size != of->key_size ||
-        memcmp(frame->key, of->key, of->key_size) != 0 || was_refused(n->log, record->lsn))
+    if (record->lsn <= n->known || frame->tree_id != of->tree_id ||
+        !qr_equal(frame->key, frame->key_size, of->key, of->key_size) || was_refused(n->log, record->lsn))
         return 0;
     n->lsn = record->lsn;
     n->deletion = frame->kind == QR_RECORD_DELETE;
@@ -165,7 +165,7 @@ static int look_in_leaf(struct newest *n, const struct qr_laid_piece *piece)
     qr_repair_records(page, &from_key, &first, &end);
     if (first < end) {
         struct quire_slice found = qr_leaf_key(page, first);
-        if (qr_compare(found.data, found.size, key.data, key.size) == 0) {
+        if (qr_equal(found.data, found.size, key.data, key.size)) {
             n->lsn = qr_record_lsn(qr_leaf_record(page, first));
             n->deletion = qr_record_kind(qr_leaf_record(page, first)) == QR_RECORD_DELETE;
         }

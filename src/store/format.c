@@ -14,8 +14,6 @@
 #include "base/crc32c.h"
 
 #define SEGMENT_MAGIC "QUIREPAG"
-#define BATCH_MAGIC UINT32_C(0x54414251) /* QBAT */
-#define IMAGE_MAGIC UINT32_C(0x474d4951) /* QIMG */
 
 /* ---- Segments --------------------------------------------------------------------------------------------------- */
 
@@ -79,7 +77,7 @@ bool qr_segment_header_decode(const uint8_t *from, struct qr_segment_header *ret
 void qr_image_header_encode(const struct qr_image_header *header, uint32_t salt, uint8_t *to)
 {
     memset(to, 0, QR_IMAGE_HEADER_BYTES);
-    qr_store_u32(to, IMAGE_MAGIC);
+    qr_store_u32(to, QR_IMAGE_MAGIC);
     qr_store_u64(to + 8, header->address);
     qr_store_u64(to + 16, header->pid);
     qr_store_u64(to + 24, header->min_lsn);
@@ -108,7 +106,7 @@ const char *qr_image_header_decode(const uint8_t *from, uint64_t address, uint64
         .level = from[53],
         .codec = from[54],
     };
-    if (qr_load_u32(from) != IMAGE_MAGIC)
+    if (qr_load_u32(from) != QR_IMAGE_MAGIC)
         return "no image is there";
     if (header.address != address)
         return "the image is of another address";
@@ -162,7 +160,7 @@ void qr_batch_entry_decode(const uint8_t *from, uint32_t number, struct qr_image
 void qr_batch_encode(const struct qr_batch *batch, uint32_t salt, uint8_t *to)
 {
     uint32_t summary = (uint32_t)qr_batch_summary_bytes(batch->count);
-    qr_store_u32(to, BATCH_MAGIC);
+    qr_store_u32(to, QR_BATCH_MAGIC);
     qr_store_u64(to + 8, batch->sequence);
     qr_store_u32(to + 16, batch->offset);
     qr_store_u32(to + 20, batch->size);
@@ -177,7 +175,7 @@ void qr_batch_encode(const struct qr_batch *batch, uint32_t salt, uint8_t *to)
 bool qr_batch_decode(const uint8_t *from, uint64_t available, uint32_t offset, uint32_t salt,
                      struct qr_batch *ret_batch)
 {
-    if (available < QR_BATCH_HEADER_BYTES || qr_load_u32(from) != BATCH_MAGIC || qr_load_u32(from + 16) != offset)
+    if (available < QR_BATCH_HEADER_BYTES || qr_load_u32(from) != QR_BATCH_MAGIC || qr_load_u32(from + 16) != offset)
         return false;
     struct qr_batch batch = {
         .sequence = qr_load_u64(from + 8),

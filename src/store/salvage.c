@@ -14,9 +14,6 @@
 #include "base/status.h"
 #include "store/internal.h"
 
-#define IMAGE_MAGIC_BYTES "QIMG"
-#define BATCH_MAGIC_BYTES "QBAT"
-
 /* ---- Segments --------------------------------------------------------------------------------------------------- */
 
 static int take_segment(struct qr_store *store, struct qr_segment *segment)
@@ -279,7 +276,7 @@ static int see_loose(struct walk *w, uint64_t offset)
         const uint8_t *from = w->memory + at;
         struct qr_image_header header;
         uint64_t address = qr_load_u64(from + 8);
-        if (memcmp(from, IMAGE_MAGIC_BYTES, 4) == 0 && qr_address_number(address) == w->segment->number &&
+        if (qr_load_u32(from) == QR_IMAGE_MAGIC && qr_address_number(address) == w->segment->number &&
             qr_address_offset(address) == offset + at &&
             qr_image_header_decode(from, address, qr_load_u64(from + 16), &header) == NULL)
             result = w->see(w->context, &header, w);
@@ -292,7 +289,7 @@ static bool was_batch(const struct walk *w, uint64_t offset, uint64_t *ret_size)
 {
     uint64_t size = qr_load_u32(w->memory + 20), count = qr_load_u32(w->memory + 24);
     *ret_size = size;
-    return (memcmp(w->memory, BATCH_MAGIC_BYTES, 4) == 0 || qr_load_u32(w->memory + 28) == qr_batch_summary_bytes((uint32_t)count)) &&
+    return (qr_load_u32(w->memory) == QR_BATCH_MAGIC || qr_load_u32(w->memory + 28) == qr_batch_summary_bytes((uint32_t)count)) &&
            qr_load_u32(w->memory + 16) == offset && size % QR_SEGMENT_UNIT == 0 && size != 0 &&
            size <= w->segment->used - offset;
 }
@@ -302,7 +299,7 @@ static int find_batch(struct walk *w, uint64_t offset, struct qr_batch *ret_batc
 {
     uint64_t room = w->segment->used - offset;
     uint64_t summary = qr_batch_summary_bytes(qr_load_u32(w->memory + 24));
-    bool whole = memcmp(w->memory, BATCH_MAGIC_BYTES, 4) == 0 && summary <= room;
+    bool whole = qr_load_u32(w->memory) == QR_BATCH_MAGIC && summary <= room;
     int result = whole && summary > QR_SEGMENT_UNIT ? read_at(w, offset, summary, &whole) : 0;
     *ret_found = result == 0 && whole && qr_batch_decode(w->memory, room, (uint32_t)offset, w->segment->salt, ret_batch);
     return result;
