@@ -74,6 +74,7 @@ rule_of() {
     log_past_open_slot) echo "SYNC-1" ;;
     log_header_unsynced | log_name_unsynced) echo "FILES-1" ;;
     log_older_attempt) echo "FILES-1" ;;
+    dir_sync_retried) echo "DISK-6" ;;
     log_sync_retried) echo "FILES-3" ;;
     log_mark_forgotten | log_mark_ignored) echo "FILES-3, R12" ;;
     log_not_rewritten | log_tail_unsynced) echo "REPLAY-2, R12" ;;
@@ -118,9 +119,10 @@ model=$build/test/model/model
 stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
-names=(cases manifest store rules replay repair repair_log blobs unlogged power_twice power_cuts power_io power_sync_blobs
+names=(cases names manifest store rules replay repair repair_log blobs unlogged power_twice power_cuts power_io power_sync_blobs
     power_blob_behind power_sync_late)
-commands=("$interleave --mode cases --limit-ms 3000" "$build/test/store/store_manifest_crash --first"
+commands=("$interleave --mode cases --limit-ms 3000" "$build/test/regress/regress_names_of_failed_sync"
+    "$build/test/store/store_manifest_crash --first"
     "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_checkpoint_rules --jobs 1"
     "$build/test/api/api_replay --jobs 1" "$build/test/api/api_repair --jobs 1" "$build/test/api/api_repair_log --jobs 1"
     "$power --seed 1 --effort 10 --scenario blobs --first"
@@ -153,6 +155,8 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
+    dir_*:names) true ;;
+    dir_*:* | *:names) false ;;
     manifest_*:manifest | store_*:store | checkpoint_*:rules | replay_*:replay | repair_*:repair | repair_*:repair_log) true ;;
     blob_not_rewritten:power_sync_blobs | blob_mark_forgotten:power_blob_behind | log_gap_ends:power_sync_late) true ;;
     blob_not_rewritten:* | blob_mark_forgotten:* | log_gap_ends:* | *:power_sync_* | *:power_blob_behind) false ;;

@@ -43,6 +43,7 @@
     X(log_header_unsynced)      /* a segment takes frames before its header is synced */                               \
     X(log_name_unsynced)        /* a segment takes frames before its name is synced */                                 \
     X(log_older_attempt)        /* of two segments made for one place the one that failed may count */                 \
+    X(dir_sync_retried)         /* after a failed sync of the directory the next one is believed */                    \
     X(log_sync_retried)         /* after a failed sync the next one is believed */                                     \
     X(log_mark_forgotten)       /* a failed sync leaves no mark in the segments */                                     \
     X(log_mark_ignored)         /* recovery trusts the page cache of a log that is marked */                           \

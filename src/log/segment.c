@@ -151,6 +151,7 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     const struct qr_disk_ops *ops = files->dir->disk->ops;
     char name[QR_LOG_NAME_BYTES];
     const char *what = "creation";
+    int result = 0;
     qr_log_file_name(segment->number, name);
     int error = ops->file_open(files->dir, name, QR_FILE_WRITE | QR_FILE_CREATE | QR_FILE_EXCLUSIVE, &segment->file);
     if (error != 0) return qr_log_disk_failure(error, what, segment->number);
@@ -167,6 +168,10 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     if (error == 0) {
         what = "sync of the directory";
         error = QR_BUG(log_name_unsynced) ? 0 : qr_dir_sync(files->dir);
+        if (error != 0 && !QR_BUG(dir_sync_retried)) {
+            qr_log_fail(files, error); /* no segment can be made any more: DISK-6 */
+            result = QUIRE_ERR_IO;
+        }
     }
     if (error == 0 && !segment->idle) {
         what = "mapping";
@@ -174,6 +179,7 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     }
     if (error == 0) return 0;
     ops->dir_unlink(files->dir, name); /* if it stays, a later attempt in the same place takes precedence */
+    if (result != 0) return qr_fail(result, -error, "log-%08x: %s; the log takes no more writes", segment->number, what);
     return qr_log_disk_failure(error, what, segment->number);
 }
 

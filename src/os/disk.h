@@ -17,6 +17,8 @@
  * DISK-5  A name is one component: -EINVAL if it is empty, ".", ".." or has a slash. Files are plain files: a link answers
  *         -ELOOP, a directory -EISDIR, anything else -EINVAL, whether it is opened or its name is in the way. Through a
  *         directory that was opened READ_ONLY nothing can be changed: -EROFS.
+ * DISK-6  Names of several files wait for one sync of their directory, whoever asks for it. So a failed one is final for all of them:
+ *         qr_dir_sync answers that failure from then on, until the directory is closed, and one call at a time asks the disk.
  *
  * Threads: all functions of a directory or file may be called by any thread at once; close only when nobody uses it. Not in
  * a child of fork: it shares the lock and the rings of its parent. The layers above refuse it.
@@ -24,6 +26,7 @@
 #ifndef QR_OS_DISK_H
 #define QR_OS_DISK_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -149,6 +152,8 @@ struct qr_disk {
 };
 struct qr_dir {
     struct qr_disk *disk;
+    pthread_mutex_t sync_mutex;
+    int sync_error; /* DISK-6; under sync_mutex */
 };
 struct qr_file {
     struct qr_dir *dir;
@@ -182,8 +187,12 @@ int qr_file_write(struct qr_file *file, const void *memory, size_t size, uint64_
 int qr_file_sync(struct qr_file *file);
 int qr_file_sync_mapped(struct qr_file *file, void *memory, uint64_t size_bytes);
 
-/* The same for a directory. */
+/* The same for a directory, final for everybody who has it open by this handle (DISK-6). */
 int qr_dir_sync(struct qr_dir *dir);
+
+/* For those who implement a disk: what a directory has besides their own, made and given back. */
+void qr_dir_init(struct qr_dir *dir, struct qr_disk *disk);
+void qr_dir_destroy(struct qr_dir *dir);
 
 /* Zeros, really written, in pieces of unit_bytes (at most 64 KiB): a file system may keep what one call wrote as one unit of its
  * cache, and write all of it for each byte that is changed. */

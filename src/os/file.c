@@ -7,6 +7,7 @@
 
 #include <errno.h>
 
+#include "base/bugs.h"
 #include "base/check.h"
 
 /* Never written; not const, so that it takes no room in the program's file. Aligned for direct I/O. */
@@ -69,12 +70,29 @@ int qr_file_sync(struct qr_file *file)
     return error;
 }
 
+void qr_dir_init(struct qr_dir *dir, struct qr_disk *disk)
+{
+    *dir = (struct qr_dir){.disk = disk};
+    pthread_mutex_init(&dir->sync_mutex, NULL);
+}
+
+void qr_dir_destroy(struct qr_dir *dir)
+{
+    pthread_mutex_destroy(&dir->sync_mutex);
+}
+
 int qr_dir_sync(struct qr_dir *dir)
 {
-    int error;
-    do {
-        error = dir->disk->ops->dir_sync(dir);
-    } while (error == -EINTR);
+    /* Held while the disk works: a call that began before another one failed must not answer 0 after it. */
+    pthread_mutex_lock(&dir->sync_mutex);
+    int error = QR_BUG(dir_sync_retried) ? 0 : dir->sync_error;
+    if (error == 0) {
+        do {
+            error = dir->disk->ops->dir_sync(dir);
+        } while (error == -EINTR);
+        dir->sync_error = error;
+    }
+    pthread_mutex_unlock(&dir->sync_mutex);
     return error;
 }
 

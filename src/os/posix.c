@@ -143,11 +143,13 @@ static int posix_dir_open(struct qr_disk *disk, const char *path, unsigned flags
     struct qr_posix_dir *dir = qr_malloc(sizeof(*dir));
     if (dir == NULL)
         return -ENOMEM;
-    *dir = (struct qr_posix_dir){.dir = {disk}, .lock_fd = -1, .read_only = read_only};
+    *dir = (struct qr_posix_dir){.lock_fd = -1, .read_only = read_only};
+    qr_dir_init(&dir->dir, disk);
     int error = (flags & QR_DIR_CREATE) != 0 && !read_only
                     ? make_and_open_dir(path, (flags & QR_DIR_PRIVATE) != 0, &dir->fd)
                     : open_dir(AT_FDCWD, path, &dir->fd);
     if (error != 0) {
+        qr_dir_destroy(&dir->dir);
         qr_free(dir);
         return error;
     }
@@ -160,6 +162,7 @@ static void posix_dir_close(struct qr_dir *base)
     struct qr_posix_dir *dir = qr_posix_dir(base);
     qr_posix_dir_unlock(dir);
     close(dir->fd);
+    qr_dir_destroy(base);
     qr_free(dir);
 }
 

@@ -392,14 +392,14 @@ static void no_memory(const struct scenario *scenario, uint64_t seed)
 
 /* ---- A segment that is made twice ------------------------------------------------------------------------------- */
 
-/* The directory cannot be synced, and the file of the segment that was made cannot be removed: the next one is made for the
- * same place. */
+/* The sync of a new segment's header fails (the one before it is that of its zeros), and the file cannot be removed: the next one is
+ * made for the same place. */
 static void made_twice(const struct scenario *scenario, uint64_t seed)
 {
     struct run *run = used(scenario, seed);
     bool good = true;
     run->faulty = true;
-    simdisk_fault_set(run->disk, &(struct simdisk_fault){.kind = SIMDISK_DIR_SYNC, .nth = 1, .error = EIO});
+    simdisk_fault_set(run->disk, &(struct simdisk_fault){.kind = SIMDISK_SYNC, .nth = 2, .error = EIO});
     unsigned unlink = simdisk_fault_set(run->disk, &(struct simdisk_fault){.kind = SIMDISK_UNLINK, .nth = 1, .error = EIO});
     for (uint32_t i = 0; i < 60 && good && simdisk_fault_fired(run->disk, unlink) == 0; i++)
         good = run_put(run, i % TREES, i % 10, QUIRE_WRITE_PROCESS);

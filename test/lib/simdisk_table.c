@@ -97,7 +97,8 @@ static int sim_dir_open(struct qr_disk *base, const char *path, unsigned flags, 
         return -ENOENT;
     }
     struct sim_dir_handle *handle = sim_alloc(sizeof(*handle));
-    *handle = (struct sim_dir_handle){.dir = {base}, .next = disk->dir_handles, .of = dir, .read_only = read_only};
+    *handle = (struct sim_dir_handle){.next = disk->dir_handles, .of = dir, .read_only = read_only};
+    qr_dir_init(&handle->dir, base);
     disk->dir_handles = handle;
     unlock(disk);
     *ret_dir = &handle->dir;
@@ -113,6 +114,7 @@ static void sim_dir_close(struct qr_dir *base)
     while (*link != handle)
         link = &(*link)->next;
     *link = handle->next;
+    qr_dir_destroy(base);
     free(handle);
     unlock(disk);
 }
