@@ -32,7 +32,7 @@ static bool same_record(const struct qr_page *a, const struct qr_page *b, uint32
 static void rebuild_leaf(const struct qr_leaf_view *view)
 {
     const struct qr_page *page = view->page;
-    struct qr_retention all = {0};
+    struct qr_retention all = {.keep_equal = true};
     struct qr_plan plan;
     struct qr_leaf_measure measure;
     struct qr_page_identity identity = qr_page_identity(page);
