@@ -67,6 +67,7 @@ rule_of() {
     collapse_again) echo "MERGE, collapse" ;;
     read_absorbed) echo "MERGE-2" ;;
     post_to_dead_child) echo "PARENT-1" ;;
+    post_over_absorbed) echo "PARENT-3" ;;
     area_overlap) echo "delta area" ;;
     stale_condition) echo "WRITE-3" ;;
     stub_is_whole) echo "stub and image" ;;

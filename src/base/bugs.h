@@ -26,6 +26,7 @@
     X(keep_stale_summary)       /* a delta keeps the chain summary of the delta below it */                            \
     X(absorb_twice)             /* a merge does not look whether the left page has absorbed already */                 \
     X(read_absorbed)            /* a reader without memory goes by a sealed page that may have been absorbed */        \
+    X(post_over_absorbed)       /* the entry of an absorbed page is taken for a separator with the same key */         \
     X(post_to_dead_child)       /* a separator is posted without a look whether its page is live */                    \
     X(forwarded_followed)       /* a forwarding word to which an entry leads is followed */                            \
     X(mark_neighbours)          /* of two neighbouring entries both may be marked as being merged */                   \

@@ -8,6 +8,10 @@
  *          that low key. If it is merged away later, its separator is removed from a later word of the parent, and the
  *          CAS here fails. So a separator never leads to a page that is gone.
  * PARENT-2 A separator is removed only after the page's word is FORWARD. The remover retires the id.
+ * PARENT-3 Where a separator is to be posted an entry with the same key may stand: of the page itself, or of one that was absorbed,
+ *          if the joint page was split at that key again (MERGE-5) before the entry was taken out. That merge is finished
+ *          first. Else the entry would be taken for the separator, and gone a moment later: nobody would have posted it, and
+ *          nobody would say that it was left (CHECK-6).
  */
 #include "base/alloc.h"
 #include "tree/internal.h"
@@ -76,6 +80,26 @@ static bool is_live(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_
     return page->level == level && qr_equal(other.data, other.size, low.data, low.size);
 }
 
+/* PARENT-3: an entry has the key of a separator that is to be posted, for a page that was live after the parent was loaded.
+ * QUIRE_EXISTS: it is that page's entry. (Entry 0 is never another's: INNER-1.) */
+static int make_way(struct qr_op *op, const struct qr_page *parent, uint32_t at, const struct qr_page *right)
+{
+    uint64_t pid = qr_inner_child(parent, at);
+    qr_word word = qr_map_load(qr_op_map(op), pid);
+    int result;
+    if (pid == right->pid || QR_BUG(post_over_absorbed)) return QUIRE_EXISTS;
+    switch (qr_word_tag(word)) {
+    case QR_WORD_SEALED:
+        result = qr_merge_finish(op, pid, word);
+        return result == 0 ? QR_RETRY : result;
+    case QR_WORD_FORWARD:
+        result = qr_remove_separator(op, right->level, qr_page_low(right), pid);
+        return result == 0 ? QR_RETRY : result;
+    default:
+        return QUIRE_EXISTS; /* two pages of one key are not live at once: the other one went away meanwhile */
+    }
+}
+
 /* One try. QUIRE_EXISTS: the separator is there, or is not wanted any more. */
 static int post_once(struct qr_op *op, const struct qr_key *key, const struct qr_page *right, struct qr_spot *parent,
                      bool *ret_at_end)
@@ -87,9 +111,9 @@ static int post_once(struct qr_op *op, const struct qr_key *key, const struct qr
     const struct qr_page *page = parent->page;
     uint32_t at = qr_inner_find(page, key);
     struct quire_slice present = at == 0 ? qr_page_low(page) : qr_inner_key(page, at);
-    if (qr_equal(present.data, present.size, low.data, low.size)) return QUIRE_EXISTS;
     QR_STOP("post.parent_loaded");
     if (!is_live(op, right->pid, right->level, low) && !QR_BUG(post_to_dead_child)) return QUIRE_EXISTS;
+    if (qr_equal(present.data, present.size, low.data, low.size)) return make_way(op, page, at, right);
 
     struct qr_inner_entry *entries = entries_alloc(page, 1);
     if (entries == NULL) return QUIRE_ERR_NO_MEMORY;

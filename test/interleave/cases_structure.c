@@ -103,6 +103,25 @@ static void check_inner_pages(struct world *world, uint64_t pid)
         check_inner_pages(world, qr_inner_child(page, i));
 }
 
+/* Whether the entries lead to the leaf of a key: in memory, taking changes, with the key within its bounds. */
+static bool is_found_from_above(struct world *world, uint32_t number)
+{
+    char text[512]; /* more than a key, or the compiler sees reads of the hash beyond it that are none */
+    struct qr_key key = qr_key_make(text, world_key(number, text));
+    uint64_t pid = world->tree->tree.root;
+    for (;;) {
+        qr_word word = qr_map_load(world->db->map, pid);
+        if (qr_word_tag(word) != QR_WORD_HEAD)
+            return false;
+        const struct qr_page *page = qr_word_block(word);
+        if (qr_page_key_below(page, &key) || qr_page_key_beyond(page, &key))
+            return false;
+        if (page->kind == QR_PAGE_LEAF)
+            return true;
+        pid = qr_inner_child(page, qr_inner_find(page, &key));
+    }
+}
+
 /* ---- Cases ------------------------------------------------------------------------------------------------------ */
 
 /*
@@ -110,7 +129,8 @@ static void check_inner_pages(struct world *world, uint64_t pid)
  *
  *        P: [ X | R* ]            X [a, s) -> R' [s, b)           R SEALED, with the old content
  *
- *   B meets R: its content must not come into X a second time, R' is what counts.
+ *   The entry of R is not the separator of R', which B posts: nobody may have to come by R' first (PARENT-3). Whoever
+ *   meets R: its content must not come into X a second time, R' is what counts.
  */
 static void absorbed_then_split_at_the_same_key(void)
 {
@@ -123,8 +143,10 @@ static void absorbed_then_split_at_the_same_key(void)
     struct actor b = {.world = &world, .body = put_focus, .focus = right, .stop = "merge.absorb_built"};
     CHECK(actor_start(&a), "A does not come to merge.absorbed");
     world_put_sized(&world, left, 900);
+    CHECK(is_found_from_above(&world, right), "the separator of the new page is not posted");
     actor_start(&b);
     actor_finish(&a);
+    CHECK(is_found_from_above(&world, right), "the separator of the new page is gone");
     world_put(&world, right);
     actor_finish(&b);
     world_check_all(&world);
