@@ -87,6 +87,7 @@ rule_of() {
     log_read_beyond_end) echo "RECOVER-4, R7" ;;
     lsn_reused) echo "RECOVER-2, R7" ;;
     incarnation_lost) echo "RECOVER-4, R7" ;;
+    manifest_header_first) echo "MANIFEST-6" ;;
     manifest_new_unsynced) echo "MANIFEST-3" ;;
     manifest_unsettled | manifest_torn_kept) echo "MANIFEST-2" ;;
     manifest_names_unsynced | manifest_append_unsynced) echo "MANIFEST-1" ;;

@@ -60,6 +60,7 @@
     X(log_read_beyond_end)      /* an old incarnation is read beyond its recorded end */                               \
     X(lsn_reused)               /* after recovery LSNs go on at the end of what was found */                           \
     X(incarnation_lost)         /* a manifest that is written anew lacks an older incarnation */                       \
+    X(manifest_header_first)    /* the header of a new manifest is written at once, not its magic first */             \
     X(manifest_new_unsynced)    /* a manifest takes its name before it is synced */                                    \
     X(manifest_unsettled)       /* a manifest is appended to without making durable what was read of it */             \
     X(manifest_torn_kept)       /* the next append to a manifest leaves the rest of a torn one behind it */            \

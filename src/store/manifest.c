@@ -78,18 +78,18 @@ static int remove_leftover(struct qr_dir *dir, const uint8_t *store_id)
     return error == 0 || error == -ENOENT ? 0 : qr_fail_io(-error, QR_MANIFEST_NEW_NAME ": unlink");
 }
 
-/* Header first, so that a leftover shows whose it is; then all the rest, zeros included (MANIFEST-4). Before it the space, if the
- * file system gives it: that reads as zeros, while a write that makes a file longer and does not arrive may leave anything. */
+/* The magic first, which is one word and so is there or not: else of a torn header anything might have arrived but that, and the
+ * leftover would be nobody's (MANIFEST-6). Then everything, zeros included (MANIFEST-4). Before it the space, if the file system
+ * gives it: that reads as zeros, while a write that makes a file longer and does not arrive may leave anything. */
 static int write_whole(struct qr_file *file, const uint8_t *image, uint64_t size)
 {
     int error = file->dir->disk->ops->file_allocate(file, 0, size);
     if (error == 0 || error == -EOPNOTSUPP)
-        error = qr_file_write(file, image, QR_MANIFEST_HEADER_BYTES, 0);
+        error = qr_file_write(file, image, QR_BUG(manifest_header_first) ? QR_MANIFEST_HEADER_BYTES : QR_MANIFEST_MAGIC_BYTES, 0);
     if (error == 0)
         error = qr_file_sync(file);
     if (error == 0)
-        error = qr_file_write(file, image + QR_MANIFEST_HEADER_BYTES, size - QR_MANIFEST_HEADER_BYTES,
-                              QR_MANIFEST_HEADER_BYTES);
+        error = qr_file_write(file, image, size, 0);
     if (error == 0 && !QR_BUG(manifest_new_unsynced))
         error = qr_file_sync(file);
     return error;
