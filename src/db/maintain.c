@@ -350,15 +350,22 @@ static bool round_is_due(struct quire *db, uint64_t last_ns)
 #define PREPARE_CHUNKS 4u
 #define PASS_PAUSES 20u
 
-/* Memory that writers are about to carve, if they have carved since the last look: one chunk, since it may take
- * milliseconds, and what was retired must come back first. Whether there was something to do. */
-static bool prepare_memory(struct quire *db, uint64_t *last_bytes)
+/* How a store grows, as a background thread sees it. */
+struct growth {
+    uint64_t bytes;  /* that writers had at the last look */
+    uint32_t wanted; /* chunks that are still to be prepared for what they carved */
+};
+
+/* Memory that writers are about to carve, if they have carved lately: one chunk, since it may take milliseconds, and what
+ * was retired must come back first. Whether there was something to do. */
+static bool prepare_memory(struct quire *db, struct growth *growth)
 {
     uint64_t bytes = qr_arena_total_bytes(db->arena) - qr_arena_prepared_bytes(db->arena);
-    bool grows = bytes > *last_bytes;
-    *last_bytes = bytes;
-    return bytes >= PREPARE_FROM_BYTES && grows && !qr_arena_over(db->arena, 90) &&
-           qr_arena_prepare(db->arena, PREPARE_CHUNKS);
+    if (bytes > growth->bytes) growth->wanted = PREPARE_CHUNKS; /* they may have taken several since then */
+    growth->bytes = bytes;
+    if (bytes < PREPARE_FROM_BYTES || growth->wanted == 0 || qr_arena_over(db->arena, 90)) return false;
+    growth->wanted--;
+    return qr_arena_prepare(db->arena, PREPARE_CHUNKS);
 }
 
 /* What a background thread remembers of writers and of its own work. */
@@ -410,7 +417,7 @@ static void *background(void *argument)
     struct rest rest = {.settled_mark = UINT64_MAX};
     uint64_t pause_us = BUSY_US;
     uint64_t last_ns = 0;
-    uint64_t last_bytes = 0;
+    struct growth growth = {0};
     for (;;) {
         uint32_t seen = qr_event_count(&db->wake);
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */
@@ -421,7 +428,7 @@ static void *background(void *argument)
             reclaim(db, thread);
             last_ns = qr_clock_ns();
         }
-        if (prepare_memory(db, &last_bytes)) busy = true;
+        if (prepare_memory(db, &growth)) busy = true;
         qr_db_return_memory(db);
         if (thread != NULL && maintain_at_rest(db, thread, &rest)) busy = true;
         /* Idle, it looks less and less often. */

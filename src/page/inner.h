@@ -164,6 +164,17 @@ size_t qr_inner_size(const struct qr_inner_entry *entries, uint32_t count, const
 void qr_inner_build(void *block, size_t block_size, const struct qr_inner_entry *entries, uint32_t count,
                     const struct qr_page_identity *identity);
 
+/*
+ * A copy with one entry more, which becomes number `index` (1 to count), for a page that was split off its left neighbour; the
+ * whereabouts of these two are not known. Only for a key that may be inserted, that is, shares with the others what they
+ * share: else the page has to be built. block: at least qr_inner_insert_size bytes, 64-byte aligned. The same page as that of
+ * qr_inner_build.
+ */
+bool qr_inner_may_insert(const struct qr_page *page, struct quire_slice key);
+size_t qr_inner_insert_size(const struct qr_page *page, struct quire_slice key);
+void qr_inner_insert(const struct qr_page *page, uint32_t index, struct quire_slice key, uint64_t child, void *block,
+                     size_t block_size);
+
 /* Copies the entries of a page into an array of page->count entries, whose keys point into the page. */
 void qr_inner_entries(const struct qr_page *page, struct qr_inner_entry *ret_entries);
 

@@ -17,14 +17,18 @@
 #include "tree/internal.h"
 #include "tree/policy.h"
 
+static void *block_for(struct qr_op *op, size_t size, size_t *ret_block_size)
+{
+    return op->outside ? qr_block_outside(size, ret_block_size)
+                       : qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, op->use_reserve, ret_block_size);
+}
+
 int qr_inner_new(struct qr_op *op, const struct qr_inner_entry *entries, uint32_t count,
                  const struct qr_page_identity *identity, struct qr_page **ret_page)
 {
     size_t block_size;
     size_t size = qr_inner_size(entries, count, identity);
-    void *block = op->outside ? qr_block_outside(size, &block_size)
-                              : qr_arena_alloc(op->tree->env->arena, &op->thread->cache, size, op->use_reserve,
-                                               &block_size);
+    void *block = block_for(op, size, &block_size);
     if (block == NULL) return QUIRE_ERR_NO_MEMORY;
     qr_inner_build(block, block_size, entries, count, identity);
     *ret_page = block;
@@ -44,13 +48,9 @@ void qr_inner_note_children(struct qr_op *op, const struct qr_page *inner, const
         if (entries[i].whereabouts == 0) note_child(op, inner, i);
 }
 
-int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
-                     const struct qr_page_identity *identity)
+/* Puts a page in the place of the one at the spot. QR_RETRY: another one was faster. */
+static int install(struct qr_op *op, const struct qr_spot *spot, struct qr_page *fresh)
 {
-    struct qr_page *fresh;
-    int result = qr_inner_new(op, entries, count, identity, &fresh);
-    if (result != 0) return result;
-    qr_inner_note_children(op, fresh, entries);
     qr_word expected = spot->word;
     QR_STOP("inner.built");
     if (!qr_map_cas(qr_op_map(op), spot->pid, &expected, qr_word_make(QR_WORD_HEAD, fresh, 0, 0))) {
@@ -62,6 +62,16 @@ int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct 
         qr_child_moved(op, qr_word_block(spot->parent_word), spot->parent_index, fresh);
     qr_retire_page(op, spot->page);
     return 0;
+}
+
+int qr_inner_replace(struct qr_op *op, const struct qr_spot *spot, const struct qr_inner_entry *entries, uint32_t count,
+                     const struct qr_page_identity *identity)
+{
+    struct qr_page *fresh;
+    int result = qr_inner_new(op, entries, count, identity, &fresh);
+    if (result != 0) return result;
+    qr_inner_note_children(op, fresh, entries);
+    return install(op, spot, fresh);
 }
 
 /* An array for the entries of an inner page and some more. */
@@ -78,6 +88,32 @@ static bool is_live(struct qr_op *op, uint64_t pid, uint8_t level, struct quire_
     const struct qr_page *page = qr_word_block(word);
     struct quire_slice other = qr_page_low(page);
     return page->level == level && qr_equal(other.data, other.size, low.data, low.size);
+}
+
+/* An entry for a page that was split off the child of entry `at`. */
+static int add_entry(struct qr_op *op, const struct qr_spot *parent, uint32_t at, const struct qr_page *right)
+{
+    const struct qr_page *page = parent->page;
+    struct quire_slice low = qr_page_low(right);
+    if (qr_inner_may_insert(page, low)) {
+        size_t block_size;
+        struct qr_page *fresh = block_for(op, qr_inner_insert_size(page, low), &block_size);
+        if (fresh == NULL) return QUIRE_ERR_NO_MEMORY;
+        qr_inner_insert(page, at + 1, low, right->pid, fresh, block_size);
+        note_child(op, fresh, at);
+        note_child(op, fresh, at + 1);
+        return install(op, parent, fresh);
+    }
+    struct qr_inner_entry *entries = entries_alloc(page, 1);
+    if (entries == NULL) return QUIRE_ERR_NO_MEMORY;
+    struct qr_page_identity identity = qr_page_identity(page);
+    qr_inner_entries(page, entries);
+    memmove(entries + at + 2, entries + at + 1, (page->count - at - 1) * sizeof(*entries));
+    entries[at].whereabouts = 0; /* both halves of the split have moved */
+    entries[at + 1] = (struct qr_inner_entry){.key = low, .child = right->pid};
+    int result = qr_inner_replace(op, parent, entries, page->count + 1, &identity);
+    qr_free(entries);
+    return result;
 }
 
 /* PARENT-3: an entry has the key of a separator that is to be posted, for a page that was live after the parent was loaded.
@@ -115,17 +151,8 @@ static int post_once(struct qr_op *op, const struct qr_key *key, const struct qr
     if (!is_live(op, right->pid, right->level, low) && !QR_BUG(post_to_dead_child)) return QUIRE_EXISTS;
     if (qr_equal(present.data, present.size, low.data, low.size)) return make_way(op, page, at, right);
 
-    struct qr_inner_entry *entries = entries_alloc(page, 1);
-    if (entries == NULL) return QUIRE_ERR_NO_MEMORY;
-    struct qr_page_identity identity = qr_page_identity(page);
-    qr_inner_entries(page, entries);
-    memmove(entries + at + 2, entries + at + 1, (page->count - at - 1) * sizeof(*entries));
-    entries[at].whereabouts = 0; /* both halves of the split have moved */
-    entries[at + 1] = (struct qr_inner_entry){.key = low, .child = right->pid};
-    *ret_at_end = identity.high_infinite && at + 1 == page->count;
-    result = qr_inner_replace(op, parent, entries, page->count + 1, &identity);
-    qr_free(entries);
-    return result;
+    *ret_at_end = (page->flags & QR_PAGE_HIGH_INFINITE) != 0 && at + 1 == page->count;
+    return add_entry(op, parent, at, right);
 }
 
 static int post(struct qr_op *op, const struct qr_page *right)

@@ -170,6 +170,59 @@ Test(page_inner, entries_find_and_split_agree_with_the_array)
                 check_inner((enum key_shape)shape, counts[i], infinite != 0, &random);
 }
 
+/* A page without entry `index`, which is then inserted: the same as one that is built with it. 1: it may not be inserted. */
+static int insert_one(const struct entries *e, uint32_t index, struct random_stream *random)
+{
+    struct qr_inner_entry *items = calloc(e->count, sizeof(*items));
+    memcpy(items, e->items, index * sizeof(*items));
+    memcpy(items + index, e->items + index + 1, (e->count - index - 1) * sizeof(*items));
+    for (uint32_t i = 0; i < e->count - 1; i++)
+        items[i].whereabouts = (uint32_t)random_next(random);
+    struct qr_page *page = build(items, e->count - 1, &e->identity);
+    struct quire_slice key = e->items[index].key;
+    bool may = qr_inner_may_insert(page, key);
+    if (may) {
+        size_t size = qr_inner_insert_size(page, key);
+        struct qr_page *inserted = qr_malloc_aligned(64, size);
+        memset(inserted, 0x5a, size);
+        qr_inner_insert(page, index, key, e->items[index].child, inserted, size);
+        qr_inner_entries(page, items);
+        memmove(items + index + 1, items + index, (e->count - 1 - index) * sizeof(*items));
+        items[index] = (struct qr_inner_entry){.key = key, .child = e->items[index].child};
+        items[index - 1].whereabouts = 0;
+        struct qr_page *built = build(items, e->count, &e->identity);
+        cr_assert_eq(size, qr_inner_size(items, e->count, &e->identity));
+        cr_assert(memcmp(inserted, built, size) == 0, "entry %u of %u", index, e->count);
+        qr_free_aligned(built);
+        qr_free_aligned(inserted);
+    }
+    qr_free_aligned(page);
+    free(items);
+    return !may;
+}
+
+Test(page_inner, an_entry_inserted_makes_the_page_that_would_be_built)
+{
+    static const uint32_t counts[] = {2, 3, 4, 5, 15, 16, 17, 18, 31, 32, 33, 34, 100, 257, 600};
+    unsigned inserted = 0, refused = 0;
+    struct random_stream random;
+    random_seed(&random, 3);
+    for (unsigned round = 0; round < 2 * SHAPE_COUNT * QR_ARRAY_COUNT(counts); round++) {
+        uint32_t count = counts[round / 2 / SHAPE_COUNT];
+        struct key_pool pool = keys_make((enum key_shape)(round / 2 % SHAPE_COUNT), count, &random);
+        struct entries e = make_entries(&pool, round % 2 == 0, 33, &random);
+        uint32_t step = 1 + e.count / 40;
+        for (uint32_t i = 1; i < e.count; i = i + step < e.count || i == e.count - 1 ? i + step : e.count - 1) {
+            int result = insert_one(&e, i, &random);
+            inserted += result == 0;
+            refused += result == 1;
+        }
+        free(e.items);
+        keys_free(&pool);
+    }
+    cr_assert(inserted > 1000 && refused > 20, "%u inserted, %u not", inserted, refused);
+}
+
 Test(page_inner, every_legal_placement_of_marks_in_small_pages)
 {
     static const struct quire_slice keys[] = {{"", 0},    {"\0", 1}, {"\0\0", 2}, {"a", 1},
