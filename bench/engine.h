@@ -101,6 +101,8 @@ struct bench_engine {
     void (*print_stats)(struct bench_store *store, FILE *to);
     /* Bytes that were written to the log since it was opened. NULL = the engine does not tell. */
     uint64_t (*log_bytes)(struct bench_store *store);
+    /* Segments of the log that were used again since it was opened. NULL = the engine does not tell. */
+    uint64_t (*log_segments_recycled)(struct bench_store *store);
 
     /* append: this is the only session, and it will put new keys in ascending order into an empty store. */
     int (*session_begin)(struct bench_store *store, bool append, struct bench_session **ret_session);

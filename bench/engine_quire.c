@@ -115,6 +115,13 @@ static uint64_t log_bytes(struct bench_store *store)
     return quire_stats(store->db, &stats) == 0 ? stats.log_bytes : 0;
 }
 
+static uint64_t log_segments_recycled(struct bench_store *store)
+{
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+
+    return quire_stats(store->db, &stats) == 0 ? stats.log_segments_recycled : 0;
+}
+
 static int save(struct bench_session *session)
 {
     int result = quire_checkpoint(session->db);
@@ -244,6 +251,7 @@ const struct bench_engine bench_engine_quire = {
     .consolidate = consolidate,
     .print_stats = print_stats,
     .log_bytes = log_bytes,
+    .log_segments_recycled = log_segments_recycled,
     .session_begin = session_begin,
     .session_end = session_end,
     .save = save,

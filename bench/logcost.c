@@ -28,6 +28,7 @@ struct measurement {
     double faults[PHASES][SIDES];
     double cost_ns[PHASES][ROUNDS_MAX];
     uint64_t log_bytes[PHASES];
+    uint64_t log_segments_recycled[PHASES];
 };
 
 static double cpu_ns(const struct rusage *usage)
@@ -47,6 +48,7 @@ static int measure_phase(struct bench_runner *runner, struct measurement *m, enu
     struct rusage before, after;
     struct bench_run run;
     uint64_t log_bytes = engine->log_bytes == NULL ? 0 : engine->log_bytes(runner->store);
+    uint64_t recycled = engine->log_segments_recycled == NULL ? 0 : engine->log_segments_recycled(runner->store);
 
     bench_runner_init(runner, workload, m->position, &run);
     run.number = 1 + round; /* of both sides: the same keys and values */
@@ -70,6 +72,8 @@ static int measure_phase(struct bench_runner *runner, struct measurement *m, enu
     bench_memory_measure(with);
     if (engine->log_bytes != NULL)
         m->log_bytes[phase] += engine->log_bytes(runner->store) - log_bytes;
+    if (engine->log_segments_recycled != NULL)
+        m->log_segments_recycled[phase] += engine->log_segments_recycled(runner->store) - recycled;
     return 0;
 }
 
@@ -121,6 +125,7 @@ static void report(const struct bench_options *options, struct measurement *m, e
     if (m->log_bytes[phase] != 0) {
         bench_report_extra(result, "log_bytes_per_put", (double)m->log_bytes[phase] / (double)result->ops);
         bench_report_extra(result, "log_bytes", (double)m->log_bytes[phase]);
+        bench_report_extra(result, "log_segments_recycled", (double)m->log_segments_recycled[phase]);
     }
     bench_report(options, result);
 }

@@ -121,9 +121,10 @@ model=$build/test/model/model
 stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
-names=(cases names manifest store rules replay repair repair_log blobs unlogged power_twice power_cuts power_io power_sync_blobs
+names=(cases names torn manifest store rules replay repair repair_log blobs unlogged power_twice power_cuts power_io power_sync_blobs
     power_blob_behind power_sync_late)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/regress/regress_names_of_failed_sync"
+    "$build/test/regress/regress_manifest_torn"
     "$build/test/store/store_manifest_crash --first"
     "$build/test/store/store_power --seed 1 --every 3 --first" "$build/test/api/api_checkpoint_rules --jobs 1"
     "$build/test/api/api_replay --jobs 1" "$build/test/api/api_repair --jobs 1" "$build/test/api/api_repair_log --jobs 1"
@@ -159,6 +160,8 @@ concerns() {
     case $2:${names[$1]} in
     dir_*:names) true ;;
     dir_*:* | *:names) false ;;
+    manifest_header_first:torn) true ;;
+    manifest_header_first:* | *:torn) false ;;
     manifest_*:manifest | store_*:store | checkpoint_*:rules | replay_*:replay | repair_*:repair | repair_*:repair_log) true ;;
     blob_not_rewritten:power_sync_blobs | blob_mark_forgotten:power_blob_behind | log_gap_ends:power_sync_late) true ;;
     blob_not_rewritten:* | blob_mark_forgotten:* | log_gap_ends:* | *:power_sync_* | *:power_blob_behind) false ;;
