@@ -48,9 +48,8 @@ static void copy_places(struct qr_inner_group *to, uint32_t to_first, const stru
     memcpy(to->heads + to_first, from->heads + first, count * sizeof(to->heads[0]));
     memcpy(to->children + to_first, from->children + first, count * sizeof(to->children[0]));
     for (uint32_t i = 0; i < count; i++) {
-        /* relaxed: a guess for a prefetch, which others change meanwhile */
-        uint64_t whereabouts = atomic_load_explicit(&from->whereabouts[first + i], memory_order_relaxed);
-        atomic_init(&to->whereabouts[to_first + i], whereabouts);
+        struct qr_inner_place place = {.group = from, .inside = first + i};
+        atomic_init(&to->whereabouts[to_first + i], qr_inner_place_whereabouts(place)); /* others change it meanwhile */
     }
 }
 
