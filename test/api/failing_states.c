@@ -51,7 +51,7 @@ static void leave_half_done(struct world *w)
 {
     world_fill(w, 300, 16);
     w->planned = true;
-    for (uint64_t i = 0; i < 1000; i++) { /* in ten regions, another allocation for each write; what is deleted goes with a later one */
+    for (uint64_t i = 0; i < 1000; i++) { /* ten regions; another allocation for each write; deleted keys go with a later one */
         uint64_t region = i / 100;
         qr_alloc_fail_from((int64_t)(2 + i % 7));
         world_delete(w, region * 30 + i % 100 / 5);
