@@ -417,7 +417,7 @@ static void *background(void *argument)
     struct rest rest = {.settled_mark = UINT64_MAX};
     uint64_t pause_us = BUSY_US;
     uint64_t last_ns = 0;
-    struct growth growth = {0};
+    struct growth growth = {.bytes = qr_arena_total_bytes(db->arena)};
     for (;;) {
         uint32_t seen = qr_event_count(&db->wake);
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */

@@ -9,8 +9,9 @@
  * FILES-2  durable_end is the end of a prefix of the log that survives power loss; written_end of one that survives the death of
  *          the process. Both only grow. Only the thread that has `syncing` raises them.
  * FILES-3  The first failed sync of frames, or of the directory for a new segment, or failed write of a buffered log, is final:
- *          `failure` holds it, durable_end stays where it is, nothing is synced again and called durable. The segments are marked, so
- *          that recovery in the same boot does not take what the page cache shows for what the disk has.
+ *          `failure` holds it, nothing is synced again and called durable, and durable_end stays where a sync that was under way
+ *          leaves it. The segments are marked, so that recovery in the same boot does not take what the page cache shows for what
+ *          the disk has.
  * FILES-4  What stands in old incarnations is read by recovery only.
  * FILES-5  A file system may keep what one call wrote as one unit of its cache, and write the whole unit for a byte that is stored
  *          into it. So where syncs come often the zeros of a segment are written page by page: a lone commit writes one page

@@ -7,8 +7,11 @@
  */
 #include "page/inner.h"
 
+#define MOST_BYTES ((uint64_t)64 << 20) /* what is larger came from a disk as it is: the long way deals with it */
+
+/* Offsets; of a page from a disk their sum may be more than 32 bits can hold. */
 struct layout {
-    uint32_t groups, slots, keys, low, end; /* offsets */
+    uint64_t groups, slots, keys, low, end;
     uint32_t group_count;
 };
 
@@ -21,17 +24,17 @@ static struct layout lay_out(const struct qr_page *page, size_t key_size)
 {
     struct layout at;
     at.group_count = groups_of(page->count + 1);
-    at.groups = (uint32_t)(QR_PAGE_HEADER + qr_round_up((uint64_t)at.group_count * sizeof(uint32_t), 64));
-    at.slots = at.groups + at.group_count * (uint32_t)sizeof(struct qr_inner_group);
-    at.keys = at.slots + (page->count + 1) * (uint32_t)sizeof(uint32_t);
-    at.low = at.keys + (page->low_offset - page->records_offset) + 4 + (uint32_t)key_size;
+    at.groups = QR_PAGE_HEADER + qr_round_up((uint64_t)at.group_count * sizeof(uint32_t), 64);
+    at.slots = at.groups + (uint64_t)at.group_count * sizeof(struct qr_inner_group);
+    at.keys = at.slots + ((uint64_t)page->count + 1) * sizeof(uint32_t);
+    at.low = at.keys + (page->low_offset - page->records_offset) + 4 + key_size;
     at.end = at.low + (page->content_bytes - page->low_offset);
     return at;
 }
 
 bool qr_inner_may_insert(const struct qr_page *page, struct quire_slice key)
 {
-    if (page->count < 3) return false;
+    if (page->count < 3 || lay_out(page, key.size).end > MOST_BYTES) return false;
     struct quire_slice other = qr_inner_key(page, 1);
     return qr_common_prefix(key.data, key.size, other.data, other.size) >= page->prefix_size;
 }
@@ -86,7 +89,7 @@ static void write_keys(uint8_t *bytes, const struct layout *at, const struct qr_
     const uint32_t *old = qr_page_slots(page);
     uint32_t *slots = (uint32_t *)(void *)(bytes + at->slots);
     const uint32_t cut = index == page->count ? page->low_offset : old[index];
-    const uint32_t moved = at->keys - page->records_offset;
+    const uint32_t moved = (uint32_t)at->keys - page->records_offset;
     const uint32_t more = 4 + (uint32_t)key.size;
     for (uint32_t i = 0; i < index; i++) slots[i] = old[i] + moved;
     slots[index] = cut + moved;
@@ -112,13 +115,17 @@ void qr_inner_insert(const struct qr_page *page, uint32_t index, struct quire_sl
     fresh->block_size = (uint32_t)block_size;
     fresh->area_offset = (uint32_t)block_size;
     fresh->count = page->count + 1;
-    fresh->heads_offset = at.groups;
-    fresh->slots_offset = at.slots;
-    fresh->records_offset = at.keys;
-    fresh->low_offset = at.low;
-    fresh->high_offset = at.low + page->low_size;
-    fresh->content_bytes = at.end;
-    fresh->image_address = 0;
+    fresh->heads_offset = (uint32_t)at.groups;
+    fresh->slots_offset = (uint32_t)at.slots;
+    fresh->records_offset = (uint32_t)at.keys;
+    fresh->low_offset = (uint32_t)at.low;
+    fresh->high_offset = (uint32_t)at.low + page->low_size;
+    fresh->content_bytes = (uint32_t)at.end;
+    /* What only leaves have is 0, whatever a page from a disk says. */
+    fresh->align_log2 = 0;
+    fresh->max_version = fresh->safe_version = 0;
+    fresh->first_lsn = fresh->image_address = 0;
+    fresh->reserved = 0;
     memset(hints, 0xff, at.groups - QR_PAGE_HEADER);
     for (uint32_t g = 0; g < at.group_count; g++) {
         write_group(page, groups, g, index, head, child);

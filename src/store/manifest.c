@@ -78,8 +78,8 @@ static int remove_leftover(struct qr_dir *dir, const uint8_t *store_id)
     return error == 0 || error == -ENOENT ? 0 : qr_fail_io(-error, QR_MANIFEST_NEW_NAME ": unlink");
 }
 
-/* The magic first, which is one word and so is there or not: else of a torn header anything might have arrived but that, and the
- * leftover would be nobody's (MANIFEST-6). Then everything, zeros included (MANIFEST-4). Before it the space, if the file system
+/* The magic first, and nothing else before it is durable: of a torn header anything might have arrived but that, and the leftover
+ * would be nobody's (MANIFEST-6). Then everything, zeros included (MANIFEST-4). Before it the space, if the file system
  * gives it: that reads as zeros, while a write that makes a file longer and does not arrive may leave anything. */
 static int write_whole(struct qr_file *file, const uint8_t *image, uint64_t size)
 {

@@ -122,12 +122,24 @@ static bool is_zero(const uint8_t *bytes, uint64_t size)
     return any == 0;
 }
 
+/* Some bytes of the magic arrived, and not the others: nothing else was written before it was synced. */
+static bool is_part_of_magic(const uint8_t *bytes)
+{
+    for (uint32_t i = 0; i < QR_MANIFEST_MAGIC_BYTES; i++)
+        if (bytes[i] != 0 && bytes[i] != (uint8_t)QR_MANIFEST_MAGIC[i])
+            return false;
+    return true;
+}
+
 bool qr_manifest_is_leftover(const uint8_t *bytes, uint64_t size_bytes, const uint8_t *store_id)
 {
     if (is_zero(bytes, qr_min(size_bytes, QR_MANIFEST_HEADER_BYTES)))
         return true;
-    if (size_bytes < QR_MANIFEST_MAGIC_BYTES || !has_magic(bytes))
+    if (size_bytes < QR_MANIFEST_MAGIC_BYTES)
         return false;
+    if (!has_magic(bytes))
+        return is_part_of_magic(bytes) && is_zero(bytes + QR_MANIFEST_MAGIC_BYTES,
+                                                  qr_min(size_bytes, QR_MANIFEST_HEADER_BYTES) - QR_MANIFEST_MAGIC_BYTES);
     bool is_whole = size_bytes >= QR_MANIFEST_HEADER_BYTES && has_right_sum(bytes);
     return !is_whole || store_id == NULL || memcmp(bytes + HEADER_STORE_ID, store_id, 16) == 0;
 }

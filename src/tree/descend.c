@@ -201,8 +201,8 @@ static int settle(struct qr_op *op, struct qr_spot *spot, struct descent d)
 /*
  * Whether a page is where the way there says. What is read from a file has only been compared with itself, and pages with right
  * checksums may lead in a circle; but each step down is one level, to the low key that the entry says, and each to the right goes on
- * at the key where the last page ended. None of that can change while a page has its id: so a way has an end, and whoever helps on it does, too (it works one level
- * higher). from: the page whose link led there; NULL: none.
+ * at the key where the last page ended. None of that can change while a page has its id: so a way has an end, and whoever helps on it does, too: it works one level
+ * higher, or at a smaller key. from: the page whose link led there; NULL: none.
  */
 static bool is_in_place(const struct qr_spot *spot, const struct qr_page *from)
 {

@@ -117,17 +117,17 @@ static int add_entry(struct qr_op *op, const struct qr_spot *parent, uint32_t at
 }
 
 /* PARENT-3: an entry has the key of a separator that is to be posted, for a page that was live after the parent was loaded.
- * QUIRE_EXISTS: it is that page's entry. (Entry 0 is never another's: INNER-1.) */
+ * QUIRE_EXISTS: it is that page's entry. Entry 0 never is another's (INNER-1), and could not be taken out. */
 static int make_way(struct qr_op *op, const struct qr_page *parent, uint32_t at, const struct qr_page *right)
 {
     uint64_t pid = qr_inner_child(parent, at);
     qr_word word = qr_map_load(qr_op_map(op), pid);
     int result;
-    if (pid == right->pid || QR_BUG(post_over_absorbed)) return QUIRE_EXISTS;
+    if (at == 0 || pid == right->pid || QR_BUG(post_over_absorbed)) return QUIRE_EXISTS;
     switch (qr_word_tag(word)) {
     case QR_WORD_SEALED:
         result = qr_merge_finish(op, pid, word);
-        return result == 0 ? QR_RETRY : result;
+        return result == 0 || result == QUIRE_NOT_FOUND ? QR_RETRY : result;
     case QR_WORD_FORWARD:
         result = qr_remove_separator(op, right->level, qr_page_low(right), pid);
         return result == 0 ? QR_RETRY : result;

@@ -201,6 +201,10 @@ Test(store_format, a_leftover_is_told_from_other_files)
     file[3] = 'x';
     cr_assert_not(qr_manifest_is_leftover(file, 4, NULL));
     cr_assert_not(qr_manifest_is_leftover((const uint8_t *)"a text file\n", 12, NULL));
+    memcpy(file + 3, "REM", 3); /* of the magic, before anything else */
+    cr_assert(qr_manifest_is_leftover(file, QR_MANIFEST_SIZE_LEAST, NULL));
+    file[100] = 1;
+    cr_assert_not(qr_manifest_is_leftover(file, QR_MANIFEST_SIZE_LEAST, NULL));
     for (uint64_t size = QR_MANIFEST_MAGIC_BYTES; size <= 2048; size++) {
         cr_assert(qr_manifest_is_leftover(sample.file, size, NULL));
         cr_assert(qr_manifest_is_leftover(sample.file, size, sample.header.store_id));
