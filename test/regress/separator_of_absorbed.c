@@ -1,7 +1,8 @@
 /*
  * Goal: a checkpoint beside a merge has every separator: after reopening each key is read and written.
- * Method: two leaves. While their merge has absorbed the right one and not taken its entry out, another thread splits the joint leaf
- * at the same key; then the merge goes on. A checkpoint, a write that the log alone has, the death of the process, a reopening.
+ * Method: two leaves. While their merge has absorbed the right one, or forwarded it, and not taken its entry out, another thread
+ * splits the joint leaf at the same key; then the merge goes on. A checkpoint, a write that the log alone has, the death of the
+ * process, a reopening.
  * The bug: the entry of the absorbed leaf was taken for the new leaf's separator, and then removed: the checkpoint's left leaf ended
  * where its entry did not, and the replayed write made it unreadable.
  */
@@ -19,6 +20,7 @@
 
 static struct quire_tree *tree;
 static char bytes[2000];
+static const char *stop;
 static bool armed, split;
 
 static int put(const char *key, size_t size)
@@ -39,7 +41,7 @@ static void at_stop(const char *name, void *argument)
 {
     pthread_t thread;
     (void)argument;
-    if (!armed || strcmp(name, "merge.absorbed") != 0) return;
+    if (!armed || strcmp(name, stop) != 0) return;
     armed = false;
     CHECK_EQUAL(pthread_create(&thread, NULL, widen_left, NULL), 0);
     pthread_join(thread, NULL);
@@ -60,12 +62,14 @@ static int open_on(struct simdisk *disk, struct quire **ret_db)
     return result != 0 ? result : quire_tree_open(*ret_db, "t", &small, &tree);
 }
 
-int main(void)
+static void run(const char *where)
 {
     char text[256] = "";
     struct quire *db;
     struct simdisk *disk = simdisk_create();
-    if (!CHECK_EQUAL(open_on(disk, &db), 0)) return check_finish();
+    if (!CHECK_EQUAL(open_on(disk, &db), 0)) return;
+    stop = where;
+    split = false;
     CHECK_EQUAL(put("a", 1500), 0);
     for (unsigned i = 0; i < 20; i++) CHECK_EQUAL(put("c", 1500), 0);
     CHECK_EQUAL(qr_testing_consolidate(tree, 1, 100), 0);
@@ -91,5 +95,11 @@ int main(void)
         CHECK_EQUAL(quire_close(db), 0);
     }
     simdisk_free(dead);
+}
+
+int main(void)
+{
+    run("merge.absorbed");  /* the entry's page is sealed */
+    run("merge.forwarded"); /* ... or forwarded */
     return check_finish();
 }
