@@ -5,22 +5,12 @@
  */
 #include "page/inner.h"
 
-struct layout {
-    uint64_t groups, slots, keys, fences, end;
-};
-
-static struct layout lay_out(const struct qr_inner_entry *entries, uint32_t count,
-                             const struct qr_page_identity *identity)
+static struct qr_inner_layout lay_out(const struct qr_inner_entry *entries, uint32_t count,
+                                      const struct qr_page_identity *identity)
 {
-    struct layout at;
-    uint64_t group_count = (count + QR_GROUP - 1) / QR_GROUP;
-    at.groups = QR_PAGE_HEADER + qr_round_up(group_count * 4, 64);
-    at.slots = at.groups + group_count * sizeof(struct qr_inner_group);
-    at.keys = at.slots + 4 * (uint64_t)count;
-    at.fences = at.keys + 4; /* entry 0: an empty key */
-    for (uint32_t i = 1; i < count; i++) at.fences += 4 + entries[i].key.size;
-    at.end = at.fences + identity->low.size + (identity->high_infinite ? 0 : identity->high.size);
-    return at;
+    uint64_t key_bytes = 4; /* entry 0: an empty key */
+    for (uint32_t i = 1; i < count; i++) key_bytes += 4 + entries[i].key.size;
+    return qr_inner_lay_out(count, key_bytes, identity->low.size + (identity->high_infinite ? 0 : identity->high.size));
 }
 
 size_t qr_inner_size(const struct qr_inner_entry *entries, uint32_t count, const struct qr_page_identity *identity)
@@ -37,7 +27,7 @@ static uint64_t where_shifted(uint64_t whereabouts, uint32_t from, uint32_t to)
     return (whereabouts & (UINT64_MAX >> 5)) | (uint64_t)exponent << QR_WHERE_EXPONENT_SHIFT;
 }
 
-static void write_entries(struct qr_page *page, const struct layout *at, const struct qr_inner_entry *entries)
+static void write_entries(struct qr_page *page, const struct qr_inner_layout *at, const struct qr_inner_entry *entries)
 {
     uint8_t *bytes = (uint8_t *)page;
     struct qr_inner_group *groups = (struct qr_inner_group *)(void *)(bytes + at->groups);
@@ -70,7 +60,7 @@ void qr_inner_build(void *block, size_t block_size, const struct qr_inner_entry 
                     const struct qr_page_identity *identity)
 {
     struct qr_page *page = block;
-    struct layout at = lay_out(entries, count, identity);
+    struct qr_inner_layout at = lay_out(entries, count, identity);
 
     QR_ASSERT(count >= 1 && at.end <= block_size);
     memset(page, 0, sizeof(*page));

@@ -146,6 +146,24 @@ struct qr_inner_entry {
     uint32_t prefix_size; /* of the page whose heads the whereabouts are for */
 };
 
+/* Where the parts of an inner page lie. Of 64 bits: of a page from a disk the sum may be more than 32 can hold. */
+struct qr_inner_layout {
+    uint64_t groups, slots, keys, fences, end;
+};
+
+/* key_bytes, fence_bytes: of all keys with their sizes, and of both fences. */
+static inline struct qr_inner_layout qr_inner_lay_out(uint32_t count, uint64_t key_bytes, uint64_t fence_bytes)
+{
+    struct qr_inner_layout at;
+    uint64_t group_count = ((uint64_t)count + QR_GROUP - 1) / QR_GROUP;
+    at.groups = QR_PAGE_HEADER + qr_round_up(group_count * sizeof(uint32_t), 64);
+    at.slots = at.groups + group_count * sizeof(struct qr_inner_group);
+    at.keys = at.slots + sizeof(uint32_t) * (uint64_t)count;
+    at.fences = at.keys + key_bytes;
+    at.end = at.fences + fence_bytes;
+    return at;
+}
+
 /* What identifies a page, beside its contents. Slices are copied into the page. */
 struct qr_page_identity {
     uint64_t pid;

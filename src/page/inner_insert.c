@@ -9,27 +9,10 @@
 
 #define MOST_BYTES ((uint64_t)64 << 20) /* what is larger came from a disk as it is: the long way deals with it */
 
-/* Offsets; of a page from a disk their sum may be more than 32 bits can hold. */
-struct layout {
-    uint64_t groups, slots, keys, low, end;
-    uint32_t group_count;
-};
-
-static uint32_t groups_of(uint32_t count)
+static struct qr_inner_layout lay_out(const struct qr_page *page, size_t key_size)
 {
-    return (count + QR_GROUP - 1) / QR_GROUP;
-}
-
-static struct layout lay_out(const struct qr_page *page, size_t key_size)
-{
-    struct layout at;
-    at.group_count = groups_of(page->count + 1);
-    at.groups = QR_PAGE_HEADER + qr_round_up((uint64_t)at.group_count * sizeof(uint32_t), 64);
-    at.slots = at.groups + (uint64_t)at.group_count * sizeof(struct qr_inner_group);
-    at.keys = at.slots + ((uint64_t)page->count + 1) * sizeof(uint32_t);
-    at.low = at.keys + (page->low_offset - page->records_offset) + 4 + key_size;
-    at.end = at.low + (page->content_bytes - page->low_offset);
-    return at;
+    return qr_inner_lay_out(page->count + 1, (uint64_t)(page->low_offset - page->records_offset) + 4 + key_size,
+                            page->content_bytes - page->low_offset);
 }
 
 bool qr_inner_may_insert(const struct qr_page *page, struct quire_slice key)
@@ -84,7 +67,7 @@ static void write_group(const struct qr_page *page, struct qr_inner_group *group
     for (uint32_t i = used; i < QR_GROUP; i++) set_place(group, i, UINT32_MAX, UINT64_MAX);
 }
 
-static void write_keys(uint8_t *bytes, const struct layout *at, const struct qr_page *page, uint32_t index, struct quire_slice key)
+static void write_keys(uint8_t *bytes, const struct qr_inner_layout *at, const struct qr_page *page, uint32_t index, struct quire_slice key)
 {
     const uint32_t *old = qr_page_slots(page);
     uint32_t *slots = (uint32_t *)(void *)(bytes + at->slots);
@@ -103,7 +86,7 @@ static void write_keys(uint8_t *bytes, const struct layout *at, const struct qr_
 void qr_inner_insert(const struct qr_page *page, uint32_t index, struct quire_slice key, uint64_t child, void *block,
                      size_t block_size)
 {
-    const struct layout at = lay_out(page, key.size);
+    const struct qr_inner_layout at = lay_out(page, key.size);
     struct qr_page *fresh = block;
     uint8_t *bytes = block;
     struct qr_inner_group *groups = (struct qr_inner_group *)(void *)(bytes + at.groups);
@@ -118,8 +101,8 @@ void qr_inner_insert(const struct qr_page *page, uint32_t index, struct quire_sl
     fresh->heads_offset = (uint32_t)at.groups;
     fresh->slots_offset = (uint32_t)at.slots;
     fresh->records_offset = (uint32_t)at.keys;
-    fresh->low_offset = (uint32_t)at.low;
-    fresh->high_offset = (uint32_t)at.low + page->low_size;
+    fresh->low_offset = (uint32_t)at.fences;
+    fresh->high_offset = (uint32_t)at.fences + page->low_size;
     fresh->content_bytes = (uint32_t)at.end;
     /* What only leaves have is 0, whatever a page from a disk says. */
     fresh->align_log2 = 0;
@@ -127,7 +110,7 @@ void qr_inner_insert(const struct qr_page *page, uint32_t index, struct quire_sl
     fresh->first_lsn = fresh->image_address = 0;
     fresh->reserved = 0;
     memset(hints, 0xff, at.groups - QR_PAGE_HEADER);
-    for (uint32_t g = 0; g < at.group_count; g++) {
+    for (uint32_t g = 0; g * QR_GROUP < fresh->count; g++) {
         write_group(page, groups, g, index, head, child);
         hints[g] = groups[g].heads[0];
     }

@@ -133,13 +133,15 @@ static bool is_part_of_magic(const uint8_t *bytes)
 
 bool qr_manifest_is_leftover(const uint8_t *bytes, uint64_t size_bytes, const uint8_t *store_id)
 {
-    if (is_zero(bytes, qr_min(size_bytes, QR_MANIFEST_HEADER_BYTES)))
+    const uint64_t head_bytes = qr_min(size_bytes, QR_MANIFEST_HEADER_BYTES);
+    if (is_zero(bytes, head_bytes))
         return true;
     if (size_bytes < QR_MANIFEST_MAGIC_BYTES)
         return false;
+    if (is_part_of_magic(bytes) && is_zero(bytes + QR_MANIFEST_MAGIC_BYTES, head_bytes - QR_MANIFEST_MAGIC_BYTES))
+        return true;
     if (!has_magic(bytes))
-        return is_part_of_magic(bytes) && is_zero(bytes + QR_MANIFEST_MAGIC_BYTES,
-                                                  qr_min(size_bytes, QR_MANIFEST_HEADER_BYTES) - QR_MANIFEST_MAGIC_BYTES);
+        return false;
     bool is_whole = size_bytes >= QR_MANIFEST_HEADER_BYTES && has_right_sum(bytes);
     return !is_whole || store_id == NULL || memcmp(bytes + HEADER_STORE_ID, store_id, 16) == 0;
 }

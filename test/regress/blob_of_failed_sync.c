@@ -7,43 +7,8 @@
  * sync of them that failed during recovery left no mark in the log, so the next opening took the page cache at its word.
  */
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include "db/db.h"
-#include "lib/check.h"
-#include "lib/simdisk.h"
-
-#define STORE "store"
-
-static char large[5000];
-
-static int open_on(struct simdisk *disk, struct quire **ret_db, struct quire_tree **ret_tree)
-{
-    struct quire_options options;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.log_segment_bytes = 16384;
-    options.no_sync_at_close = 1;
-    int result = qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);
-    if (result != 0) return result;
-    result = quire_tree_open(*ret_db, "t", NULL, ret_tree);
-    CHECK_EQUAL(result, 0);
-    return result;
-}
-
-/* What the key answers: 0, NOT_FOUND; a failure is one. */
-static int read_large(struct quire_tree *tree)
-{
-    static char value[sizeof(large)];
-    size_t size = 0;
-    int result = quire_get(tree, NULL, "key", 3, value, sizeof(value), &size);
-    CHECK(result == 0 || result == QUIRE_NOT_FOUND, "the value answers %s", quire_strerror(result));
-    if (result == 0) CHECK(size == sizeof(large) && memcmp(value, large, size) == 0, "another value");
-    return result;
-}
+#include "large_value.h"
 
 /* The large value is written, and a sync that must cover it fails: of the store that wrote it, or of the next opening. */
 static struct simdisk *make(enum simdisk_failed_sync behaviour, bool in_recovery, uint64_t nth)
@@ -75,11 +40,11 @@ static void look(struct simdisk *disk)
     struct quire *db;
     struct quire_tree *tree;
     if (!CHECK_EQUAL(open_on(disk, &db, &tree), 0)) return;
-    int shown = read_large(tree);
+    int shown = read_large(tree, "key");
     struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DROP});
     CHECK_EQUAL(quire_close(db), 0);
     if (CHECK_EQUAL(open_on(after, &db, &tree), 0)) {
-        CHECK(read_large(tree) == shown, "it was shown, and is lost");
+        CHECK(read_large(tree, "key") == shown, "it was shown, and is lost");
         CHECK_EQUAL(quire_exists(tree, NULL, "first", 5), 0);
         CHECK_EQUAL(quire_close(db), 0);
     }

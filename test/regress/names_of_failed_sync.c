@@ -5,41 +5,15 @@
  * The bug: the segment was given up and made again, and the next sync of the directory was believed for both files.
  */
 #include <errno.h>
-#include <string.h>
 
-#include "db/db.h"
-#include "lib/check.h"
-#include "lib/simdisk.h"
-
-#define STORE "store"
-
-static char large[5000];
-
-static int open_on(struct simdisk *disk, struct quire **ret_db, struct quire_tree **ret_tree)
-{
-    struct quire_options options;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.log_segment_bytes = 16384;
-    options.no_sync_at_close = 1;
-    int result = qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);
-    if (result != 0) return result;
-    result = quire_tree_open(*ret_db, "t", NULL, ret_tree);
-    CHECK_EQUAL(result, 0);
-    return result;
-}
+#include "large_value.h"
 
 static void look(struct simdisk *disk)
 {
-    static char value[sizeof(large)];
     struct quire *db;
     struct quire_tree *tree;
-    size_t size = 0;
     if (!CHECK_EQUAL(open_on(disk, &db, &tree), 0)) return;
-    CHECK_EQUAL(quire_get(tree, NULL, "large", 5, value, sizeof(value), &size), 0);
-    CHECK(size == sizeof(large) && memcmp(value, large, size) == 0, "another value");
+    CHECK_EQUAL(read_large(tree, "large"), 0);
     CHECK_EQUAL(quire_exists(tree, NULL, "last", 4), 0);
     CHECK_EQUAL(quire_close(db), 0);
 }
