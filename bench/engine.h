@@ -88,6 +88,11 @@ static inline bool bench_scan_take(struct bench_scan *scan, const void *key, siz
 struct bench_store;   /* an open store; each adapter defines its own */
 struct bench_session; /* what one thread keeps of it */
 
+struct bench_log_counts {
+    uint64_t bytes;             /* that were written */
+    uint64_t segments_recycled; /* that were used again */
+};
+
 struct bench_engine {
     const char *name;
     const char *(*version)(void);
@@ -99,10 +104,8 @@ struct bench_engine {
     /* Brings the store into its best form for reading. NULL = the engine has no such thing. */
     int (*consolidate)(struct bench_store *store);
     void (*print_stats)(struct bench_store *store, FILE *to);
-    /* Bytes that were written to the log since it was opened. NULL = the engine does not tell. */
-    uint64_t (*log_bytes)(struct bench_store *store);
-    /* Segments of the log that were used again since it was opened. NULL = the engine does not tell. */
-    uint64_t (*log_segments_recycled)(struct bench_store *store);
+    /* What was done to the log since it was opened. NULL = the engine does not tell. */
+    struct bench_log_counts (*log_counts)(struct bench_store *store);
 
     /* append: this is the only session, and it will put new keys in ascending order into an empty store. */
     int (*session_begin)(struct bench_store *store, bool append, struct bench_session **ret_session);

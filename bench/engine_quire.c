@@ -108,18 +108,13 @@ static void print_stats(struct bench_store *store, FILE *to)
         (void)fail("stats", result);
 }
 
-static uint64_t log_bytes(struct bench_store *store)
+static struct bench_log_counts log_counts(struct bench_store *store)
 {
     struct quire_stats stats = {.struct_size = sizeof(stats)};
 
-    return quire_stats(store->db, &stats) == 0 ? stats.log_bytes : 0;
-}
-
-static uint64_t log_segments_recycled(struct bench_store *store)
-{
-    struct quire_stats stats = {.struct_size = sizeof(stats)};
-
-    return quire_stats(store->db, &stats) == 0 ? stats.log_segments_recycled : 0;
+    if (quire_stats(store->db, &stats) != 0)
+        return (struct bench_log_counts){0};
+    return (struct bench_log_counts){stats.log_bytes, stats.log_segments_recycled};
 }
 
 static int save(struct bench_session *session)
@@ -250,8 +245,7 @@ const struct bench_engine bench_engine_quire = {
     .close = store_close,
     .consolidate = consolidate,
     .print_stats = print_stats,
-    .log_bytes = log_bytes,
-    .log_segments_recycled = log_segments_recycled,
+    .log_counts = log_counts,
     .session_begin = session_begin,
     .session_end = session_end,
     .save = save,

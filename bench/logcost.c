@@ -27,8 +27,7 @@ struct measurement {
     double thread_ns[PHASES][SIDES]; /* of the writing threads alone */
     double faults[PHASES][SIDES];
     double cost_ns[PHASES][ROUNDS_MAX];
-    uint64_t log_bytes[PHASES];
-    uint64_t log_segments_recycled[PHASES];
+    struct bench_log_counts log[PHASES];
 };
 
 static double cpu_ns(const struct rusage *usage)
@@ -47,8 +46,9 @@ static int measure_phase(struct bench_runner *runner, struct measurement *m, enu
     struct bench_result result = {0};
     struct rusage before, after;
     struct bench_run run;
-    uint64_t log_bytes = engine->log_bytes == NULL ? 0 : engine->log_bytes(runner->store);
-    uint64_t recycled = engine->log_segments_recycled == NULL ? 0 : engine->log_segments_recycled(runner->store);
+    struct bench_log_counts log_before = {0};
+    if (engine->log_counts != NULL)
+        log_before = engine->log_counts(runner->store);
 
     bench_runner_init(runner, workload, m->position, &run);
     run.number = 1 + round; /* of both sides: the same keys and values */
@@ -70,10 +70,11 @@ static int measure_phase(struct bench_runner *runner, struct measurement *m, enu
     with->p99_ns = result.p99_ns;
     with->p999_ns = result.p999_ns;
     bench_memory_measure(with);
-    if (engine->log_bytes != NULL)
-        m->log_bytes[phase] += engine->log_bytes(runner->store) - log_bytes;
-    if (engine->log_segments_recycled != NULL)
-        m->log_segments_recycled[phase] += engine->log_segments_recycled(runner->store) - recycled;
+    if (engine->log_counts != NULL) {
+        struct bench_log_counts log = engine->log_counts(runner->store);
+        m->log[phase].bytes += log.bytes - log_before.bytes;
+        m->log[phase].segments_recycled += log.segments_recycled - log_before.segments_recycled;
+    }
     return 0;
 }
 
@@ -122,10 +123,11 @@ static void report(const struct bench_options *options, struct measurement *m, e
     bench_report_extra(result, "on_cpu_ns", m->cpu_ns[phase][WITH] / rounds);
     bench_report_extra(result, "off_faults", m->faults[phase][WITHOUT] / rounds);
     bench_report_extra(result, "on_faults", m->faults[phase][WITH] / rounds);
-    if (m->log_bytes[phase] != 0) {
-        bench_report_extra(result, "log_bytes_per_put", (double)m->log_bytes[phase] / (double)result->ops);
-        bench_report_extra(result, "log_bytes", (double)m->log_bytes[phase]);
-        bench_report_extra(result, "log_segments_recycled", (double)m->log_segments_recycled[phase]);
+    const struct bench_log_counts *log = &m->log[phase];
+    if (log->bytes != 0) {
+        bench_report_extra(result, "log_bytes_per_put", (double)log->bytes / (double)result->ops);
+        bench_report_extra(result, "log_bytes", (double)log->bytes);
+        bench_report_extra(result, "log_segments_recycled", (double)log->segments_recycled);
     }
     bench_report(options, result);
 }
