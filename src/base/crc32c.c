@@ -41,12 +41,6 @@ static uint32_t sum_plain(uint32_t crc, const void *data, size_t size)
     return ~state;
 }
 
-static uint32_t copy_plain(uint32_t crc, void *to, const void *from, size_t size)
-{
-    qr_copy(to, from, size);
-    return sum_plain(crc, from, size);
-}
-
 /* ---- SSE4.2 ----------------------------------------------------------------------------------------------------- */
 
 #if CRC32C_X86
@@ -76,53 +70,29 @@ TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t ahead(uint64_t state, size_t words
     return (uint64_t)_mm_cvtsi128_si64(product);
 }
 
-TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t step(uint64_t state, uint64_t word, uint8_t *to, size_t at, bool copying)
-{
-    if (copying)
-        qr_store_u64(to + at, word);
-    return _mm_crc32_u64(state, word);
-}
-
 /* Three pieces of `words` each, which follow one another. */
-TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t three(uint64_t state, const uint8_t *from, size_t words, uint8_t *to,
-                                                    bool copying)
+TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t three(uint64_t state, const uint8_t *from, size_t words)
 {
     uint64_t first = state, second = 0, third = 0;
     size_t piece = 8 * words, last = piece - 8;
 
     for (size_t i = 0; i < last; i += 8) {
-        first = step(first, qr_load_u64(from + i), to, i, copying);
-        second = step(second, qr_load_u64(from + piece + i), to, piece + i, copying);
-        third = step(third, qr_load_u64(from + 2 * piece + i), to, 2 * piece + i, copying);
+        first = _mm_crc32_u64(first, qr_load_u64(from + i));
+        second = _mm_crc32_u64(second, qr_load_u64(from + piece + i));
+        third = _mm_crc32_u64(third, qr_load_u64(from + 2 * piece + i));
     }
-    first = step(first, qr_load_u64(from + last), to, last, copying);
-    second = step(second, qr_load_u64(from + piece + last), to, piece + last, copying);
-    uint64_t word = qr_load_u64(from + 2 * piece + last);
-    if (copying)
-        qr_store_u64(to + 2 * piece + last, word);
-    return _mm_crc32_u64(third, word ^ ahead(first, 2 * words) ^ ahead(second, words));
+    first = _mm_crc32_u64(first, qr_load_u64(from + last));
+    second = _mm_crc32_u64(second, qr_load_u64(from + piece + last));
+    return _mm_crc32_u64(third, qr_load_u64(from + 2 * piece + last) ^ ahead(first, 2 * words) ^ ahead(second, words));
 }
 
 /* Fewer than 8 bytes in all. */
-TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t few(uint64_t state, const uint8_t *from, size_t size, uint8_t *to,
-                                                  bool copying)
+TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t few(uint64_t state, const uint8_t *from, size_t size)
 {
     uint32_t narrow = (uint32_t)state;
-    if (size & 4) {
-        narrow = _mm_crc32_u32(narrow, qr_load_u32(from));
-        if (copying)
-            qr_store_u32(to, qr_load_u32(from));
-    }
-    if (size & 2) {
-        narrow = _mm_crc32_u16(narrow, qr_load_u16(from + (size & 4)));
-        if (copying)
-            qr_store_u16(to + (size & 4), qr_load_u16(from + (size & 4)));
-    }
-    if (size & 1) {
-        narrow = _mm_crc32_u8(narrow, from[size - 1]);
-        if (copying)
-            to[size - 1] = from[size - 1];
-    }
+    if (size & 4) narrow = _mm_crc32_u32(narrow, qr_load_u32(from));
+    if (size & 2) narrow = _mm_crc32_u16(narrow, qr_load_u16(from + (size & 4)));
+    if (size & 1) narrow = _mm_crc32_u8(narrow, from[size - 1]);
     return narrow;
 }
 
@@ -131,50 +101,28 @@ TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t few(uint64_t state, const uint8_t 
  * what was summed before. Zero bytes leave a state of zero what it is, so the state is added to the bytes themselves;
  * what of it reaches beyond them (fewer than 4 bytes) only moves along.
  */
-TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t rest(uint64_t state, const uint8_t *end, size_t size, uint8_t *to_end,
-                                                   bool copying)
+TARGET_SSE42 static QR_ALWAYS_INLINE uint64_t rest(uint64_t state, const uint8_t *end, size_t size)
 {
     unsigned shift = 64 - 8 * (unsigned)size;
-    uint64_t word = qr_load_u64(end - 8);
-    if (copying)
-        qr_store_u64(to_end - 8, word);
-    return _mm_crc32_u64(0, (word >> shift ^ state) << shift) ^ state >> (64 - shift);
-}
-
-TARGET_SSE42 static QR_ALWAYS_INLINE uint32_t run(uint32_t crc, const uint8_t *from, size_t size, uint8_t *to,
-                                                  bool copying)
-{
-    uint64_t state = (uint32_t)~crc;
-
-    if (QR_UNLIKELY(size < 8))
-        return (uint32_t)~few(state, from, size, to, copying);
-    while (size >= 3 * 8 * PIECE_WORDS_LEAST) {
-        size_t words = size / (3 * 8);
-        words = words < PIECE_WORDS_MOST ? words : PIECE_WORDS_MOST;
-        state = three(state, from, words, to, copying);
-        from += 3 * 8 * words;
-        if (copying)
-            to += 3 * 8 * words;
-        size -= 3 * 8 * words;
-    }
-    for (; size >= 8; size -= 8, from += 8) {
-        state = step(state, qr_load_u64(from), to, 0, copying);
-        if (copying)
-            to += 8;
-    }
-    if (size != 0)
-        state = rest(state, from + size, size, copying ? to + size : NULL, copying);
-    return (uint32_t)~state;
+    return _mm_crc32_u64(0, (qr_load_u64(end - 8) >> shift ^ state) << shift) ^ state >> (64 - shift);
 }
 
 TARGET_SSE42 static uint32_t sum_sse42(uint32_t crc, const void *data, size_t size)
 {
-    return run(crc, data, size, NULL, false);
-}
+    const uint8_t *from = data;
+    uint64_t state = (uint32_t)~crc;
 
-TARGET_SSE42 static uint32_t copy_sse42(uint32_t crc, void *to, const void *from, size_t size)
-{
-    return run(crc, from, size, to, true);
+    if (QR_UNLIKELY(size < 8)) return (uint32_t)~few(state, from, size);
+    while (size >= 3 * 8 * PIECE_WORDS_LEAST) {
+        size_t words = size / (3 * 8);
+        words = words < PIECE_WORDS_MOST ? words : PIECE_WORDS_MOST;
+        state = three(state, from, words);
+        from += 3 * 8 * words;
+        size -= 3 * 8 * words;
+    }
+    for (; size >= 8; size -= 8, from += 8) state = _mm_crc32_u64(state, qr_load_u64(from));
+    if (size != 0) state = rest(state, from + size, size);
+    return (uint32_t)~state;
 }
 
 /* One word further is one word of zeros summed; for one word it is x^31, which is bit 0. */
@@ -191,19 +139,19 @@ TARGET_SSE42 static void fill_ahead(void)
 
 /* ---- The choice ------------------------------------------------------------------------------------------------- */
 
-struct qr_crc32c_ops qr_crc32c_ops = {sum_plain, copy_plain};
+uint32_t (*qr_crc32c_sum)(uint32_t crc, const void *data, size_t size) = sum_plain;
 
 bool qr_crc32c_select(enum qr_crc32c_way way)
 {
     if (way == QR_CRC32C_PLAIN) {
-        qr_crc32c_ops = (struct qr_crc32c_ops){sum_plain, copy_plain};
+        qr_crc32c_sum = sum_plain;
         return true;
     }
 #if CRC32C_X86
     __builtin_cpu_init();
     if (way == QR_CRC32C_SSE42 && __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul")) {
         fill_ahead();
-        qr_crc32c_ops = (struct qr_crc32c_ops){sum_sse42, copy_sse42};
+        qr_crc32c_sum = sum_sse42;
         return true;
     }
 #endif

@@ -17,21 +17,11 @@
 
 enum qr_crc32c_way { QR_CRC32C_PLAIN, QR_CRC32C_SSE42 };
 
-struct qr_crc32c_ops {
-    uint32_t (*sum)(uint32_t crc, const void *data, size_t size);
-    uint32_t (*copy)(uint32_t crc, void *to, const void *from, size_t size);
-};
-extern struct qr_crc32c_ops qr_crc32c_ops;
+extern uint32_t (*qr_crc32c_sum)(uint32_t crc, const void *data, size_t size);
 
 static inline uint32_t qr_crc32c(uint32_t crc, const void *data, size_t size)
 {
-    return qr_crc32c_ops.sum(crc, data, size);
-}
-
-/* Copies `size` bytes, which may not overlap, and sums them in the same pass. */
-static inline uint32_t qr_crc32c_copy(uint32_t crc, void *to, const void *from, size_t size)
-{
-    return qr_crc32c_ops.copy(crc, to, from, size);
+    return qr_crc32c_sum(crc, data, size);
 }
 
 /* For tests and measurements, while nobody else sums: takes one way from now on. False: this machine has it not. */

@@ -16,6 +16,7 @@
 #define ROUND_LATEST_NS 20000000u       /* what was retired waits no longer than this for a round */
 #define LOOKS 8u                        /* in vain, before a deletion is refused; trims and rounds that a put waits for */
 #define LEND_STEPS 64u
+#define YIELDS 64u                      /* of a writer, while it retires as much as makes it yield */
 #define TRIM_US 50u                     /* a trim takes about so long */
 
 /* ---- Reclamation ------------------------------------------------------------------------------------------------ */
@@ -170,21 +171,29 @@ int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memo
     return 0;
 }
 
-/* A writer whose batches pile up: sleeps a little if guards retain more than a quarter of the limit. */
-static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread)
+/* A writer behind whom `most` bytes and more wait for a round: it sleeps a little if guards retain more than a quarter of the limit. */
+static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread, uint64_t most)
 {
     uint64_t limit = db->options.memory_limit_bytes;
     if (!has_threads(db)) {
         if (!qr_epoch_process_guarded()) reclaim(db, thread);
         return;
     }
-    qr_event_signal(&db->wake);
-    qr_thread_yield(); /* where writers fill all processors, the background thread would wait for its turn */
+    /* Where writers fill all processors, the background thread would wait for its turn. It may also be in the middle of a round
+     * or prepare memory; so not at each write. */
+    /* relaxed: only this thread writes it */
+    uint64_t retired_bytes = atomic_load_explicit(&thread->retired_bytes, memory_order_relaxed);
+    if (retired_bytes - thread->yielded_bytes >= most / YIELDS) {
+        thread->yielded_bytes = retired_bytes;
+        qr_event_signal(&db->wake);
+        qr_thread_yield();
+    }
     if (limit == 0 || qr_epoch_queued_bytes(db->epoch) <= limit / 4) return;
     qr_counter_add(&thread->counters[QR_COUNTER_STALLS], 1);
     qr_counter_add(&thread->counters[QR_COUNTER_STALL_MS], 1);
     qr_db_note_stall(db);
     qr_db_tell(db);
+    qr_event_signal(&db->wake);
     qr_sleep_us(BUSY_US);
 }
 
@@ -193,7 +202,7 @@ void qr_db_after_write(struct quire *db, struct qr_thread *thread)
     uint64_t limit = db->options.memory_limit_bytes;
     uint64_t most = limit == 0 ? ROUND_BYTES * 4 : qr_min(ROUND_BYTES * 4, limit / 8);
     if (QR_LIKELY(qr_epoch_queued_bytes(db->epoch) < most)) return;
-    if (!qr_epoch_inside(thread)) slow_writer(db, thread);
+    if (!qr_epoch_inside(thread)) slow_writer(db, thread, most);
 }
 
 /* ---- The limit while the log is replayed ------------------------------------------------------------------------ */

@@ -92,6 +92,7 @@ struct qr_thread {
     /* Written by the thread alone, read by it alone. */
     QR_CACHE_ALIGNED struct qr_epoch *epoch;
     uint64_t random;  /* state of a random generator, never 0; for whoever needs one */
+    uint64_t yielded_bytes; /* retired_bytes when the thread last gave its processor to whoever does rounds */
     uint32_t nesting; /* sections of this record that are open, guards included */
     bool in_reclaim;  /* this thread runs a round now: callbacks may retire, not reclaim */
 

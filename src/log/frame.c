@@ -10,6 +10,7 @@
 #include "base/stop.h"
 
 enum { FLAG_VERSION = 16, FLAG_NAMED = 32, FLAG_PARTS = 64, KIND_MASK = 15 };
+enum { ASIDE_BYTES = 1024 };
 
 /* ---- Writing ---------------------------------------------------------------------------------------------------- */
 
@@ -18,12 +19,18 @@ static uint64_t first_word(uint32_t size, enum qr_frame_kind kind, enum qr_frame
     return size / QR_FRAME_UNIT | (uint64_t)kind << 16 | (uint64_t)state << 24 | (uint64_t)crc << 32;
 }
 
+/* Of what stands in the header, state and sum left out. */
+static uint32_t sum_header(uint32_t size, enum qr_frame_kind kind, uint64_t lsn, uint32_t salt)
+{
+    uint64_t header[2] = {size / QR_FRAME_UNIT | (uint64_t)kind << 16, lsn};
+    return qr_crc32c(salt, header, sizeof(header));
+}
+
 /* Of the first `covered` bytes of a frame, its payload being in place. */
 static uint32_t checksum(const uint8_t *at, uint32_t size, uint32_t covered, enum qr_frame_kind kind, uint64_t lsn,
                          uint32_t salt)
 {
-    uint64_t header[2] = {size / QR_FRAME_UNIT | (uint64_t)kind << 16, lsn};
-    return qr_crc32c(qr_crc32c(salt, header, sizeof(header)), at + QR_FRAME_HEADER, covered - QR_FRAME_HEADER);
+    return qr_crc32c(sum_header(size, kind, lsn, salt), at + QR_FRAME_HEADER, covered - QR_FRAME_HEADER);
 }
 
 static void begin(uint8_t *at, uint32_t size, enum qr_frame_kind kind)
@@ -75,12 +82,12 @@ static uint8_t *put_u64(uint8_t *to, uint64_t value)
     return to + 8;
 }
 
-void qr_frame_write(uint8_t *at, const struct qr_frame *frame, uint32_t size, uint64_t lsn, uint32_t salt)
+/* What follows the header, all `room` bytes of it. */
+static void write_body(uint8_t *body, const struct qr_frame *frame, uint32_t room)
 {
-    uint8_t *to = at + QR_FRAME_HEADER + 2;
+    uint8_t *to = body + 2;
     uint8_t flags = frame->kind;
 
-    begin(at, size, QR_FRAME_RECORD);
     to = put_varint(to, frame->tree_id);
     to = put_varint(to, frame->key_size);
     if (frame->has_version) {
@@ -99,12 +106,29 @@ void qr_frame_write(uint8_t *at, const struct qr_frame *frame, uint32_t size, ui
         qr_copy(to + frame->key_size, frame->value, frame->value_size);
         to += (uint64_t)frame->key_size + frame->value_size;
     }
-    uint32_t padding = (uint32_t)(at + size - to);
+    uint32_t padding = (uint32_t)(body + room - to);
     QR_ASSERT(padding < QR_FRAME_UNIT);
     memset(to, 0, padding);
-    at[QR_FRAME_HEADER] = flags;
-    at[QR_FRAME_HEADER + 1] = (uint8_t)padding;
-    end(at, size, QR_FRAME_RECORD, lsn, salt);
+    body[0] = flags;
+    body[1] = (uint8_t)padding;
+}
+
+/*
+ * A small frame is put together and summed aside: its lines in the log may not be in the cache yet, and to sum it there is to
+ * wait for them; only to store there is not.
+ */
+void qr_frame_write(uint8_t *at, const struct qr_frame *frame, uint32_t size, uint64_t lsn, uint32_t salt)
+{
+    uint8_t aside[ASIDE_BYTES];
+    const uint32_t room = size - QR_FRAME_HEADER;
+    const bool small = room <= sizeof(aside);
+    uint8_t *body = small ? aside : at + QR_FRAME_HEADER;
+
+    begin(at, size, QR_FRAME_RECORD);
+    write_body(body, frame, room);
+    uint32_t crc = qr_crc32c(sum_header(size, QR_FRAME_RECORD, lsn, salt), body, room);
+    if (small) qr_copy(at + QR_FRAME_HEADER, aside, room);
+    name(at, size, QR_FRAME_RECORD, crc, lsn);
 }
 
 void qr_frame_write_part(uint8_t *at, uint64_t before, const struct qr_frame_piece pieces[2], uint64_t lsn,

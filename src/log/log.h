@@ -173,7 +173,7 @@ static inline uint8_t *qr_log_at(const struct qr_thread *thread, uint64_t lsn)
     return thread->log_window + (lsn - thread->log_window_start);
 }
 
-#define QR_LOG_AHEAD_LINES 3u
+#define QR_LOG_AHEAD_LINES 6u
 
 /* Writes the frame at its position, state TENTATIVE. */
 static inline void qr_log_write(struct qr_log *log, struct qr_thread *thread, const struct qr_frame *frame,
