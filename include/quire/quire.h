@@ -410,6 +410,14 @@ QUIRE_API int quire_wait_durable(struct quire *db, uint64_t lsn);
  */
 QUIRE_API int quire_checkpoint(struct quire *db);
 
+/*
+ * Asks for a checkpoint and returns at once. A background thread makes it; where there are none, quire_maintain. Writes do not wait
+ * for it. Asked for once more before it has begun, it is one; while one is under way, it is the next. QUIRE_EVENT_CHECKPOINT
+ * tells its end, and the statistics count it. One that fails is made again after a second, until one succeeds. Errors: INVALID,
+ * NO_MEMORY, FORKED, READ_ONLY; IO: the log has failed, and no checkpoint is made. In memory: 0.
+ */
+QUIRE_API int quire_checkpoint_start(struct quire *db);
+
 /* All writes with an LSN up to *ret_lsn survive power loss. In memory: 0. Does not wait. Errors: INVALID, FORKED. */
 QUIRE_API int quire_durable_lsn(struct quire *db, uint64_t *ret_lsn);
 

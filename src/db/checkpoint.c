@@ -619,8 +619,12 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     int error = qr_log_failure(&db->log);
     if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "the log has failed: no checkpoint is made");
     pthread_mutex_lock(&cp->mutex);
+    /* relaxed: who asks from here on wants the next one */
+    bool asked = atomic_exchange_explicit(&cp->asked, 0, memory_order_relaxed) != 0;
     int result = cp->unknown ? qr_fail(QUIRE_ERR_IO, 0, "the manifest has failed: no checkpoint until the store is opened again")
                              : run(db, thread, full);
+    /* relaxed: as above */
+    if (result != 0 && asked) atomic_store_explicit(&cp->asked, 1, memory_order_relaxed);
     struct qr_checkpoint_end end = note_end(cp, result);
     pthread_mutex_unlock(&cp->mutex);
     if (!end.repeated) qr_db_tell_checkpoint(db, result, &end);
@@ -666,6 +670,8 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: a threshold */
     uint64_t failed_ns = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed);
     if (failed_ns != 0 && now - failed_ns < FAILED_PAUSE_NS) return false;
+    /* relaxed: only the flag itself, which whoever makes one takes */
+    if (atomic_load_explicit(&cp->asked, memory_order_relaxed) != 0) return true;
     /* relaxed: a threshold */
     uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
     uint64_t tail = qr_log_tail(&db->log);

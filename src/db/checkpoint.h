@@ -58,6 +58,7 @@ struct qr_checkpointer {
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
     _Atomic uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
     _Atomic uint64_t failed_ns;           /* when the last one failed; 0: it did not */
+    _Atomic uint32_t asked;               /* somebody wants one (quire_checkpoint_start) */
     _Atomic uint64_t blob_mark;           /* bytes of blobs that had been written at its capture */
     uint64_t written_bytes;               /* of the store, when the last one ended */
     bool unknown; /* a record's outcome is unknown: no more checkpoints */

@@ -58,6 +58,19 @@ int quire_checkpoint(struct quire *db)
     return make_checkpoint(db, thread);
 }
 
+int quire_checkpoint_start(struct quire *db)
+{
+    struct qr_thread *thread = NULL;
+    int result = qr_db_begin(db, &thread);
+    if (result != 0 || db->files == NULL) return result;
+    if (db->files->read_only) return qr_db_fail(thread, QUIRE_ERR_READ_ONLY, "the database was opened read-only");
+    if (qr_log_failure(&db->log) != 0) return qr_db_fail(thread, QUIRE_ERR_IO, "the log has failed: no checkpoint is made");
+    /* relaxed: only the flag itself; who misses it now finds it when it looks next */
+    atomic_store_explicit(&db->checkpointer.asked, 1, memory_order_relaxed);
+    qr_event_signal(&db->checkpointer.wake);
+    return 0;
+}
+
 int quire_wait_durable(struct quire *db, uint64_t lsn)
 {
     struct qr_thread *thread = NULL;

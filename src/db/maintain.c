@@ -171,7 +171,10 @@ int qr_db_wait_memory(struct quire *db, struct qr_thread *thread, struct qr_memo
     return 0;
 }
 
-/* A writer behind whom `most` bytes and more wait for a round: it sleeps a little if guards retain more than a quarter of the limit. */
+/*
+ * A writer while `most` bytes and more wait for a round. Without background threads it does one; else it gives them its processor
+ * now and then, and sleeps a little if guards retain more than a quarter of the limit.
+ */
 static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread, uint64_t most)
 {
     uint64_t limit = db->options.memory_limit_bytes;
@@ -193,7 +196,6 @@ static QR_NOINLINE void slow_writer(struct quire *db, struct qr_thread *thread, 
     qr_counter_add(&thread->counters[QR_COUNTER_STALL_MS], 1);
     qr_db_note_stall(db);
     qr_db_tell(db);
-    qr_event_signal(&db->wake);
     qr_sleep_us(BUSY_US);
 }
 

@@ -10,7 +10,7 @@
 #include "base/stop.h"
 
 enum { FLAG_VERSION = 16, FLAG_NAMED = 32, FLAG_PARTS = 64, KIND_MASK = 15 };
-enum { ASIDE_BYTES = 1024 };
+enum { ASIDE_BYTES = 1024 }; /* unit_log_frames has sizes about it */
 
 /* ---- Writing ---------------------------------------------------------------------------------------------------- */
 
@@ -119,7 +119,7 @@ static void write_body(uint8_t *body, const struct qr_frame *frame, uint32_t roo
  */
 void qr_frame_write(uint8_t *at, const struct qr_frame *frame, uint32_t size, uint64_t lsn, uint32_t salt)
 {
-    uint8_t aside[ASIDE_BYTES];
+    _Alignas(16) uint8_t aside[ASIDE_BYTES];
     const uint32_t room = size - QR_FRAME_HEADER;
     const bool small = room <= sizeof(aside);
     uint8_t *body = small ? aside : at + QR_FRAME_HEADER;

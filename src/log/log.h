@@ -173,6 +173,7 @@ static inline uint8_t *qr_log_at(const struct qr_thread *thread, uint64_t lsn)
     return thread->log_window + (lsn - thread->log_window_start);
 }
 
+/* The frames of small records are two or three lines. Where several threads write, the next one may be another's. */
 #define QR_LOG_AHEAD_LINES 6u
 
 /* Writes the frame at its position, state TENTATIVE. */
@@ -183,8 +184,8 @@ static inline void qr_log_write(struct qr_log *log, struct qr_thread *thread, co
     qr_counter_add(&thread->counters[QR_COUNTER_LOG_BYTES], size_bytes);
     if (log->files == NULL) return;
     qr_frame_write(qr_log_at(thread, lsn), frame, (uint32_t)size_bytes, lsn, thread->log_salt);
-    /* The lines of the next frame, whoever writes it: they were last touched when the segment was made ready, and a store into them
-     * would wait for memory. Beyond the end of a segment it is no use and no harm. */
+    /* The lines of the next frames, whoever writes them: they were last touched when the segment was made ready, and a store into
+     * them would wait for memory. Beyond the end of a segment it is no use and no harm. */
     const uintptr_t next = (uintptr_t)qr_log_at(thread, lsn) + size_bytes;
     for (unsigned line = 1; line <= QR_LOG_AHEAD_LINES; line++) __builtin_prefetch((const void *)(next + line * 64), 1);
 }

@@ -242,7 +242,39 @@ Test(checkpoint, comes_when_the_interval_is_over)
     OK(quire_close(db));
 }
 
-/* E32: the same by the engine's own thread, under writes that go on: what recovery reads stays within some intervals' writes */
+/* F04, F36: one comes when there is as much log as log_cap_bytes, and so recovery reads no more than about that */
+Test(checkpoint, comes_by_the_size_of_the_log_and_bounds_recovery)
+{
+    enum { CAP = 1 << 20, STEP = 500, STEPS = 200 };
+    struct quire_options options;
+    struct quire *db = NULL;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.log_segment_bytes = 65536;
+    options.log_cap_bytes = CAP;
+    options.background_threads = QUIRE_NO_THREADS;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    OK(quire_open(root, &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    for (uint64_t step = 0; step < STEPS; step++) {
+        fill(tree, step % 20 * STEP, step % 20 * STEP + STEP);
+        settle(db);
+    }
+    uint64_t written = stats_of(db).log_bytes;
+    cr_assert_gt(written, 4 * CAP);
+    cr_assert(db->checkpointer.count >= written / CAP / 2 && db->checkpointer.count <= written / CAP + 1, "%llu checkpoints",
+              (unsigned long long)db->checkpointer.count);
+    abandon(db);
+    OK(quire_open(root, &options, &db));
+    struct quire_stats stats = stats_of(db);
+    /* whole segments, and what a step wrote */
+    cr_assert_leq(stats.recovery_bytes, CAP + 4 * 65536, "%llu bytes", (unsigned long long)stats.recovery_bytes);
+    cr_assert_leq(stats.recovery_records, written / 4 / 32);
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), 20 * STEP);
+    OK(quire_close(db));
+}
+
+/* E32: the same by the engine's own thread, under writes that go on */
 Test(checkpoint, comes_by_itself_beside_writes)
 {
     struct quire *db = open_with_interval(1, 20);

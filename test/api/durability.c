@@ -65,6 +65,20 @@ Test(durability, of_writes_is_that_of_their_level)
     }
 }
 
+/* F03, F04: what is given when nothing is said */
+Test(durability, of_process_writes_is_a_matter_of_100_ms_and_64_mib)
+{
+    struct quire *db = NULL;
+    struct quire_options zero = {0}, options;
+    OK(quire_open(path_of("s"), &zero, &db));
+    quire_options_init(&options);
+    OK(quire_options_get(db, &options));
+    cr_assert_eq(options.sync_period_ms, 100);
+    cr_assert_eq(options.sync_volume_bytes, 64u << 20);
+    cr_assert_eq(options.checkpoint_interval_ms, 60000);
+    OK(quire_close(db));
+}
+
 /* F01, M23: what has returned before quire_sync survives; so does what quire_wait_durable waited for */
 Test(durability, is_made_by_sync_and_by_waiting)
 {

@@ -76,6 +76,7 @@ Test(file_stats, recovery_is_told)
     cr_assert(stats.recovery_bytes > 5000 * 48 && stats.recovery_bytes <= bytes, "%" PRIu64 " bytes", stats.recovery_bytes);
     cr_assert_eq(stats.recovery_holes, 0);
     cr_assert_eq(stats.recovery_same_boot, 1);
+    cr_assert_lt(stats.recovery_ms, 60000);
     char command[128];
     snprintf(command, sizeof(command), "test $(cat s/log-* | wc -c) -eq %" PRIu64, stats.log_size_bytes);
     shell(command);

@@ -1,7 +1,8 @@
 /*
  * Goal: on a full disk new data are refused before anything has changed, reads, deletions and checkpoints go on, and with what
  * they bring writes go on by themselves: without more space from outside, without opening the store again.
- * Method: a simulated disk that has no more space from some moment on; a file system in memory, where one can be mounted.
+ * Method: a simulated disk that has no more space from some moment on; a file system in memory and an image of ext4, where they can be
+ * mounted.
  */
 #include "api_dir.h"
 
@@ -280,11 +281,11 @@ Test(full_disk, a_full_manifest_without_a_log)
     fill_the_manifest(true);
 }
 
-/* F31, on a file system of the machine: where one may be mounted */
-Test(full_disk, of_a_real_file_system)
+/* F31, on a file system of the machine, mounted as root/m: where one may be mounted. %1$s in `mount` is root. */
+static void live_on(const char *mount)
 {
-    char command[256];
-    snprintf(command, sizeof(command), "mkdir %s/m && mount -t tmpfs -o size=64m quire-test %s/m 2>/dev/null", root, root);
+    char command[512];
+    snprintf(command, sizeof(command), mount, root);
     if (system(command) != 0) return; /* it cannot be tried here */
     struct quire_options options = options_small();
     struct quire *db = NULL;
@@ -295,4 +296,15 @@ Test(full_disk, of_a_real_file_system)
     OK(quire_close(db));
     OK(quire_open(path_of("m/s"), &options, &db));
     look(db);
+}
+
+Test(full_disk, of_a_file_system_in_memory)
+{
+    live_on("mkdir %1$s/m && mount -t tmpfs -o size=64m quire-test %1$s/m 2>/dev/null");
+}
+
+/* Space that was written to is allocated late there, and the journal has a part of it. */
+Test(full_disk, of_ext4)
+{
+    live_on("cd %1$s && mkdir m && truncate -s 80M image && { mkfs.ext4 -q -F image && mount -o loop image m; } 2>/dev/null");
 }

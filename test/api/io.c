@@ -370,7 +370,71 @@ static int compare_times(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* L05, M16: syncs that take a second, of commits and of a checkpoint, and reads of what is in memory beside them */
+/* F02, L05: a checkpoint is asked for and made beside puts, none of which waits for its syncs of a second */
+Test(io, a_checkpoint_is_asked_for_and_nobody_waits_for_it)
+{
+    struct quire_options options = sim_options(QUIRE_LEVEL_PROCESS);
+    options.background_threads = 1;
+    options.log_segment_bytes = 1u << 20; /* the next one is not needed meanwhile: its name would have to be synced */
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    disk = simdisk_create();
+    db = open_on(disk, options);
+    tree = open_tree(db, "t");
+    fill(tree, 0, 30000);
+    OK(quire_checkpoint(db));
+    uint64_t before = stats_of(db).checkpoints;
+    fill(tree, 0, 1000);
+    simdisk_set_hook(disk, slow_sync, NULL);
+    uint64_t start = qr_clock_ns();
+    OK(quire_checkpoint_start(db));
+    OK(quire_checkpoint_start(db));
+    uint64_t puts = 0, longest = 0;
+    for (uint64_t at = qr_clock_ns(); stats_of(db).checkpoints == before && at - start < 60000000000u; puts++) {
+        fill(tree, puts % 1000, puts % 1000 + 1);
+        OK(get(puts * 7 % 1000));
+        uint64_t now = qr_clock_ns();
+        longest = now - at > longest ? now - at : longest;
+        at = now;
+        usleep(1000);
+    }
+    cr_assert_gt(stats_of(db).checkpoints, before);
+    cr_assert(qr_clock_ns() - start > 900000000, "no sync was slow");
+    cr_assert_gt(puts, 100);
+    cr_assert(longest < 900000000, "a put and a get took %" PRIu64 " ns", longest);
+    simdisk_set_hook(disk, NULL, NULL);
+    end();
+}
+
+/* F02: without threads quire_maintain makes it, once, and again if it failed */
+Test(io, a_checkpoint_that_was_asked_for_is_made_by_maintenance)
+{
+    begin();
+    fill(tree, 0, 100);
+    uint64_t before = stats_of(db).checkpoints;
+    OK(quire_checkpoint_start(db));
+    cr_assert_eq(stats_of(db).checkpoints, before);
+    while (quire_maintain(db) == QUIRE_MORE) continue;
+    cr_assert_eq(stats_of(db).checkpoints, before + 1);
+    while (quire_maintain(db) == QUIRE_MORE) continue;
+    cr_assert_eq(stats_of(db).checkpoints, before + 1);
+
+    /* One that fails is made again, after a second. */
+    const struct simdisk_fault fault = {.kind = SIMDISK_WRITE, .nth = 1, .error = EIO};
+    fill(tree, 0, 100);
+    OK(quire_checkpoint_start(db));
+    simdisk_fault_set(disk, &fault);
+    while (quire_maintain(db) == QUIRE_MORE) continue;
+    cr_assert_eq(stats_of(db).checkpoint_failures, 1);
+    while (quire_maintain(db) == QUIRE_MORE) continue;
+    cr_assert_eq(stats_of(db).checkpoints, before + 1);
+    qr_clock_advance_ns(1100000000);
+    while (quire_maintain(db) == QUIRE_MORE) continue;
+    cr_assert_eq(stats_of(db).checkpoints, before + 2);
+    end();
+}
+
+/* L05, M16: syncs of commits that take a second, and reads of what is in memory beside them */
 Test(io, reads_do_not_wait_for_a_sync_of_a_second)
 {
     enum { READS_MOST = 1 << 20 };

@@ -118,6 +118,7 @@ static void nothing_to_end(struct api *api)
     quire_free(NULL);
     FUZZ_CHECK(quire_maintain(NULL) == QUIRE_ERR_INVALID);
     FUZZ_CHECK(quire_checkpoint(NULL) == QUIRE_ERR_INVALID);
+    FUZZ_CHECK(quire_checkpoint_start(NULL) == QUIRE_ERR_INVALID);
     FUZZ_CHECK(quire_sync(NULL) == QUIRE_ERR_INVALID);
     FUZZ_CHECK(quire_verify(NULL, NULL, NULL) == QUIRE_ERR_INVALID);
     FUZZ_CHECK(api->disk == NULL || quire_wait_durable(api->db, UINT64_MAX - api_draw(api, 9)) == QUIRE_ERR_INVALID);

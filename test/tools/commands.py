@@ -92,7 +92,7 @@ t.run("put", t.path("file"), "a", "b", code=FAILED)
 t.run("scan", "--start", "b", "--end", "a", store, code=FAILED)
 
 # ---- Help ----
-for command in ("get put delete scan load dump trees pages stat check log copy repair").split():
+for command in ("get put delete scan load dump trees pages stat check log files manifest copy repair").split():
     text = t.run(command, "--help").decode()
     t.check(text.startswith(f"usage: quire {command} ") and "Exit codes" in text, f"{command} --help: {text}")
     t.check(command in t.run("--help").decode(), f"{command} in the list of commands")

@@ -63,6 +63,7 @@ Test(log_frames, say_what_was_written)
         for (uint32_t key = 0; key < 40; key++)
             for (uint32_t value = 0; value < 40; value++) check_round_trip(1, key, value, shape);
         for (size_t i = 0; i < sizeof(trees) / sizeof(trees[0]); i++) check_round_trip(trees[i], 16, 100, shape);
+        for (uint32_t value = 900; value < 1100; value++) check_round_trip(3, 16, value, shape); /* put together aside, or in place */
         check_round_trip(3, 130, 60000, shape);
         check_round_trip(3, 60000, 130, shape);
     }
