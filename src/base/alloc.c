@@ -27,6 +27,7 @@ static _Atomic int64_t fail_countdown = -1;
 static _Atomic bool fail_for_good; /* the plan: it and all after it */
 static _Atomic bool failing;       /* such a plan has come to its failure */
 static _Atomic int64_t live_count;
+static _Atomic uint64_t largest_size;
 
 static void plan(int64_t n, bool for_good)
 {
@@ -75,6 +76,22 @@ int64_t qr_alloc_live_count(void)
     return atomic_load_explicit(&live_count, memory_order_relaxed);
 }
 
+uint64_t qr_alloc_largest_size(void)
+{
+    /* relaxed: a gauge */
+    return atomic_exchange_explicit(&largest_size, 0, memory_order_relaxed);
+}
+
+static void note_size(uint64_t size)
+{
+    /* relaxed: a gauge */
+    uint64_t largest = atomic_load_explicit(&largest_size, memory_order_relaxed);
+    /* relaxed: as above; a failure loads the present one */
+    while (size > largest && !atomic_compare_exchange_weak_explicit(&largest_size, &largest, size, memory_order_relaxed,
+                                                                    memory_order_relaxed))
+        continue;
+}
+
 static void count_live(int64_t delta)
 {
     /* relaxed: a sum */
@@ -88,7 +105,19 @@ static inline void count_live(int64_t delta)
     (void)delta;
 }
 
+static inline void note_size(uint64_t size)
+{
+    (void)size;
+}
+
 #endif
+
+/* Whether an allocation of that size is to fail. */
+static inline bool refused(uint64_t size)
+{
+    note_size(size);
+    return qr_alloc_must_fail();
+}
 
 /* Counts a block that is there. */
 static inline void *counted(void *memory)
@@ -169,21 +198,19 @@ static void release(void *memory)
 
 void *qr_malloc(size_t size)
 {
-    return qr_alloc_must_fail() ? NULL : counted(allocate(size, 0));
+    return refused(size) ? NULL : counted(allocate(size, 0));
 }
 
 void *qr_calloc(size_t count, size_t size)
 {
     size_t total;
-    if (qr_alloc_must_fail() || __builtin_mul_overflow(count, size, &total))
-        return NULL;
+    if (__builtin_mul_overflow(count, size, &total) || refused(total)) return NULL;
     return counted(allocate_zeroed(total));
 }
 
 void *qr_realloc(void *memory, size_t size)
 {
-    if (qr_alloc_must_fail())
-        return NULL;
+    if (refused(size)) return NULL;
     return memory == NULL ? counted(reallocate(NULL, size)) : reallocate(memory, size);
 }
 
@@ -197,7 +224,7 @@ void qr_free(void *memory)
 void *qr_malloc_aligned(size_t alignment, size_t size)
 {
     QR_ASSERT(alignment != 0 && (alignment & (alignment - 1)) == 0);
-    return qr_alloc_must_fail() ? NULL : counted(allocate_aligned(alignment, size));
+    return refused(size) ? NULL : counted(allocate_aligned(alignment, size));
 }
 
 void qr_free_aligned(void *memory)

@@ -63,6 +63,9 @@ bool qr_alloc_must_fail(void);
 
 /* Blocks of the functions above that were handed out and not freed. Exact when nobody allocates or frees meanwhile. */
 int64_t qr_alloc_live_count(void);
+
+/* Bytes of the largest block that was asked for since the last call of this. */
+uint64_t qr_alloc_largest_size(void);
 #else
 static inline bool qr_alloc_must_fail(void)
 {

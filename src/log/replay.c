@@ -252,7 +252,7 @@ static int decide(struct reader *r, uint64_t lsn, enum qr_frame_state state)
 /* ---- Records ---------------------------------------------------------------------------------------------------- */
 
 /* Reads the PART at lsn, of any segment of the incarnation. Not GOOD: DAMAGE in *ret_bad. The data go to the end of the first
- * *left bytes at `to`. */
+ * *left bytes at `to`, if that is not NULL. */
 static int read_part(struct reader *r, uint64_t lsn, uint8_t *to, uint64_t *left, uint64_t *ret_before, bool *ret_bad)
 {
     const struct qr_log_found *in = segment_at(r, r->found->header.incarnation, lsn);
@@ -277,7 +277,7 @@ static int read_part(struct reader *r, uint64_t lsn, uint8_t *to, uint64_t *left
         qr_frame_kind_at(copy) == QR_FRAME_PART && qr_frame_parse_part(copy, size, ret_before, &data, &size) &&
         size <= *left) {
         *left -= size;
-        qr_copy(to + *left, data, size);
+        if (to != NULL) qr_copy(to + *left, data, size);
         *ret_bad = false;
     }
     qr_free(copy);
@@ -295,11 +295,13 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
     if (*ret_bad || *ret_over) return 0;
     int result = r->large_bytes + left > r->window_bytes ? release(r) : 0;
     if (result != 0) return result;
-    struct large *large = qr_malloc_aligned(QR_FRAME_UNIT, sizeof(*large) + left);
+    /* A record that is larger than all there is does not ask for memory: its PARTs are gone, or were never there. */
+    const bool fits = left <= r->all_bytes;
+    struct large *large = qr_malloc_aligned(QR_FRAME_UNIT, sizeof(*large) + (fits ? left : 0));
     if (large == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a large record of the log");
     large->next = r->large;
     r->large = large;
-    r->large_bytes += left;
+    r->large_bytes += fits ? left : 0;
     for (uint32_t i = 0; i < frame->part_count && !*ret_bad; i++) {
         uint64_t before = 0;
         if (at == 0 || at >= lsn) {
@@ -310,12 +312,12 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
             *ret_over = true;
             return 0;
         }
-        result = read_part(r, at, large->bytes, &left, &before, ret_bad);
+        result = read_part(r, at, fits ? large->bytes : NULL, &left, &before, ret_bad);
         if (result != 0) return result;
         lsn = at;
         at = before;
     }
-    if (left != 0 || at != 0) *ret_bad = true;
+    if (left != 0 || at != 0 || !fits) *ret_bad = true;
     frame->first_part = lsn;
     frame->key = large->bytes;
     frame->value = large->bytes + frame->key_size;

@@ -24,6 +24,7 @@ _Noreturn void fuzz_fail(const char *file, int line, const char *condition)
 
 int64_t fuzz_begin(void)
 {
+    (void)qr_alloc_largest_size();
     return qr_alloc_live_count();
 }
 
@@ -40,8 +41,12 @@ int64_t fuzz_begin_database(void)
     return fuzz_begin();
 }
 
+/* What bytes of a few KiB say is no size for an allocation. */
+#define MOST_ALLOCATION_BYTES (64u << 20)
+
 void fuzz_end(int64_t begun, struct simdisk *disk)
 {
+    FUZZ_CHECK(qr_alloc_largest_size() <= MOST_ALLOCATION_BYTES);
     if (disk != NULL) {
         FUZZ_CHECK(simdisk_open_count(disk) == 0);
         simdisk_free(disk);
