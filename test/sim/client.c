@@ -211,7 +211,8 @@ static void take_snapshot(struct life *life, unsigned client, struct quire_snaps
 static int tell_defect(void *context, const struct quire_defect *defect)
 {
     struct life *life = context;
-    if (!life->faulty) sim_fail(life, "a check finds: %s", defect->text);
+    /* What cannot be read is one, too. */
+    if (!life->faulty || simdisk_fault_fired(life->disk, 0) == 0) sim_fail(life, "a check finds: %s", defect->text);
     return 0;
 }
 
@@ -220,16 +221,17 @@ static void other(struct life *life, unsigned client, enum op_kind kind)
     uint64_t returned_lsn = life->returned_lsn, lsn = 0;
     struct op *op = life_begin_op(life, client, kind, 0, 0);
     if (op == NULL) return;
+    bool start = kind == OP_CHECKPOINT && op->begin % 4 == 0; /* maintenance makes it */
     int result;
     switch (kind) {
     case OP_SYNC: result = quire_sync(life->db); break;
     case OP_WAIT: result = quire_wait_durable(life->db, returned_lsn); break;
-    case OP_CHECKPOINT: result = quire_checkpoint(life->db); break;
+    case OP_CHECKPOINT: result = start ? quire_checkpoint_start(life->db) : quire_checkpoint(life->db); break;
     case OP_VERIFY: result = quire_verify(life->db, tell_defect, life); break;
     default: result = quire_maintain(life->db); break;
     }
     if (kind == OP_MAINTAIN && result == QUIRE_MORE) result = 0;
-    bool makes_durable = kind == OP_SYNC || kind == OP_WAIT || kind == OP_CHECKPOINT;
+    bool makes_durable = kind == OP_SYNC || kind == OP_WAIT || (kind == OP_CHECKPOINT && !start);
     if (makes_durable && result == 0) life_is_durable(life, returned_lsn);
     if (quire_durable_lsn(life->db, &lsn) == 0) life_is_durable(life, lsn);
     /* Structure changes of clients that do not get their turn may keep a checkpoint or a check from its moment of rest. */

@@ -1,8 +1,9 @@
 /*
  * Whether what an image shows can be.
  *
- * Let A be the writes that had returned when the image was cut, in the order of their LSNs. The image shows what a beginning
- * of A has left, with every write in it that must be there, and of the frames that were reserved below the first LSN that is
+ * Let A be the writes that were confirmed when the image was cut, in the order of their LSNs: that had returned; that lie below an
+ * LSN up to which everything was durable, returned or not; and, where what was done at all must be there, that somebody had read.
+ * The image shows what a beginning of A has left, with every write in it that must be there, and of the frames that were reserved below the first LSN that is
  * missing any choice may count that had not come to a decision that survives: frames of writes that were under way, and, after
  * power loss, frames that lost a race and whose write then reserved another one. What frames a write has reserved, and when, was
  * noted at the stop points (life.c).
@@ -30,8 +31,9 @@ struct frame {
 struct question {
     const struct image *image;
     const struct life *life;
-    const struct op *returned[MOST_OPS]; /* A */
-    uint32_t returned_count;
+    const struct op *confirmed[MOST_OPS]; /* A */
+    uint32_t confirmed_count;
+    bool read[MOST_OPS]; /* by operation: a read that had returned showed it */
     struct state cells; /* of the beginning in hand */
     uint64_t lsns[SIM_TREES][KEYS];
 };
@@ -41,17 +43,37 @@ static bool had_begun(const struct image *image, const struct op *op)
     return op->begin < image->time;
 }
 
-static bool had_returned(const struct image *image, const struct op *op)
+/* Or as good as that. */
+static bool had_returned(const struct question *q, const struct op *op)
 {
-    return op->end < image->time;
+    if (op->end < q->image->time) return true;
+    return op_was_done(op) && (op->lsn <= q->image->durable_lsn || q->read[op - q->life->ops]);
 }
 
 /* Whether the operation may have an effect that its end has not confirmed. EXPECT-3 */
-static bool is_open(const struct image *image, const struct op *op)
+static bool is_open(const struct question *q, const struct op *op)
 {
-    if (!op_writes(op) || !had_begun(image, op)) return false;
-    if (!had_returned(image, op) || op->result == QUIRE_ERR_UNKNOWN) return true;
-    return op->result == 0 && !image->all;
+    if (!op_writes(op) || !had_begun(q->image, op)) return false;
+    if (!had_returned(q, op) || op->result == QUIRE_ERR_UNKNOWN) return true;
+    return op->result == 0 && !q->image->all;
+}
+
+/* What reads have shown before the image was cut: after the death of a process it is there, whoever wrote it. Of a buffered log only
+ * what a write lies behind that was acknowledged (D-10). */
+static void note_reads(struct question *q)
+{
+    const struct life *life = q->life;
+    uint64_t below = life->buffered ? 0 : NEVER;
+    memset(q->read, 0, sizeof(q->read));
+    for (uint32_t i = 0; i < life->order_count && life->buffered; i++)
+        if (life->ops[life->order[i]].end < q->image->time) below = life->ops[life->order[i]].lsn;
+    for (uint32_t i = 0; i < life->op_count && q->image->all; i++) {
+        const struct op *op = &life->ops[i];
+        if (op->kind != OP_READ || op->result != 0 || op->end >= q->image->time || op->lsn == 0 || op->lsn >= below || op->cell == 0)
+            continue;
+        for (uint32_t k = 0; k < life->order_count; k++)
+            if (life->ops[life->order[k]].lsn == op->lsn) q->read[life->order[k]] = true;
+    }
 }
 
 static void add_frames(const struct question *q, const struct op *op, uint64_t above, uint64_t below, struct frame *frames,
@@ -60,7 +82,7 @@ static void add_frames(const struct question *q, const struct op *op, uint64_t a
     uint32_t noted = op->attempt_count < MOST_ATTEMPTS ? op->attempt_count : MOST_ATTEMPTS;
     for (uint32_t i = 0; i < noted; i++) {
         const struct attempt *attempt = &op->attempts[i];
-        bool was_done = had_returned(q->image, op) && op->result == 0 && i == noted - 1; /* it is in A */
+        bool was_done = had_returned(q, op) && op->result == 0 && i == noted - 1; /* it is in A */
         if (was_done || attempt->time >= q->image->time || attempt->position <= above || attempt->position >= below) continue;
         if (*count < MOST_FRAMES) frames[(*count)++] = (struct frame){attempt->position, op};
     }
@@ -115,7 +137,7 @@ static bool key_can_be(const struct question *q, uint32_t tree, uint32_t key, ui
     if (q->cells.cells[tree][key] == shown) return true;
     for (uint32_t i = 0; i < q->life->op_count; i++) {
         const struct op *op = &q->life->ops[i];
-        if (op->tree != tree || op->key != key || !is_open(q->image, op)) continue;
+        if (op->tree != tree || op->key != key || !is_open(q, op)) continue;
         if (op->attempt_count > MOST_ATTEMPTS) return true; /* not all of them are known: nothing can be said */
         add_frames(q, op, q->lsns[tree][key], below, frames, &count);
     }
@@ -137,7 +159,7 @@ static bool all_can_be(const struct question *q, uint64_t below, const struct st
 
 static void go_to(struct question *q, uint32_t n)
 {
-    const struct op *op = q->returned[n];
+    const struct op *op = q->confirmed[n];
     q->cells.cells[op->tree][op->key] = op->cell;
     q->lsns[op->tree][op->key] = op->lsn;
 }
@@ -145,8 +167,8 @@ static void go_to(struct question *q, uint32_t n)
 static uint32_t least(const struct question *q)
 {
     uint32_t n = 0;
-    if (q->image->all) return q->returned_count;
-    while (n < q->returned_count && q->returned[n]->lsn <= q->image->durable_lsn) n++;
+    if (q->image->all) return q->confirmed_count;
+    while (n < q->confirmed_count && q->confirmed[n]->lsn <= q->image->durable_lsn) n++;
     return n;
 }
 
@@ -163,21 +185,22 @@ bool expect_check(const struct image *image, const struct state *shown, char *te
     }
     q.image = image;
     q.life = life;
-    q.returned_count = 0;
+    q.confirmed_count = 0;
     q.cells = life->base;
     memset(q.lsns, 0, sizeof(q.lsns));
+    note_reads(&q);
     for (uint32_t i = 0; i < life->order_count; i++)
-        if (had_returned(image, &life->ops[life->order[i]])) q.returned[q.returned_count++] = &life->ops[life->order[i]];
+        if (had_returned(&q, &life->ops[life->order[i]])) q.confirmed[q.confirmed_count++] = &life->ops[life->order[i]];
     uint32_t n = 0, from = least(&q);
     for (; n < from; n++) go_to(&q, n);
     for (;; n++) {
-        uint64_t below = n < q.returned_count ? q.returned[n]->lsn : NEVER;
+        uint64_t below = n < q.confirmed_count ? q.confirmed[n]->lsn : NEVER;
         if (all_can_be(&q, below, shown, &tree, &key)) return true;
-        if (n == q.returned_count) break;
+        if (n == q.confirmed_count) break;
         go_to(&q, n);
     }
     snprintf(text, size, "no beginning of the writes explains it, from %u to %u of them; of all, tree %u, key %u is %llx, not %llx (LSN %llu)",
-             from, q.returned_count, tree, key, (unsigned long long)shown->cells[tree][key],
+             from, q.confirmed_count, tree, key, (unsigned long long)shown->cells[tree][key],
              (unsigned long long)q.cells.cells[tree][key], (unsigned long long)q.lsns[tree][key]);
     return false;
 }

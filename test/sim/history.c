@@ -6,8 +6,8 @@
  *            left it.
  * HISTORY-3  A read shows a version that was not replaced before the read began by a write that had returned or that another
  *            read had shown; so does a conditional write that was refused.
- * HISTORY-4  A snapshot shows the newest version up to its LSN, which is not below that of any write that had returned, and
- *            below that of any write that began later.
+ * HISTORY-4  A snapshot shows the newest version up to its LSN, which is not below that of any write that had returned or that
+ *            a read had shown, and below that of any write that began later.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +117,7 @@ static bool shows_newest(const struct op *op)
            (op->kind == OP_SWAP && (op->result == QUIRE_CONFLICT || op->result == QUIRE_NOT_FOUND));
 }
 
-/* HISTORY-3. floors: for each operation that was looked at, the LSN of the oldest version that explains it. */
+/* HISTORY-3. seen: of each read that was looked at, the LSN of the oldest version that explains it, and when it ended. */
 static void check_newest(const struct life *life, const struct versions *versions, const struct op *op,
                          struct version *seen, uint32_t *seen_count)
 {
@@ -141,11 +141,13 @@ static void check_newest(const struct life *life, const struct versions *version
 }
 
 /* HISTORY-4 */
-static void check_old(const struct life *life, const struct versions *versions, const struct op *op)
+static void check_old(const struct life *life, const struct versions *versions, const struct op *op, struct version *seen,
+                      uint32_t *seen_count)
 {
     const struct version *newest = &versions->list[0];
     for (uint32_t i = 1; i < versions->count && versions->list[i].lsn <= op->expected; i++) newest = &versions->list[i];
     if (op->cell != newest->cell) fail_op(life, op, "its snapshot has another value");
+    if (*seen_count < MOST_VERSIONS) seen[(*seen_count)++] = (struct version){.lsn = newest->lsn, .end = op->end};
 }
 
 static int by_end(const void *left, const void *right)
@@ -165,7 +167,7 @@ static void check_key(const struct life *life, uint32_t tree, uint32_t key)
     for (uint32_t i = 0; i < life->op_count; i++) {
         const struct op *op = &life->ops[i];
         if (op->kind > OP_READ_OLD || op->tree != tree || op->key != key) continue;
-        if (op->kind == OP_READ_OLD && op->result == 0 && op->end != NEVER) check_old(life, &versions, op);
+        if (op->kind == OP_READ_OLD && op->result == 0 && op->end != NEVER) check_old(life, &versions, op, seen, &seen_count);
         if (shows_newest(op)) newest[count++] = op;
     }
     qsort(newest, count, sizeof(newest[0]), by_end);
@@ -179,6 +181,11 @@ static void check_snapshot(const struct life *life, const struct op *snapshot)
         const struct op *op = &life->ops[life->order[i]];
         if (op->end < snapshot->begin && op->lsn > snapshot->lsn) fail_op(life, snapshot, "it is below a write that had returned");
         if (op->begin > snapshot->end && op->lsn <= snapshot->lsn) fail_op(life, snapshot, "it is above a write that began later");
+    }
+    for (uint32_t i = 0; i < life->op_count; i++) {
+        const struct op *op = &life->ops[i];
+        if (op->kind == OP_READ && op->result == 0 && op->cell != 0 && op->end < snapshot->begin && op->lsn > snapshot->lsn)
+            fail_op(life, snapshot, "it is below a write that had been read");
     }
 }
 

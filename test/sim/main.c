@@ -24,7 +24,7 @@
 struct sim_counts sim_counts;
 bool sim_trace;
 uint64_t sim_failures;
-static uint64_t seed_now;
+static uint64_t seed_now, depth_now = 2;
 
 void sim_fail(const struct life *life, const char *format, ...)
 {
@@ -35,15 +35,16 @@ void sim_fail(const struct life *life, const char *format, ...)
     vprintf(format, arguments);
     va_end(arguments);
     if (life != NULL) printf("\n    in the life of: %s", life->image.name);
-    printf("\n    sim --seeds 1 --from %llu\n", (unsigned long long)seed_now);
+    printf("\n    sim --seeds 1 --from %llu --depth %llu\n", (unsigned long long)seed_now, (unsigned long long)depth_now);
     fflush(stdout);
 }
 
 /* A signal that ends the program: which seed it was. */
 static void on_signal(int number)
 {
-    char text[96];
-    int size = snprintf(text, sizeof(text), "\nFAILED: signal %d\n    sim --seeds 1 --from %llu\n", number, (unsigned long long)seed_now);
+    char text[128];
+    int size = snprintf(text, sizeof(text), "\nFAILED: signal %d\n    sim --seeds 1 --from %llu --depth %llu\n", number,
+                        (unsigned long long)seed_now, (unsigned long long)depth_now);
     (void)!write(STDOUT_FILENO, text, (size_t)size);
     signal(number, SIG_DFL);
     raise(number);
@@ -179,12 +180,13 @@ int main(int argc, char **argv)
     };
     test_options_parse(argc, argv, "Several clients, one after the other in an order by chance; crashes; faults.", options,
                        sizeof(options) / sizeof(options[0]));
-    static const int signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE};
+    static const int signals[] = {SIGABRT, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTERM};
     for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) signal(signals[i], on_signal);
     sim_trace = trace != 0;
     stay_on_one();
     warm_up();
-    seeds = test_scaled(seeds);
+    if (seeds != 1) seeds = test_scaled(seeds);
+    depth_now = depth;
     printf("seeds: %llu from %llu\n", (unsigned long long)seeds, (unsigned long long)from);
     for (uint64_t seed = from; seed < from + seeds && sim_failures == 0; seed++) {
         uint64_t hash = run_seed(seed, (unsigned)depth);

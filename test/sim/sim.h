@@ -6,7 +6,7 @@
  *
  * A life begins with an image of a disk (at first an empty one), which is opened; then clients work on it; then it is
  * closed. Meanwhile images are cut out, and each begins a life of its own when this one is over: recovery is cut, and
- * what comes after it, up to three levels deep. A life that was cut goes on to its end on a disk that matters no more, so
+ * what comes after it (plan.depth). A life that was cut goes on to its end on a disk that matters no more, so
  * what an image may show can be said with knowledge of what every operation came to.
  */
 #ifndef TEST_SIM_SIM_H
@@ -38,7 +38,7 @@ enum op_kind {
     OP_INSERT,
     OP_SWAP,
     OP_ADD,
-    OP_READ,     /* newest: by copy, under a guard, or in a scan, which is one of each key */
+    OP_READ,     /* newest: by copy, under a guard, or in a scan, which is one of each key; so is READ_OLD */
     OP_READ_OLD, /* with a snapshot */
     OP_SNAPSHOT,
     OP_SYNC,
@@ -123,7 +123,7 @@ struct life {
     struct simdisk *disk;
     struct quire *db;
     struct quire_tree *trees[SIM_TREES];
-    bool off, accepted, trees_known;
+    bool buffered, off, accepted, trees_known;
     bool closing_syncs;
 
     struct state base; /* what the opening showed */
@@ -150,6 +150,7 @@ struct life {
 
     uint64_t fault_at_op; /* 0: none */
     bool faulty, hurt;  /* a fault may be there; one has come about: nothing but what is durable binds in this boot */
+    bool fault_hurts;   /* the one that was set is of the kind that does */
     bool still_mounted; /* it was a sync that failed once */
     bool log_failed;    /* the engine knows */
     uint32_t bad_keys[SIM_TREES]; /* bits: the LSN of a write is not known */
