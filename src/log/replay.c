@@ -297,11 +297,12 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
     if (result != 0) return result;
     /* A record that is larger than all there is does not ask for memory: its PARTs are gone, or were never there. */
     const bool fits = left <= r->all_bytes;
-    struct large *large = qr_malloc_aligned(QR_FRAME_UNIT, sizeof(*large) + (fits ? left : 0));
+    const uint64_t room = fits ? left : 0;
+    struct large *large = qr_malloc_aligned(QR_FRAME_UNIT, sizeof(*large) + room);
     if (large == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a large record of the log");
     large->next = r->large;
     r->large = large;
-    r->large_bytes += fits ? left : 0;
+    r->large_bytes += room;
     for (uint32_t i = 0; i < frame->part_count && !*ret_bad; i++) {
         uint64_t before = 0;
         if (at == 0 || at >= lsn) {

@@ -30,7 +30,7 @@ static void remove_root(void)
 
 TestSuite(checkpoint, .init = make_root, .fini = remove_root);
 
-static struct quire *open_with_interval(uint32_t threads, uint32_t interval_ms)
+static struct quire *open_with(uint32_t threads, uint32_t interval_ms, uint64_t cap_bytes)
 {
     struct quire_options options;
     struct quire *db = NULL;
@@ -39,11 +39,17 @@ static struct quire *open_with_interval(uint32_t threads, uint32_t interval_ms)
     options.log_segment_bytes = 65536;
     options.background_threads = threads;
     options.checkpoint_interval_ms = interval_ms;
+    options.log_cap_bytes = cap_bytes;
     int result = quire_open(root, &options, &db);
     struct quire_error_detail detail;
     quire_error_detail(&detail);
     cr_assert(result == 0, "open: %s (%s)", quire_strerror(result), detail.message);
     return db;
+}
+
+static struct quire *open_with_interval(uint32_t threads, uint32_t interval_ms)
+{
+    return open_with(threads, interval_ms, 0);
 }
 
 static struct quire *open_store(uint32_t threads)
@@ -246,15 +252,7 @@ Test(checkpoint, comes_when_the_interval_is_over)
 Test(checkpoint, comes_by_the_size_of_the_log_and_bounds_recovery)
 {
     enum { CAP = 1 << 20, STEP = 500, STEPS = 200 };
-    struct quire_options options;
-    struct quire *db = NULL;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.log_segment_bytes = 65536;
-    options.log_cap_bytes = CAP;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
-    OK(quire_open(root, &options, &db));
+    struct quire *db = open_with(QUIRE_NO_THREADS, QUIRE_NO_PERIOD, CAP);
     struct quire_tree *tree = open_tree(db, "t");
     for (uint64_t step = 0; step < STEPS; step++) {
         fill(tree, step % 20 * STEP, step % 20 * STEP + STEP);
@@ -265,7 +263,7 @@ Test(checkpoint, comes_by_the_size_of_the_log_and_bounds_recovery)
     cr_assert(db->checkpointer.count >= written / CAP / 2 && db->checkpointer.count <= written / CAP + 1, "%llu checkpoints",
               (unsigned long long)db->checkpointer.count);
     abandon(db);
-    OK(quire_open(root, &options, &db));
+    db = open_with(QUIRE_NO_THREADS, QUIRE_NO_PERIOD, CAP);
     struct quire_stats stats = stats_of(db);
     /* whole segments, and what a step wrote */
     cr_assert_leq(stats.recovery_bytes, CAP + 4 * 65536, "%llu bytes", (unsigned long long)stats.recovery_bytes);

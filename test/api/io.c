@@ -376,8 +376,6 @@ Test(io, a_checkpoint_is_asked_for_and_nobody_waits_for_it)
     struct quire_options options = sim_options(QUIRE_LEVEL_PROCESS);
     options.background_threads = 1;
     options.log_segment_bytes = 1u << 20; /* the next one is not needed meanwhile: its name would have to be synced */
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
     disk = simdisk_create();
     db = open_on(disk, options);
     tree = open_tree(db, "t");
@@ -414,9 +412,9 @@ Test(io, a_checkpoint_that_was_asked_for_is_made_by_maintenance)
     uint64_t before = stats_of(db).checkpoints;
     OK(quire_checkpoint_start(db));
     cr_assert_eq(stats_of(db).checkpoints, before);
-    while (quire_maintain(db) == QUIRE_MORE) continue;
+    settle(db);
     cr_assert_eq(stats_of(db).checkpoints, before + 1);
-    while (quire_maintain(db) == QUIRE_MORE) continue;
+    settle(db);
     cr_assert_eq(stats_of(db).checkpoints, before + 1);
 
     /* One that fails is made again, after a second. */
@@ -424,12 +422,12 @@ Test(io, a_checkpoint_that_was_asked_for_is_made_by_maintenance)
     fill(tree, 0, 100);
     OK(quire_checkpoint_start(db));
     simdisk_fault_set(disk, &fault);
-    while (quire_maintain(db) == QUIRE_MORE) continue;
+    settle(db);
     cr_assert_eq(stats_of(db).checkpoint_failures, 1);
-    while (quire_maintain(db) == QUIRE_MORE) continue;
+    settle(db);
     cr_assert_eq(stats_of(db).checkpoints, before + 1);
     qr_clock_advance_ns(1100000000);
-    while (quire_maintain(db) == QUIRE_MORE) continue;
+    settle(db);
     cr_assert_eq(stats_of(db).checkpoints, before + 2);
     end();
 }
