@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <string.h>
 
+#define LEAST_ITEMS 16u /* of a list that grows */
+
 #ifdef QR_JEMALLOC
 #include <jemalloc/jemalloc.h>
 #endif
@@ -212,6 +214,15 @@ void *qr_realloc(void *memory, size_t size)
 {
     if (refused(size)) return NULL;
     return memory == NULL ? counted(reallocate(NULL, size)) : reallocate(memory, size);
+}
+
+void *qr_grow(void *list, uint64_t count, uint64_t *room, size_t item_size)
+{
+    if (count < *room) return list;
+    uint64_t larger = *room == 0 ? LEAST_ITEMS : *room * 2;
+    void *grown = qr_realloc(list, larger * item_size);
+    if (grown != NULL) *room = larger;
+    return grown;
 }
 
 void qr_free(void *memory)

@@ -22,6 +22,10 @@ void *qr_calloc(size_t count, size_t size);
 /* memory NULL: as qr_malloc. On NULL the old block is unchanged and still the caller's. */
 void *qr_realloc(void *memory, size_t size);
 
+/* For a list that grows at its end: `list`, of `count` items, if it has room for one more, else a larger one in its place (*room: how
+ * many items it has room for; NULL, 0, &room is an empty list). On NULL nothing has changed. */
+void *qr_grow(void *list, uint64_t count, uint64_t *room, size_t item_size);
+
 /* NULL is fine. */
 void qr_free(void *memory);
 

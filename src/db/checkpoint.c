@@ -34,13 +34,9 @@ struct pids {
 
 static int add_pid(struct pids *pids, uint64_t pid)
 {
-    if (pids->count == pids->capacity) {
-        uint64_t capacity = pids->capacity == 0 ? 1024 : pids->capacity * 2;
-        uint64_t *grown = qr_realloc(pids->ids, capacity * sizeof(*grown));
-        if (grown == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
-        pids->ids = grown;
-        pids->capacity = capacity;
-    }
+    uint64_t *larger = qr_grow(pids->ids, pids->count, &pids->capacity, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
+    pids->ids = larger;
     pids->ids[pids->count++] = pid;
     return 0;
 }
@@ -103,15 +99,12 @@ static int scan_pages(struct quire *db, struct qr_thread *thread, uint64_t *boun
         if (first == 0) continue;
         *bound = qr_min(*bound, first);
         if (ret_aged == NULL) continue;
-        if (count == capacity) {
-            capacity = capacity == 0 ? 4096 : capacity * 2;
-            struct aged *grown = qr_realloc(aged, capacity * sizeof(*grown));
-            if (grown == NULL) {
-                qr_free(aged);
-                return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
-            }
-            aged = grown;
+        struct aged *larger = qr_grow(aged, count, &capacity, sizeof(*larger));
+        if (larger == NULL) {
+            qr_free(aged);
+            return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a checkpoint");
         }
+        aged = larger;
         aged[count++] = (struct aged){first, pid};
     }
     if (ret_aged != NULL) {

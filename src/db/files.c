@@ -107,13 +107,9 @@ static int lock(struct qr_db_files *files)
 
 static bool add_incarnation(struct qr_db_files *files, const struct qr_incarnation *incarnation)
 {
-    if (files->incarnation_count == files->incarnation_capacity) {
-        uint32_t capacity = files->incarnation_capacity == 0 ? 8 : files->incarnation_capacity * 2;
-        struct qr_incarnation *grown = qr_realloc(files->incarnations, capacity * sizeof(*grown));
-        if (grown == NULL) return false;
-        files->incarnations = grown;
-        files->incarnation_capacity = capacity;
-    }
+    struct qr_incarnation *larger = qr_grow(files->incarnations, files->incarnation_count, &files->incarnation_capacity, sizeof(*larger));
+    if (larger == NULL) return false;
+    files->incarnations = larger;
     files->incarnations[files->incarnation_count++] = *incarnation;
     return true;
 }

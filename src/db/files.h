@@ -47,7 +47,8 @@ struct qr_db_files {
     struct qr_manifest_store settings;
     uint64_t lsn_range_end; /* LSNs below it may have been given out without a log; 0: there was always one */
     struct qr_incarnation *incarnations; /* all, oldest first; the last one is ours, unless read-only */
-    uint32_t incarnation_count, incarnation_capacity;
+    uint32_t incarnation_count;
+    uint64_t incarnation_capacity;
     struct qr_log_list old; /* segments of older incarnations; number UINT32_MAX: removed */
     struct qr_recovery recovery;
 

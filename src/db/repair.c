@@ -52,13 +52,9 @@ struct qr_repair_tree *qr_repair_tree_get(struct qr_repair *r, uint32_t id)
 {
     uint32_t i = index_of(r, id);
     if (i < r->tree_count && r->trees[i]->id == id) return r->trees[i];
-    if (r->tree_count == r->tree_room) {
-        uint32_t room = r->tree_room == 0 ? 16 : r->tree_room * 2;
-        struct qr_repair_tree **larger = qr_realloc(r->trees, room * sizeof(*larger));
-        if (larger == NULL) return NULL;
-        r->trees = larger;
-        r->tree_room = room;
-    }
+    struct qr_repair_tree **larger = qr_grow(r->trees, r->tree_count, &r->tree_room, sizeof(*larger));
+    if (larger == NULL) return NULL;
+    r->trees = larger;
     struct qr_repair_tree *tree = qr_calloc(1, sizeof(*tree));
     if (tree == NULL) return NULL;
     tree->id = id;

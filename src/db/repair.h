@@ -100,7 +100,8 @@ struct qr_repair {
     struct qr_laid *laid;
     uint64_t laid_count, laid_room;
     struct qr_repair_tree **trees; /* by id; [0] is the catalogue */
-    uint32_t tree_count, tree_room;
+    uint32_t tree_count;
+    uint64_t tree_room;
     struct qr_lost_value *lost_values; /* by tree, key, version */
     uint64_t lost_count, lost_room;
 };

@@ -35,13 +35,9 @@ static uint64_t find_value(const struct qr_repair *r, const struct qr_repair_tre
 
 static int note_lost(struct qr_repair *r, struct qr_repair_tree *tree, struct quire_slice key, uint64_t version)
 {
-    if (r->lost_count == r->lost_room) {
-        uint64_t room = r->lost_room == 0 ? 16 : r->lost_room * 2;
-        struct qr_lost_value *larger = qr_realloc(r->lost_values, room * sizeof(*larger));
-        if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the list of lost values");
-        r->lost_values = larger;
-        r->lost_room = room;
-    }
+    struct qr_lost_value *larger = qr_grow(r->lost_values, r->lost_count, &r->lost_room, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the list of lost values");
+    r->lost_values = larger;
     uint8_t *copy = qr_malloc(key.size + 1);
     if (copy == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the key of a lost value");
     qr_copy(copy, key.data, key.size);

@@ -41,13 +41,9 @@ static int note_image(void *context, const struct qr_salvage_image *image)
     struct qr_repair *r = context;
     const bool counts = image->named || image->sure || may_count(r, image->max_lsn);
     if (!counts && !may_be_partial(r, image->max_lsn)) return 0;
-    if (r->laid_count == r->laid_room) {
-        uint64_t room = r->laid_room == 0 ? 1024 : r->laid_room * 2;
-        struct qr_laid *larger = qr_realloc(r->laid, room * sizeof(*larger));
-        if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the list of images");
-        r->laid = larger;
-        r->laid_room = room;
-    }
+    struct qr_laid *larger = qr_grow(r->laid, r->laid_count, &r->laid_room, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the list of images");
+    r->laid = larger;
     bool inner = image->kind == QR_STORE_INNER;
     r->laid[r->laid_count++] = (struct qr_laid){.address = image->address,
                                                 .pid = image->pid,
@@ -265,7 +261,7 @@ struct sweep {
     const struct qr_laid **heap; /* the best first */
     uint64_t count;
     struct qr_repair_tree *tree;
-    uint32_t room;
+    uint64_t room;
 };
 
 static void heap_add(struct sweep *s, const struct qr_laid *laid)
@@ -300,13 +296,9 @@ static bool add_piece(struct sweep *s, struct quire_slice low, const struct quir
         tree->pieces[tree->piece_count - 1] = piece;
         return true;
     }
-    if (tree->piece_count == s->room) {
-        uint32_t room = s->room == 0 ? 16 : s->room * 2;
-        struct qr_laid_piece *larger = qr_realloc(tree->pieces, room * sizeof(*larger));
-        if (larger == NULL) return false;
-        tree->pieces = larger;
-        s->room = room;
-    }
+    struct qr_laid_piece *larger = qr_grow(tree->pieces, tree->piece_count, &s->room, sizeof(*larger));
+    if (larger == NULL) return false;
+    tree->pieces = larger;
     tree->pieces[tree->piece_count++] = piece;
     return true;
 }

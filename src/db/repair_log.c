@@ -19,7 +19,8 @@ struct log_reader {
     struct qr_log_list list;
     qr_replay_visit *take;
     uint64_t *refused; /* undecided frames whose condition did not hold */
-    uint32_t refused_count, refused_room;
+    uint32_t refused_count;
+    uint64_t refused_room;
     int failure;       /* of the repair, not of the log */
     uint64_t last_lsn; /* of the frames that were taken */
 };
@@ -188,13 +189,9 @@ static int condition_holds(struct log_reader *log, const struct qr_replay_record
 
 static int refuse(struct log_reader *log, uint64_t lsn)
 {
-    if (log->refused_count == log->refused_room) {
-        uint32_t room = log->refused_room == 0 ? 16 : log->refused_room * 2;
-        uint64_t *larger = qr_realloc(log->refused, room * sizeof(*larger));
-        if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for undecided writes");
-        log->refused = larger;
-        log->refused_room = room;
-    }
+    uint64_t *larger = qr_grow(log->refused, log->refused_count, &log->refused_room, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for undecided writes");
+    log->refused = larger;
     log->refused[log->refused_count++] = lsn;
     return QR_REPLAY_VOID;
 }

@@ -31,13 +31,9 @@ int qr_verify_tell(struct qr_verify *v, const char *file, uint64_t offset, const
 
 static int note_bad_pid(struct qr_verify *v, uint64_t pid)
 {
-    if (v->bad_count == v->bad_capacity) {
-        uint64_t capacity = v->bad_capacity == 0 ? 16 : v->bad_capacity * 2;
-        uint64_t *grown = qr_realloc(v->bad_pids, capacity * sizeof(*grown));
-        if (grown == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of damaged pages");
-        v->bad_pids = grown;
-        v->bad_capacity = capacity;
-    }
+    uint64_t *larger = qr_grow(v->bad_pids, v->bad_count, &v->bad_capacity, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of damaged pages");
+    v->bad_pids = larger;
     v->bad_pids[v->bad_count++] = pid;
     return 0;
 }

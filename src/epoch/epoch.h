@@ -153,7 +153,8 @@ struct qr_epoch {
     struct qr_retire_batch *deferred;             /* batches of earlier rounds with blocks in holds */
     struct qr_retire_batch *taken;                /* what this round took from the queue */
     const void **held;                            /* blocks in holds, sorted */
-    size_t held_count, held_capacity;
+    size_t held_count;
+    uint64_t held_capacity;
     bool held_complete; /* false: no memory for the array, walk the holds */
     uint64_t kept_bytes;                          /* what this round has found in holds so far */
     _Atomic uint64_t held_bytes;                  /* the same of the last round, when it had ended */

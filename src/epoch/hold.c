@@ -100,14 +100,9 @@ static int compare_blocks(const void *left, const void *right)
 
 static bool held_append(struct qr_epoch *epoch, const void *block)
 {
-    if (epoch->held_count == epoch->held_capacity) {
-        size_t capacity = epoch->held_capacity == 0 ? 64 : epoch->held_capacity * 2;
-        const void **grown = qr_realloc(epoch->held, capacity * sizeof(*grown));
-        if (grown == NULL)
-            return false;
-        epoch->held = grown;
-        epoch->held_capacity = capacity;
-    }
+    const void **larger = qr_grow(epoch->held, epoch->held_count, &epoch->held_capacity, sizeof(*larger));
+    if (larger == NULL) return false;
+    epoch->held = larger;
     epoch->held[epoch->held_count++] = block;
     return true;
 }

@@ -87,13 +87,9 @@ static void take_heads(struct qr_batch *batch)
 
 static int add_large(struct qr_batch *batch, uint32_t at, const struct qr_frame *frame)
 {
-    if (batch->large_count == batch->large_capacity) {
-        uint32_t capacity = batch->large_capacity == 0 ? 16 : batch->large_capacity * 2;
-        struct qr_batch_large *grown = qr_realloc(batch->large, capacity * sizeof(*grown));
-        if (grown == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to sort the log's records");
-        batch->large = grown;
-        batch->large_capacity = capacity;
-    }
+    struct qr_batch_large *larger = qr_grow(batch->large, batch->large_count, &batch->large_capacity, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory to sort the log's records");
+    batch->large = larger;
     batch->large[batch->large_count++] = (struct qr_batch_large){at, *frame};
     return 0;
 }

@@ -38,7 +38,8 @@ struct qr_batch {
     uint32_t count, capacity;
     bool stale; /* heads were taken behind more than what is shared by now */
     struct qr_batch_large *large; /* by `at` */
-    uint32_t large_count, large_capacity;
+    uint32_t large_count;
+    uint64_t large_capacity;
     struct qr_batch_group groups[QR_BATCH_GROUPS];
 };
 

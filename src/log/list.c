@@ -70,13 +70,9 @@ static bool is_same_boot(const struct qr_log_header *h, const struct qr_dir_fact
 
 static int add(struct qr_log_list *list, const struct qr_log_found *found)
 {
-    if (list->count == list->capacity) {
-        uint32_t capacity = list->capacity == 0 ? 16 : list->capacity * 2;
-        struct qr_log_found *grown = qr_realloc(list->found, capacity * sizeof(*grown));
-        if (grown == NULL) return QUIRE_ERR_NO_MEMORY;
-        list->found = grown;
-        list->capacity = capacity;
-    }
+    struct qr_log_found *larger = qr_grow(list->found, list->count, &list->capacity, sizeof(*larger));
+    if (larger == NULL) return QUIRE_ERR_NO_MEMORY;
+    list->found = larger;
     list->found[list->count++] = *found;
     list->top = qr_max(list->top, found->header.end);
     return 0;

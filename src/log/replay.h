@@ -45,7 +45,8 @@ struct qr_log_found {
 
 struct qr_log_list {
     struct qr_log_found *found; /* by start */
-    uint32_t count, capacity;
+    uint32_t count;
+    uint64_t capacity;
     uint32_t next_number; /* above those of all files, also of such that are no segments of this store */
     uint64_t top;         /* end of the highest segment; 0: none */
     /* Of files of this store whose header is damaged, in front of frames, or that are cut in their header: the highest LSN

@@ -65,13 +65,9 @@ void qr_plan_done(struct qr_plan *plan)
 /* Notes a blob that nobody needs any more. False: there is no memory for that, and its record had better stay. */
 static bool note_dead(struct qr_plan *plan, const uint8_t *reference)
 {
-    if (plan->dead_count == plan->dead_capacity) {
-        uint32_t capacity = plan->dead_capacity == 0 ? 16 : plan->dead_capacity * 2;
-        uint8_t *grown = qr_realloc(plan->dead, (size_t)capacity * QR_BLOB_REF_BYTES);
-        if (grown == NULL) return false;
-        plan->dead = grown;
-        plan->dead_capacity = capacity;
-    }
+    uint8_t *larger = qr_grow(plan->dead, plan->dead_count, &plan->dead_capacity, QR_BLOB_REF_BYTES);
+    if (larger == NULL) return false;
+    plan->dead = larger;
     memcpy(plan->dead + (size_t)plan->dead_count++ * QR_BLOB_REF_BYTES, reference, QR_BLOB_REF_BYTES);
     return true;
 }

@@ -50,7 +50,8 @@ struct qr_plan {
     uint32_t dropped;  /* how many records were */
     bool blobs;        /* becomes QR_PAGE_BLOBS */
     uint8_t *dead;     /* references to blobs of records that were dropped; allocated */
-    uint32_t dead_count, dead_capacity;
+    uint32_t dead_count;
+    uint64_t dead_capacity;
     uint32_t count;    /* records */
     uint64_t bytes;    /* of records */
     uint64_t max_version;

@@ -62,14 +62,9 @@ static int add_place(struct qr_blob_places *places, uint64_t offset, uint64_t ex
     uint32_t i = index_of(places, offset);
     if (i < places->count && place_offset(places->places[i]) == offset)
         return 0;
-    if (places->count == places->room) {
-        uint32_t room = places->room == 0 ? 64 : places->room * 2;
-        uint64_t *larger = qr_realloc(places->places, (size_t)room * sizeof(*larger));
-        if (larger == NULL)
-            return -1;
-        places->places = larger;
-        places->room = room;
-    }
+    uint64_t *larger = qr_grow(places->places, places->count, &places->room, sizeof(*larger));
+    if (larger == NULL) return -1;
+    places->places = larger;
     memmove(&places->places[i + 1], &places->places[i], (places->count - i) * sizeof(*places->places));
     places->places[i] = place_make(offset, extent);
     places->count++;

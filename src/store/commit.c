@@ -161,14 +161,9 @@ struct queue {
 
 static int note_built(struct qr_store_capture *capture, struct qr_map_node *node, uint64_t address, uint32_t stored)
 {
-    if (capture->built_count == capture->built_room) {
-        uint64_t room = capture->built_room == 0 ? 64 : capture->built_room * 2;
-        struct qr_built *larger = qr_realloc(capture->built, room * sizeof(*larger));
-        if (larger == NULL)
-            return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the list of new blocks");
-        capture->built = larger;
-        capture->built_room = room;
-    }
+    struct qr_built *larger = qr_grow(capture->built, capture->built_count, &capture->built_room, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the list of new blocks");
+    capture->built = larger;
     capture->built[capture->built_count++] = (struct qr_built){node, address, stored};
     if (node->address != 0) {
         int result = account(capture->store, node->address, -(int64_t)(QR_BLOCK_BYTES + QR_IMAGE_HEADER_BYTES));

@@ -346,7 +346,8 @@ void qr_segments_release(struct qr_store *store)
 struct listing {
     struct qr_store *store;
     uint32_t *numbers;
-    uint32_t count, room;
+    uint32_t count;
+    uint64_t room;
 };
 
 static int note_name(void *context, const char *name)
@@ -355,14 +356,9 @@ static int note_name(void *context, const char *name)
     uint32_t number;
     if (!qr_segment_number_of(name, &number))
         return 0;
-    if (listing->count == listing->room) {
-        uint32_t room = listing->room == 0 ? 64 : listing->room * 2;
-        uint32_t *larger = qr_realloc(listing->numbers, room * sizeof(*larger));
-        if (larger == NULL)
-            return -ENOMEM;
-        listing->numbers = larger;
-        listing->room = room;
-    }
+    uint32_t *larger = qr_grow(listing->numbers, listing->count, &listing->room, sizeof(*larger));
+    if (larger == NULL) return -ENOMEM;
+    listing->numbers = larger;
     listing->numbers[listing->count++] = number;
     return 0;
 }

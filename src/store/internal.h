@@ -36,7 +36,8 @@
 /* Places of blobs in a segment, by offset: offset (32 bits) | extent (32), in units of QR_BLOB_UNIT. */
 struct qr_blob_places {
     uint64_t *places;
-    uint32_t count, room;
+    uint32_t count;
+    uint64_t room;
 };
 
 struct qr_segment {
@@ -114,7 +115,8 @@ struct qr_store {
 
     pthread_mutex_t mutex;
     struct qr_segment **segments; /* by number */
-    uint32_t segment_count, segment_room;
+    uint32_t segment_count;
+    uint64_t segment_room;
     uint64_t segment_bytes;
     uint32_t next_number, open_files, close_hand;
     bool names_dirty; /* a name changed since the last sync of the directory began */

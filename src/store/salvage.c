@@ -89,7 +89,8 @@ struct span {
 };
 struct spans {
     struct span *list; /* in order */
-    uint32_t count, room;
+    uint32_t count;
+    uint64_t room;
 };
 
 struct salvage {
@@ -105,14 +106,9 @@ struct salvage {
 
 static int add_span(struct spans *to, uint64_t first, uint64_t end)
 {
-    if (to->count == to->room) {
-        uint32_t room = to->room == 0 ? 16 : to->room * 2;
-        struct span *larger = qr_realloc(to->list, room * sizeof(*larger));
-        if (larger == NULL)
-            return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of what is lost");
-        to->list = larger;
-        to->room = room;
-    }
+    struct span *larger = qr_grow(to->list, to->count, &to->room, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of what is lost");
+    to->list = larger;
     to->list[to->count++] = (struct span){first, end};
     return 0;
 }
@@ -410,14 +406,9 @@ static int see_sequence(void *context, const struct qr_image_header *header, con
     (void)header;
     if (sequence == 0 || (to->count != 0 && to->list[to->count - 1] == sequence))
         return 0;
-    if (to->count == to->room) {
-        uint64_t room = to->room == 0 ? 256 : to->room * 2;
-        uint64_t *larger = qr_realloc(to->list, room * sizeof(*larger));
-        if (larger == NULL)
-            return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of batches");
-        to->list = larger;
-        to->room = room;
-    }
+    uint64_t *larger = qr_grow(to->list, to->count, &to->room, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of batches");
+    to->list = larger;
     to->list[to->count++] = sequence;
     return 0;
 }

@@ -57,16 +57,12 @@ struct qr_segment *qr_segment_find(struct qr_store *store, uint32_t number)
 int qr_segment_register(struct qr_store *store, struct qr_segment *segment)
 {
     qr_lock(store);
-    if (store->segment_count == store->segment_room) {
-        uint32_t room = store->segment_room == 0 ? 16 : store->segment_room * 2;
-        struct qr_segment **larger = qr_realloc(store->segments, room * sizeof(*larger));
-        if (larger == NULL) {
-            qr_unlock(store);
-            return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the list of page segments");
-        }
-        store->segments = larger;
-        store->segment_room = room;
+    struct qr_segment **larger = qr_grow(store->segments, store->segment_count, &store->segment_room, sizeof(*larger));
+    if (larger == NULL) {
+        qr_unlock(store);
+        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for the list of page segments");
     }
+    store->segments = larger;
     uint32_t i = index_of(store, segment->number);
     memmove(&store->segments[i + 1], &store->segments[i], (store->segment_count - i) * sizeof(*store->segments));
     store->segments[i] = segment;

@@ -43,14 +43,9 @@ static uint64_t place_of(uint32_t number, uint32_t offset)
 
 static int note_told(struct verify *v, uint64_t place)
 {
-    if (v->told_count == v->told_room) {
-        uint64_t room = v->told_room == 0 ? 16 : v->told_room * 2;
-        uint64_t *larger = qr_realloc(v->told, room * sizeof(*larger));
-        if (larger == NULL)
-            return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of damaged images");
-        v->told = larger;
-        v->told_room = room;
-    }
+    uint64_t *larger = qr_grow(v->told, v->told_count, &v->told_room, sizeof(*larger));
+    if (larger == NULL) return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a list of damaged images");
+    v->told = larger;
     v->told[v->told_count++] = place;
     return 0;
 }

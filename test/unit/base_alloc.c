@@ -174,6 +174,26 @@ Test(alloc, a_failed_realloc_leaves_the_block_alone)
     qr_free(block);
 }
 
+Test(alloc, a_list_grows_by_doubling_and_keeps_its_items)
+{
+    uint64_t room = 0;
+    uint64_t *list = NULL;
+    for (uint64_t i = 0; i < 1000; i++) {
+        uint64_t *larger = qr_grow(list, i, &room, sizeof(*list));
+        cr_assert_not_null(larger);
+        cr_assert(room > i && (room & (room - 1)) == 0);
+        list = larger;
+        list[i] = i * i;
+    }
+    for (uint64_t i = 0; i < 1000; i++) cr_assert_eq(list[i], i * i);
+    qr_alloc_fail_after(1);
+    cr_assert_eq(qr_grow(list, 1000, &room, sizeof(*list)), list, "there was room");
+    cr_assert_null(qr_grow(list, room, &room, sizeof(*list)));
+    cr_assert_eq(room, 1024);
+    cr_assert_eq(list[999], 999u * 999u);
+    qr_free(list);
+}
+
 Test(alloc, a_plan_can_be_withdrawn)
 {
     qr_alloc_fail_after(1);
