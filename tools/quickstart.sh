@@ -47,15 +47,16 @@ missing_of() {
 update_lists() {
     [ "$updated" -eq 1 ] && return 0
     updated=1
-    echo "updating the package lists"
+    echo "updating the package lists (some seconds to a minute)"
     apt-get update -q >"$scratch/apt.log" 2>&1
 }
 
 install_packages() {
-    echo "installing:$*"
     export DEBIAN_FRONTEND=noninteractive
+    update_lists || return 1
+    echo "installing:$*"
     # shellcheck disable=SC2048,SC2086
-    update_lists && apt-get install -q -y --no-install-recommends $* >"$scratch/apt.log" 2>&1
+    apt-get install -q -y --no-install-recommends $* >"$scratch/apt.log" 2>&1
 }
 
 install_missing() {
@@ -78,7 +79,7 @@ install_missing() {
 
 # Builds in release mode, without tests. Configured again each time: a package may have been installed meanwhile.
 build_program() {
-    echo "building in $build/quickstart"
+    echo "building in $build/quickstart (about a minute; what the compiler says: $build/quickstart.log)"
     mkdir -p "$build" || exit 1
     setup="meson setup -Dtests=false -Dbench=disabled"
     [ ! -f "$build/quickstart/build.ninja" ] || setup="$setup --reconfigure"

@@ -97,7 +97,7 @@ run() {
     shift 5
     directory=$build/$name
     begin=$(date +%s)
-    printf '\n==== %s\n' "$name"
+    printf '\n==== %s: building, some minutes the first time (%s)\n' "$name" "$build/$name.log"
     if [ ! -f "$directory/build.ninja" ] &&
         ! CC=$compiler meson setup "$directory" "$root" -Dwerror=true "$@" >"$build/$name.log" 2>&1; then
         cat "$build/$name.log"

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -25,6 +26,7 @@ struct shared {
 __attribute__((noreturn)) static void child(struct quickstart *q, struct shared *shared)
 {
     struct shuffle shuffle = shuffle_begin(q->packages.distinct_count);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* also if it is the parent that is killed */
     open_store(q, 0);
     for (size_t i = 0; i < shuffle.count; i++) {
         put_package(q, shuffle_next(q, &shuffle), REVISION);
@@ -72,7 +74,7 @@ static void open_again(struct quickstart *q)
     step_begin(&step, "open the store: the log is read", 0);
     open_store(q, 1);
     must(quire_stats(q->db, &stats), "statistics");
-    step_end(&step, stats.recovery_records, "records");
+    step_end(&step, stats.recovery_records, "records"); /* one made the tree */
 }
 
 /* What was acknowledged is there, and nothing else but the put that was under way. */

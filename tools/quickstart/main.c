@@ -488,7 +488,8 @@ int main(int argc, char **argv)
 
     char *path = make_directory();
     q.path = path;
-    printf("Quire %s, one thread, in %s.\n", quire_version(), path);
+    printf("Quire %s, one thread, in %s; each write survives the death of the process when its call returns (PROCESS).\n", quire_version(),
+           path);
     printf("%s index%s: %s paragraphs, %s different keys, %s.\n\n",
            report_number(q.packages.index_count), q.packages.index_count == 1 ? "" : "es",
            report_number(q.packages.count), report_number(q.packages.distinct_count),
