@@ -826,7 +826,7 @@ struct quire_manifest_record {
     size_t struct_size; /* of the library's struct */
     uint64_t sequence;  /* one more from record to record; optional ones of later versions are passed over */
     uint32_t kind;      /* its number in the file */
-    const char *name;   /* "store", "incarnation", "checkpoint", "lsn-range", "poison" */
+    const char *name;   /* "store", "incarnation", "checkpoint", "lsn-range" */
     uint64_t size_bytes;
     const void *payload; /* as it stands in the file. Like `name` and `fields` valid during the call */
     const char *fields;  /* what it says, as a JSON object */

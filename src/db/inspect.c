@@ -139,17 +139,6 @@ static int print_lsn_range(struct fields *to, const struct qr_manifest_record *r
     return result;
 }
 
-static int print_poison(struct fields *to, const struct qr_manifest_record *record)
-{
-    struct qr_manifest_poison poison;
-    int result = qr_manifest_poison_decode(record, &poison);
-    if (result != 0) return result;
-    add(to, "durable_lsn", poison.durable_lsn);
-    add(to, "checkpoint_number", poison.checkpoint_number);
-    print(to, ",\"os_errno\":%" PRId32, poison.os_errno);
-    return 0;
-}
-
 static int visit_record(void *context, const struct qr_manifest_record *record)
 {
     static const struct {
@@ -160,11 +149,10 @@ static int visit_record(void *context, const struct qr_manifest_record *record)
         [QR_MANIFEST_INCARNATION] = {"incarnation", print_incarnation},
         [QR_MANIFEST_CHECKPOINT] = {"checkpoint", print_checkpoint},
         [QR_MANIFEST_LSN_RANGE] = {"lsn-range", print_lsn_range},
-        [QR_MANIFEST_POISON] = {"poison", print_poison},
     };
     const struct manifest_reader *r = context;
     struct fields fields = {0};
-    int result = kinds[record->kind].print(&fields, record); /* others are not handed out */
+    int result = kinds[record->kind].print(&fields, record); /* others are not handed out, or the store is NEWER */
     if (result != 0) return result;
     print(&fields, "}");
     struct quire_manifest_record told = {.struct_size = sizeof(told),

@@ -61,6 +61,7 @@ struct reader {
 
     struct large *large; /* newest first */
     uint64_t large_bytes;
+    uint64_t parts; /* PARTs that were passed, less those that records have been put together from (REPLAY-6) */
 };
 
 static int corrupt(const struct reader *r, uint64_t lsn, const char *what)
@@ -305,14 +306,15 @@ static int gather(struct reader *r, uint64_t lsn, struct qr_frame *frame, bool *
     r->large_bytes += room;
     for (uint32_t i = 0; i < frame->part_count && !*ret_bad; i++) {
         uint64_t before = 0;
-        if (at == 0 || at >= lsn) {
-            *ret_bad = true;
-            break;
-        }
-        if (at < r->replay->from) {
+        if (at != 0 && at < r->replay->from) {
             *ret_over = true;
             return 0;
         }
+        if (at == 0 || at >= lsn || r->parts == 0) {
+            *ret_bad = true;
+            break;
+        }
+        r->parts--;
         result = read_part(r, at, fits ? large->bytes : NULL, &left, &before, ret_bad);
         if (result != 0) return result;
         lsn = at;
@@ -408,6 +410,7 @@ static int read_segment(struct reader *r, uint64_t lsn, uint64_t stop, bool *ret
         if (r->ended) result = fill_holes(r);
         if (result != 0) return result;
         r->result->frames++;
+        if (qr_frame_kind_at(at) == QR_FRAME_PART) r->parts++;
         if (state == QR_FRAME_VOID)
             r->result->voids++;
         else if (qr_frame_kind_at(at) == QR_FRAME_RECORD) {

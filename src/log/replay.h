@@ -19,6 +19,8 @@
  *           the visitor said, holes are fillers, and all of it is synced (R8).
  * REPLAY-5  The log is read in pieces into one window of memory. What was visited stays there until `release` is called, so that
  *           a visitor may gather records and apply them together; without `release` it is gone after the visit.
+ * REPLAY-6  A PART is of one record: of the frames that name it at most one is not VOID, the last of them. So no more PARTs are read
+ *           again for records than were passed, and what asks for more is CORRUPT: else a log could ask for the square of its size.
  */
 #ifndef QR_LOG_REPLAY_H
 #define QR_LOG_REPLAY_H

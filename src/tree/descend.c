@@ -11,6 +11,9 @@
  * Without memory nothing can be finished. A missing separator does no harm. A page whose merge is not finished is gone
  * round (go_left); a writer whose key lies in a sealed page has to give up, a reader may go by that page if it is sure not
  * to have been absorbed (may_read_sealed).
+ *
+ * Pages that came from a file may lead anywhere. A way ends all the same: no page is passed that is not where the way says
+ * (is_in_place), and an id that is free ends it (qr_settle_word).
  */
 #include "base/alloc.h"
 #include "base/status.h"
@@ -68,7 +71,9 @@ int qr_settle_word(struct qr_op *op, uint64_t *pid, qr_word *word)
         return QR_FETCH;
     case QR_WORD_FREE:
     default:
-        return QR_RETRY;
+        /* The way here was loaded in this section: a page with an entry for the id, or a link. An id is retired when the last of
+         * them has gone, and free after a grace period (MAP-2), so not before this section ends: no page of ours names it. */
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu is named and its id is free", (unsigned long long)*pid);
     }
 }
 
@@ -198,6 +203,13 @@ static int settle(struct qr_op *op, struct qr_spot *spot, struct descent d)
     return 0;
 }
 
+bool qr_is_child(const struct qr_page *parent, uint32_t index, const struct qr_page *page)
+{
+    struct quire_slice low = qr_page_low(page);
+    struct quire_slice entry = index == 0 ? qr_page_low(parent) : qr_inner_key(parent, index);
+    return page->level + 1 == parent->level && qr_equal(low.data, low.size, entry.data, entry.size);
+}
+
 /*
  * Whether a page is where the way there says. What is read from a file has only been compared with itself, and pages with right
  * checksums may lead in a circle; but each step down is one level, to the low key that the entry says, and each to the right goes on
@@ -216,16 +228,12 @@ static bool is_in_place(const struct qr_spot *spot, const struct qr_page *from)
     if (spot->by_sibling) return true;
     if (spot->parent_pid == QR_PID_NONE) /* the root has all keys */
         return (page->flags & QR_PAGE_HIGH_INFINITE) != 0 && qr_page_low(page).size == 0;
-    const struct qr_page *parent = qr_word_block(spot->parent_word);
-    uint32_t i = spot->parent_index;
-    struct quire_slice low = qr_page_low(page);
-    struct quire_slice entry = i == 0 ? qr_page_low(parent) : qr_inner_key(parent, i);
-    return page->level + 1 == parent->level && qr_equal(low.data, low.size, entry.data, entry.size);
+    return qr_is_child(qr_word_block(spot->parent_word), spot->parent_index, page);
 }
 
-static QR_NOINLINE int out_of_place(const struct qr_spot *spot)
+QR_NOINLINE int qr_out_of_place(uint64_t pid)
 {
-    return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu is not where the pages before it lead", (unsigned long long)spot->pid);
+    return qr_fail(QUIRE_ERR_CORRUPT, 0, "page %llu is not where the pages before it lead", (unsigned long long)pid);
 }
 
 /* One try; QR_RETRY: start again at the root. */
@@ -248,7 +256,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             }
         }
         const struct qr_page *page = qr_word_block(spot->word);
-        if (QR_UNLIKELY(!is_in_place(spot, from))) return out_of_place(spot);
+        if (QR_UNLIKELY(!is_in_place(spot, from))) return qr_out_of_place(spot->pid);
         if (page == child) {
             __asm__("" : "+r"(child)); /* as in qr_load_child */
             page = child;
@@ -264,7 +272,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             spot->word = qr_map_load(map, spot->pid);
             spot->by_sibling = true;
             spot->by_link = true;
-            if (qr_word_tag(spot->word) == QR_WORD_HEAD && !is_in_place(spot, from)) return out_of_place(spot);
+            if (qr_word_tag(spot->word) == QR_WORD_HEAD && !is_in_place(spot, from)) return qr_out_of_place(spot->pid);
             result = help_right(op, spot->pid, &spot->word);
             if (result != 0) return result;
             continue;
@@ -354,7 +362,7 @@ static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
     for (;;) {
         int result = settle(op, spot, (struct descent){.read = true});
         if (result != 0) return result;
-        if (!is_in_place(spot, from)) return out_of_place(spot);
+        if (!is_in_place(spot, from)) return qr_out_of_place(spot->pid);
         spot->page = qr_word_block(spot->word);
         if (spot->page->kind == QR_PAGE_LEAF && (spot->page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, spot);
         if (result != 0) return result;

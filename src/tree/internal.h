@@ -134,9 +134,17 @@ struct qr_page_identity qr_blind_identity(const struct qr_op *op, const struct q
 
 /*
  * Deals with a word that is not HEAD: *pid and *word become what to go on with (the word may again be anything).
- * 0, QR_FETCH, NO_MEMORY; QR_RETRY: start at the root.
+ * 0, QR_FETCH, NO_MEMORY; QR_RETRY: start at the root; CORRUPT: it is FREE. So the id must be one that a page names which was
+ * loaded in the op's section.
  */
 int qr_settle_word(struct qr_op *op, uint64_t *pid, qr_word *word);
+
+/* Whether a page is where entry `index` of an inner page says: one level lower, with its low key. As long as a page has its
+ * id this stays; of pages from a file nobody knows. */
+bool qr_is_child(const struct qr_page *parent, uint32_t index, const struct qr_page *page);
+
+/* CORRUPT: a page is not where the way to it says. */
+int qr_out_of_place(uint64_t pid);
 
 /* ---- consolidate.c ---------------------------------------------------------------------------------------------- */
 

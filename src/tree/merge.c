@@ -32,6 +32,8 @@
  *         begins, as before step 3; but its sibling link leads to R if and only if R was not absorbed.
  * MERGE-6 A FORWARD word that an entry leads to is not followed but its separator removed: after step 4, if step 5 is
  *         not done in the same section, X may be split to the left of R's keys, merged away, and its id used again.
+ * MERGE-7 What is sealed was found where its entry says: from step 2 on nothing depends on what pages of a file say of one
+ *         another. So there is an end to the way to X, and only a page right below the root is collapsed.
  */
 #include "base/alloc.h"
 #include "tree/internal.h"
@@ -151,6 +153,7 @@ static int collapse_root(struct qr_op *op, const struct qr_spot *root)
     if (qr_word_tag(word) == QR_WORD_HEAD) {
         const struct qr_page *child = qr_word_block(word);
         qr_word sealed = qr_word_retag(word, QR_WORD_SEALED);
+        if (!qr_is_child(root->page, 0, child)) return qr_out_of_place(pid);
         /* The CAS is from a word whose page covers everything, and the root had one entry after that was loaded: a second
          * one needs a split of the child. So the root stays as it is until it takes the child's content. */
         if ((child->flags & QR_PAGE_HIGH_INFINITE) == 0 || !qr_word_same(qr_map_load(map, root->pid), root->word) ||
@@ -280,6 +283,7 @@ static int seal_and_finish(struct qr_op *op, const struct qr_page *parent, uint3
     uint64_t pid = qr_inner_child(parent, index);
     qr_word word = qr_map_load(map, pid);
     while (qr_word_tag(word) == QR_WORD_HEAD || qr_word_tag(word) == QR_WORD_PRIVATE) {
+        if (!qr_is_child(parent, index, qr_word_block(word))) return qr_out_of_place(pid);
         qr_word sealed = qr_word_retag(word, QR_WORD_SEALED);
         if (qr_word_tag(word) == QR_WORD_HEAD && qr_map_cas(map, pid, &word, sealed)) {
             word = sealed;
@@ -295,6 +299,7 @@ static int seal_and_finish(struct qr_op *op, const struct qr_page *parent, uint3
     switch (qr_word_tag(word)) {
     case QR_WORD_DISK:
     case QR_WORD_UNLOADED:
+    case QR_WORD_FREE:
         return qr_settle_word(op, &pid, &word);
     case QR_WORD_SEALED:
         return qr_merge_finish(op, pid, word);

@@ -249,6 +249,7 @@ static void measure_children(struct qr_op *op, const struct qr_page *page, struc
         qr_word word = qr_map_load(qr_op_map(op), qr_inner_child(page, i));
         if (qr_word_tag(word) != QR_WORD_HEAD && qr_word_tag(word) != QR_WORD_PRIVATE) continue;
         struct qr_leaf_view view = qr_view_of(word);
+        if (!qr_is_child(page, i, view.page)) continue; /* of a file: it might lead in a circle */
         if (view.page->kind == QR_PAGE_LEAF)
             measure_leaf(&view, gauges);
         else

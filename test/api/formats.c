@@ -8,6 +8,8 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "store/manifest.h"
+#include "store/records.h"
 
 TestSuite(formats, .timeout = 60);
 
@@ -116,6 +118,30 @@ Test(formats, unknown_features_are_refused_as_their_kind_says)
     OK(quire_close(db));
     cr_assert_eq(memcmp(simdisk_content(disk, STORE, "manifest", &(uint64_t){0}) + 64, some, 8), 0);
     check_store();
+}
+
+static int pass(void *context, const struct qr_manifest_record *record)
+{
+    (void)context, (void)record;
+    return 0;
+}
+
+/* A kind that the format has and this version does not write: what it says is not obeyed, so nothing is done. */
+Test(formats, a_record_of_a_failed_sync_is_of_a_newer_version)
+{
+    uint8_t payload[QR_MANIFEST_POISON_BYTES];
+    struct qr_manifest_record record = qr_manifest_poison_encode(&(struct qr_manifest_poison){.durable_lsn = 1}, payload);
+    struct qr_manifest *appended;
+    struct qr_dir *dir;
+    make_store();
+    struct qr_disk *table = simdisk_disk(disk);
+    cr_assert_eq(table->ops->dir_open(table, STORE, 0, &dir), 0);
+    OK(qr_manifest_open(dir, true, pass, NULL, &appended));
+    OK(qr_manifest_append(appended, &record, 1));
+    qr_manifest_close(appended);
+    table->ops->dir_close(dir);
+    refused(QUIRE_ERR_NEWER, QUIRE_ERR_NEWER);
+    simdisk_free(disk);
 }
 
 /* F34, A04, K02: a magic that is another one; FOREIGN where it is all that a store is known by */

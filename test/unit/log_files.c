@@ -346,6 +346,19 @@ Test(log_files, otherwise_the_log_ends_at_the_first_hole)
     }
 }
 
+/* Writes the frame of a large write, whose PARTs are written. */
+static void write_named(struct world *w, struct qr_thread *thread, const struct qr_frame *frame, enum qr_frame_state state)
+{
+    uint64_t size = qr_frame_size(frame);
+    cr_assert_lt(size, 128);
+    while (!qr_log_slot_open(&w->log, thread)) cr_assert_eq(qr_log_provision(&w->log, false), 0);
+    uint64_t lsn = qr_log_reserve(&w->log, thread, size);
+    cr_assert_neq(lsn, QR_LOG_NO_ROOM);
+    qr_log_write(&w->log, thread, frame, size, lsn);
+    qr_log_decide(&w->log, thread, lsn, state);
+    qr_log_slot_close(thread);
+}
+
 Test(log_files, large_records_go_to_parts_across_segments)
 {
     static const uint32_t sizes[][2] = {{100, 5000}, {20000, 20000}, {3000, 0}, {17, 100000}};
@@ -366,14 +379,7 @@ Test(log_files, large_records_go_to_parts_across_segments)
         cr_assert(qr_log_is_large(&w.log, frame.key_size, frame.value_size));
         uint64_t done = 0;
         while (!qr_log_write_parts(&w.log, thread, &frame, &done)) cr_assert_eq(qr_log_provision(&w.log, false), 0);
-        uint64_t size = qr_frame_size(&frame);
-        cr_assert_lt(size, 128);
-        while (!qr_log_slot_open(&w.log, thread)) cr_assert_eq(qr_log_provision(&w.log, false), 0);
-        uint64_t lsn = qr_log_reserve(&w.log, thread, size);
-        cr_assert_neq(lsn, QR_LOG_NO_ROOM);
-        qr_log_write(&w.log, thread, &frame, size, lsn);
-        qr_log_decide(&w.log, thread, lsn, QR_FRAME_DONE);
-        qr_log_slot_close(thread);
+        write_named(&w, thread, &frame, QR_FRAME_DONE);
         qr_log_close(&w.log);
         cr_assert_eq(replay(&w, 0, &result), 0);
         cr_assert_eq(result.records, 1);
@@ -381,6 +387,30 @@ Test(log_files, large_records_go_to_parts_across_segments)
         world_done(&w);
     }
     free(bytes);
+}
+
+/* Else a log of PARTs, and of as many frames that name all of them, would take the square of its size to replay. */
+Test(log_files, parts_that_two_records_name_are_corrupt)
+{
+    static const enum qr_frame_state first[] = {QR_FRAME_VOID, QR_FRAME_DONE};
+    static struct world w;
+    struct qr_replay_result result;
+    static uint8_t bytes[20000];
+    for (uint32_t i = 0; i < sizeof(bytes); i++) bytes[i] = (uint8_t)(i * 7);
+    for (unsigned i = 0; i < 2; i++) {
+        world_make(&w);
+        begin(&w);
+        struct qr_thread *thread = qr_thread_self(w.epoch);
+        struct qr_frame frame = {.tree_id = 1, .kind = 1, .key = bytes, .key_size = 100, .value = bytes, .value_size = sizeof(bytes)};
+        uint64_t done = 0;
+        while (!qr_log_write_parts(&w.log, thread, &frame, &done)) cr_assert_eq(qr_log_provision(&w.log, false), 0);
+        cr_assert_gt(frame.part_count, 1);
+        write_named(&w, thread, &frame, first[i]);
+        write_named(&w, thread, &frame, QR_FRAME_DONE);
+        qr_log_close(&w.log);
+        cr_assert_eq(replay(&w, 0, &result), first[i] == QR_FRAME_VOID ? 0 : QUIRE_ERR_CORRUPT);
+        world_done(&w);
+    }
 }
 
 static unsigned count_files(struct world *w)
