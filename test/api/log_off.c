@@ -82,6 +82,25 @@ Test(log_off, makes_durable_by_checkpoints_alone)
     OK(quire_close(db));
 }
 
+/* K12: read-only it says nothing, and the effective options are such as may be opened with */
+Test(log_off, has_no_level_of_its_own_where_nothing_is_written)
+{
+    struct quire_options options = options_off(), effective = {.struct_size = sizeof(effective)};
+    struct quire *db = open_off();
+    OK(quire_close(db));
+    options.open_mode = QUIRE_OPEN_READ_ONLY;
+    for (uint32_t level = 0; level <= QUIRE_LEVEL_CHECKPOINT; level += QUIRE_LEVEL_CHECKPOINT) {
+        options.level = level;
+        OK(quire_open(path_of("s"), &options, &db));
+        OK(quire_options_get(db, &effective));
+        cr_assert_eq(effective.disable_log, 0);
+        cr_assert_eq(effective.level, QUIRE_LEVEL_DURABLE);
+        OK(quire_close(db));
+        OK(quire_open(path_of("s"), &effective, &db));
+        OK(quire_close(db));
+    }
+}
+
 /* K12: options that contradict it */
 Test(log_off, refuses_levels_that_need_a_log)
 {
