@@ -184,6 +184,7 @@ struct quire_options {
                                       (60000); QUIRE_NO_PERIOD = only for the log's size, and when asked to */
     uint32_t disable_log;          /* 1: no log, for data that can be made again, or that the caller has a log of: writes
                                       wait for nothing, and only checkpoints make them survive anything. See "Durability".
+                                      Read-only it says nothing, and the effective options have 0 and another level.
                                       0 = default: every write goes to the log first */
     /* Called while the log is read at opening: bytes done, of all. Not 0: the opening ends with QUIRE_ERR_BUSY. */
     int (*recovery_progress)(void *context, uint64_t done_bytes, uint64_t all_bytes);

@@ -182,8 +182,11 @@ static int fill_file_options(struct quire_options *o)
         if (o->sync_period_ms == 0) o->sync_period_ms = QUIRE_NO_PERIOD;
         if (o->sync_volume_bytes == 0) o->sync_volume_bytes = UINT64_MAX;
     }
+    if (o->open_mode == QUIRE_OPEN_READ_ONLY) { /* nothing is written */
+        o->disable_log = 0;
+        if (o->level == QUIRE_LEVEL_CHECKPOINT) o->level = 0;
+    }
     if (o->disable_log != 0) o->level = QUIRE_LEVEL_CHECKPOINT;
-    if (o->open_mode == QUIRE_OPEN_READ_ONLY) o->disable_log = 0; /* nothing is written */
     if (o->level == 0) o->level = QUIRE_LEVEL_DURABLE;
     if (o->sync_period_ms == 0) o->sync_period_ms = DEFAULT_SYNC_PERIOD_MS;
     if (o->sync_volume_bytes == 0) o->sync_volume_bytes = DEFAULT_SYNC_VOLUME;

@@ -23,7 +23,9 @@
  * set before the tail is loaded that C comes from. So who builds without having seen it drops nothing that C needs: a safe
  * version that it saw was raised below C, and so are all records that it found. Only the pending record may be above C,
  * and hide an equal one; so `holding` is looked at again with its LSN reserved, as the generation is, and by the same
- * argument.
+ * argument. A blind write does not ask: it leaves out nothing. What its record hides stays in the image until they are joined,
+ * which is a building like any other. Its stub may carry a safe version that was raised above C; that of a page is read by repair
+ * alone, which then leaves out versions that the caller had given up.
  */
 #include "base/alloc.h"
 #include "base/status.h"

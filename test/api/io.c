@@ -12,6 +12,7 @@
 #include "log/files.h"
 #include "log/frame.h"
 #include "os/thread.h"
+#include "store/format.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -56,7 +57,7 @@ struct seen {
 };
 static struct seen seen[MOST_NAMES];
 static uint32_t seen_count;
-static uint64_t frames_compared, batches_compared, states_changed;
+static uint64_t frames_compared, batches_compared, blobs_compared, states_changed;
 
 /* Frames: all but the state byte, which goes from TENTATIVE to DONE or VOID. What is no frame yet is free. */
 static void compare_log(const struct seen *old, const uint8_t *now)
@@ -81,10 +82,25 @@ static void compare_log(const struct seen *old, const uint8_t *now)
     }
 }
 
+/* Blobs, each with its head; where none begins is free. */
+static void compare_blobs(const struct seen *old, const uint8_t *now, uint32_t number)
+{
+    for (uint64_t at = QR_SEGMENT_HEADER_BYTES, size = 64; at < old->size; at += size, size = 64) {
+        const uint8_t *head = old->bytes + at;
+        if (memcmp(head, "QBLB", 4) != 0 || qr_load_u64(head + 8) != ((uint64_t)number << 32 | at)) continue;
+        size = qr_round_up((uint64_t)qr_load_u32(head + 36) + qr_load_u32(head + 32), 64);
+        cr_assert_leq(size, old->size - at);
+        cr_assert_eq(memcmp(head, now + at, size), 0, "%s: the large value at %" PRIu64 " was changed", old->name, at);
+        blobs_compared++;
+    }
+}
+
 /* Batches, of which each says how long it is. A page segment's name is used once. */
 static void compare_pages(const struct seen *old, const uint8_t *now)
 {
+    struct qr_segment_header header;
     cr_assert_eq(memcmp(old->bytes, now, 4096), 0, "%s: another header", old->name);
+    if (qr_segment_header_decode(now, &header) && header.stream == QR_STREAM_BLOB) compare_blobs(old, now, header.number);
     for (uint64_t at = 4096; at < old->size && memcmp(old->bytes + at, "QBAT", 4) == 0;) {
         uint32_t size = qr_load_u32(old->bytes + at + 20);
         cr_assert_eq(memcmp(old->bytes + at, now + at, size), 0, "%s: the batch at %" PRIu64 " was changed", old->name, at);
@@ -128,17 +144,18 @@ static void look_at_files(void)
 /* F23: exceptions are the states of frames, fillers where a frame was reserved and not written, and the mark of a failed sync. */
 Test(io, does_not_write_over_what_was_published)
 {
-    static char value[400];
+    static char value[8000];
     uint64_t n = 0;
     begin();
     for (uint32_t round = 0; round < 40; round++) {
         for (uint32_t step = 0; step < 40; step++, n++) {
             uint64_t key = n * 7919 % 600;
+            size_t size = n % 11 == 3 ? 5000 + n % 3000 : n % 400; /* some are large values */
+            memset(value, (int)n, sizeof(value));
             if (n % 5 == 4)
                 OK(quire_delete(tree, &key, sizeof(key), 0, NULL, NULL));
             else
-                OK(quire_put(tree, &key, sizeof(key), value, n % sizeof(value),
-                             n % 37 == 0 ? QUIRE_WRITE_DURABLE : 0, NULL));
+                OK(quire_put(tree, &key, sizeof(key), value, size, n % 37 == 0 ? QUIRE_WRITE_DURABLE : 0, NULL));
             if (step % 8 == 0) look_at_files();
         }
         if (round % 3 == 0) OK(quire_checkpoint(db));
@@ -151,8 +168,9 @@ Test(io, does_not_write_over_what_was_published)
         }
         look_at_files();
     }
-    cr_assert(frames_compared > 1000 && batches_compared > 100, "%" PRIu64 " frames, %" PRIu64 " batches", frames_compared,
-              batches_compared);
+    cr_assert(frames_compared > 1000 && batches_compared > 100 && blobs_compared > 100,
+              "%" PRIu64 " frames, %" PRIu64 " batches, %" PRIu64 " large values", frames_compared, batches_compared,
+              blobs_compared);
     for (uint32_t k = 0; k < seen_count; k++) free(seen[k].bytes);
     end();
 }
