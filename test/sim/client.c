@@ -212,7 +212,7 @@ static int tell_defect(void *context, const struct quire_defect *defect)
 {
     struct life *life = context;
     /* What cannot be read is one, too. */
-    if (!life->faulty || simdisk_fault_fired(life->disk, 0) == 0) sim_fail(life, "a check finds: %s", defect->text);
+    if (!life->faulty || !fault_fired(life)) sim_fail(life, "a check finds: %s", defect->text);
     return 0;
 }
 

@@ -69,6 +69,7 @@ static struct plan plan_of(struct random_stream *random, unsigned depth)
         .durable_percent = random_chance(random, 50) ? 10 : 50,
         .large_percent = random_chance(random, 50) ? 5 : 25,
         .fault_percent = random_chance(random, 25) ? 60 : 0,
+        .opening_fault_percent = random_chance(random, 25) ? 60 : 0,
         .checkpoint_percent = random_chance(random, 30) ? 8 : 0,
         .conditional_percent = random_chance(random, 30) ? 60 : 20,
         .read_percent = random_chance(random, 30) ? 60 : 30,
@@ -143,7 +144,13 @@ static void print_counts(uint64_t from)
            N(c->lives), N(c->images), N(c->cuts[SIMDISK_DEATH]), N(c->cuts[SIMDISK_DROP]), N(c->cuts[SIMDISK_KEEP]),
            N(c->cuts[SIMDISK_ONE]), N(c->cuts[SIMDISK_BUT_ONE]), N(c->cuts[SIMDISK_RANDOM]), N(c->cuts_opening),
            N(c->cuts_closing), N(c->reopened));
-    printf("faults set %llu, fired %llu\n", N(c->faults_set), N(c->faults_fired));
+    printf("faults set %llu, fired %llu; while opening set %llu, fired %llu, of them it was refused %llu:\n   ", N(c->faults_set),
+           N(c->faults_fired), N(c->opening_set), N(c->opening_fired), N(c->opening_refused));
+    static const char *const kinds[SIMDISK_KINDS] = {"",     "dir_open", "list",     "dir_sync", "unlink", "rename",   "lock",    "open",
+                                                     "read", "write",    "resize",   "allocate", "sync",   "map",      "populate", ""};
+    for (uint32_t k = 0; k < SIMDISK_KINDS; k++)
+        if (c->opening_hits[k] != 0) printf(" %s %llu", kinds[k], N(c->opening_hits[k]));
+    printf("\n");
 #undef N
 }
 

@@ -1,8 +1,8 @@
 /*
  * What the parts of the simulation share: a life of a store, what its clients did, and images cut out of it.
  *
- * main.c command line and counts; schedule.c one thread at a time; life.c opening, cutting, closing; client.c operations;
- * history.c whether what the clients were answered can be; expect.c whether what an image shows can be.
+ * main.c command line and counts; schedule.c one thread at a time; life.c opening, cutting, closing; fault.c disks that fail;
+ * client.c operations; history.c whether what the clients were answered can be; expect.c whether what an image shows can be.
  *
  * A life begins with an image of a disk (at first an empty one), which is opened; then clients work on it; then it is
  * closed. Meanwhile images are cut out, and each begins a life of its own when this one is over: recovery is cut, and
@@ -27,6 +27,7 @@
 #define MOST_OPS 6000u
 #define MOST_CUTS 8u
 #define MOST_ATTEMPTS 24u
+#define MOST_REFUSALS 3u /* openings under a fault, one after the other */
 #define SEGMENT_BYTES 16384u
 #define NEVER UINT64_MAX
 
@@ -103,7 +104,7 @@ struct plan {
     uint32_t leaf_bytes, keys;
     bool mixed, buffered;
     unsigned off_percent, durable_percent, large_percent, fault_percent, checkpoint_percent, conditional_percent, read_percent,
-        burst_percent, hot_percent; /* hot: on one key */
+        burst_percent, hot_percent, opening_fault_percent; /* hot: on one key */
     uint32_t level;
     uint64_t blob_threshold, log_cap;
     unsigned depth;
@@ -149,10 +150,17 @@ struct life {
     uint64_t opening_cut, disk_ops; /* the operation of the disk, outside of the clients' time, at which one is cut; 0: none */
 
     uint64_t fault_at_op; /* 0: none */
+    bool fault_set;       /* on the disk, as its number 0 */
     bool faulty, hurt;  /* a fault may be there; one has come about: nothing but what is durable binds in this boot */
     bool fault_hurts;   /* the one that was set is of the kind that does */
     bool still_mounted; /* it was a sync that failed once */
     bool log_failed;    /* the engine knows */
+    bool needs_mount;   /* an opening has met what a file system does not get over without being mounted again */
+    int opening_error;  /* of its fault; 0: short counts */
+    bool opening_for_good, opening_full; /* full: the space ends, and no operation fails otherwise */
+    uint64_t opening_fired;
+    uint32_t opening_hits;          /* bits: the kinds of operations that it hit */
+    enum simdisk_kind opening_last; /* the operation under way */
     uint32_t bad_keys[SIM_TREES]; /* bits: the LSN of a write is not known */
 };
 
@@ -164,6 +172,21 @@ void life_is_durable(struct life *life, uint64_t lsn);
 
 /* Lives the image, and all that are cut out of it. Frees its disk. */
 void life_run(const struct plan *plan, const struct image *image, unsigned depth, uint64_t seed);
+
+/* ---- Faults ----------------------------------------------------------------------------------------------------- */
+
+/* While clients work: sets the one that is planned, sees what became of it, ends it. */
+void fault_if_due(struct life *life);
+void fault_end(struct life *life);
+/* It has hit an operation. */
+bool fault_fired(const struct life *life);
+/* An answer that a fault explains. */
+bool fault_may_answer(int result);
+
+/* While the store is opened: before; before each operation of the disk; after it, whether the answer can be. */
+void fault_set_for_opening(struct life *life);
+void fault_follow_opening(struct life *life, enum simdisk_kind kind);
+void fault_end_of_opening(struct life *life, int result);
 
 /* ---- Clients ---------------------------------------------------------------------------------------------------- */
 
@@ -187,6 +210,7 @@ struct sim_counts {
     uint64_t points, switches, waits, jumps;
     uint64_t cuts[SIMDISK_RANDOM + 1], cuts_opening, cuts_closing, reopened;
     uint64_t faults_set, faults_fired;
+    uint64_t opening_set, opening_fired, opening_refused, opening_hits[SIMDISK_KINDS];
     uint64_t retried; /* writes that reserved more than once */
     uint64_t splits, merges, consolidations, checkpoints, log_segments;
 };
