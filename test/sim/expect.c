@@ -101,7 +101,6 @@ static bool apply(const struct op *op, uint64_t cell, uint64_t *ret_cell)
     case OP_INSERT: *ret_cell = op->cell; return cell == 0;
     case OP_SWAP: *ret_cell = op->cell; return cell == op->expected;
     case OP_ADD: *ret_cell = cell + op->delta; return true;
-    case OP_DELETE: *ret_cell = 0; return true;
     default: *ret_cell = op->cell; return true;
     }
 }

@@ -21,7 +21,7 @@
 #define STORE "store"
 #define MOST_LOG_FILES 64u
 
-static const char *const tree_names[SIM_TREES] = {"first", "second"};
+static const char *const tree_names[SIM_TREES] = {"first", "second", "versions"};
 
 /* ---- Notes ------------------------------------------------------------------------------------------------------ */
 
@@ -76,6 +76,13 @@ void life_end_op(struct life *life, struct op *op, int result)
     if (op->lsn > life->returned_lsn) life->returned_lsn = op->lsn;
     if (op->lsn > life->max_lsn) life->max_lsn = op->lsn;
     if (op->durable) life_is_durable(life, op->lsn);
+}
+
+void life_drop_op(struct life *life, struct op *op)
+{
+    op->result = QUIRE_END;
+    op->end = life->time++;
+    life->current[op->client] = NULL;
 }
 
 void life_is_durable(struct life *life, uint64_t lsn)
@@ -271,6 +278,7 @@ static int open_tree(struct life *life, uint32_t tree, bool create)
     struct quire_tree_options options;
     quire_tree_options_init(&options);
     options.must_exist = !create;
+    options.versions = tree == VERSIONED_TREE ? QUIRE_VERSIONS_CALLER : QUIRE_VERSIONS_ENGINE;
     options.leaf_page_size_bytes = life->plan->leaf_bytes;
     options.inner_page_size_bytes = 512;
     return quire_tree_open(life->db, tree_names[tree], &options, &life->trees[tree]);
@@ -348,7 +356,7 @@ static bool look(struct life *life, struct state *ret_state)
             sim_fail(life, "tree %u: %s", t, message);
             return false;
         }
-        for (uint32_t k = 0; k < KEYS; k++) {
+        for (uint32_t k = 0; k < KEYS && cell_exists(t, k); k++) {
             int result = client_look(life, t, k, &ret_state->cells[t][k]);
             if (result != 0) fail_result(life, "a read", result);
             if (result != 0) return false;
@@ -401,10 +409,14 @@ static bool make_trees(struct life *life)
         if (result != 0) return false;
         made = true;
     }
-    int result = made ? quire_sync(life->db) : 0;
-    if (result != 0) fail_result(life, "sync", result);
+    if (made || !life->image.trees) {
+        int result = version_begin(life);
+        if (result == 0) result = quire_sync(life->db);
+        if (result != 0) fail_result(life, "the beginning of the trees", result);
+        if (result != 0) return false;
+    }
     life->trees_known = true;
-    return result == 0;
+    return true;
 }
 
 /* ---- Work ------------------------------------------------------------------------------------------------------- */

@@ -23,13 +23,28 @@
 #include "lib/simdisk.h"
 #include "sim/schedule.h"
 
-#define SIM_TREES 2u /* of the model's: those with engine versions */
+#define SIM_TREES 3u /* of the model's */
 #define MOST_OPS 6000u
 #define MOST_CUTS 8u
 #define MOST_ATTEMPTS 24u
 #define MOST_REFUSALS 3u /* openings under a fault, one after the other */
 #define SEGMENT_BYTES 16384u
 #define NEVER UINT64_MAX
+
+/*
+ * The last tree has caller versions. A cell of it is a version of a key; a deletion is a cell like others, not an absent one. Every key
+ * has a version 0, which is never written again, and of the others the middle one alone is deleted: so what a read answers says of
+ * each version up to its own whether it is there (VERSIONS-1).
+ */
+#define VERSIONED_TREE 2u
+#define VERSIONS 3u /* 1 to this */
+#define VERSIONED_KEYS 6u
+#define DELETED UINT64_C(1) /* no stamp */
+
+static inline bool cell_exists(uint32_t tree, uint32_t key)
+{
+    return tree != VERSIONED_TREE || key < VERSIONS * VERSIONED_KEYS;
+}
 
 /* ---- What was done ---------------------------------------------------------------------------------------------- */
 
@@ -39,7 +54,7 @@ enum op_kind {
     OP_INSERT,
     OP_SWAP,
     OP_ADD,
-    OP_READ,     /* newest: by copy, under a guard, or in a scan, which is one of each key; so is READ_OLD */
+    OP_READ,     /* newest: by copy, under a guard, or of many keys, in a scan or by their names, which is one of each; so is READ_OLD */
     OP_READ_OLD, /* with a snapshot */
     OP_SNAPSHOT,
     OP_SYNC,
@@ -167,6 +182,8 @@ struct life {
 /* The operation is noted as begun; NULL: there is no room. */
 struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, uint32_t tree, uint32_t key);
 void life_end_op(struct life *life, struct op *op, int result);
+/* A read that has not said anything of its cell. */
+void life_drop_op(struct life *life, struct op *op);
 /* Everything up to it is durable. */
 void life_is_durable(struct life *life, uint64_t lsn);
 
@@ -193,6 +210,16 @@ void fault_end_of_opening(struct life *life, int result);
 void client_run(struct life *life, unsigned number);
 /* A cell as it is now, without noting it: 0 or a failing result. */
 int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell);
+/* Whether bytes are what their beginning says; and that, the cell. */
+bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const void *bytes, size_t size, uint64_t *ret_cell);
+
+/* Of the tree with caller versions, `cell` says which key and version. */
+int version_write(struct life *life, uint32_t cell, bool deletes, const void *value, size_t size, unsigned flags, uint64_t *ret_lsn);
+void version_get(struct life *life, unsigned client, uint32_t cell);
+void version_scan(struct life *life, unsigned client, struct random_stream *random);
+int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell);
+/* Writes version 0 of each key. */
+int version_begin(struct life *life);
 
 /* ---- Judges ----------------------------------------------------------------------------------------------------- */
 
