@@ -134,7 +134,8 @@ static void print_counts(uint64_t from)
            N(ops), N(c->ops[OP_PUT]), N(c->ops[OP_DELETE]), N(c->ops[OP_INSERT]), N(c->ops[OP_SWAP]), N(c->ops[OP_ADD]),
            N(c->ops[OP_READ]), N(c->ops[OP_READ_OLD]), N(c->ops[OP_SNAPSHOT]), N(c->ops[OP_SYNC]), N(c->ops[OP_WAIT]),
            N(c->ops[OP_CHECKPOINT]), N(c->ops[OP_MAINTAIN]), N(c->ops[OP_VERIFY]));
-    printf("writes done %llu, after another attempt %llu, failed %llu\n", N(c->writes_done), N(c->retried), N(c->failed_writes));
+    printf("writes done %llu, after another attempt %llu, failed %llu, of them unknown %llu\n", N(c->writes_done), N(c->retried),
+           N(c->failed_writes), N(c->unknown_writes));
     printf("splits %llu, merges %llu, consolidations %llu, checkpoints %llu, segments of the log %llu\n", N(c->splits), N(c->merges),
            N(c->consolidations), N(c->checkpoints), N(c->log_segments));
     printf("points %llu, switches %llu, waits %llu, jumps of the clock %llu\n", N(c->points), N(c->switches), N(c->waits),

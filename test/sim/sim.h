@@ -77,6 +77,7 @@ struct op {
     int result;
     uint64_t begin, end; /* times of the life; NEVER: under way */
     uint64_t lsn;        /* of a write that was done; of a value read under a guard; of a snapshot */
+    bool least;          /* the LSN is this or higher, and no other write's lies between: its write answered UNKNOWN */
     uint64_t cell;       /* written, summed up or read */
     uint64_t expected;   /* swap: a cell; delete: whether it said that there was one, or NEVER */
     uint64_t delta;
@@ -89,10 +90,16 @@ static inline bool op_writes(const struct op *op)
     return op->kind <= OP_ADD;
 }
 
-/* It was done, and its LSN is known. */
+/* It was done, and that is known. */
 static inline bool op_was_done(const struct op *op)
 {
     return op_writes(op) && op->end != NEVER && op->result == 0;
+}
+
+/* It was done, and others see it; what it leaves is known (0), or to be seen after the next opening (UNKNOWN). */
+static inline bool op_took_effect(const struct op *op)
+{
+    return op_was_done(op) || (op_writes(op) && op->end != NEVER && op->result == QUIRE_ERR_UNKNOWN);
 }
 
 /* ---- Lives ------------------------------------------------------------------------------------------------------ */
@@ -176,7 +183,6 @@ struct life {
     uint64_t opening_fired;
     uint32_t opening_hits;          /* bits: the kinds of operations that it hit */
     enum simdisk_kind opening_last; /* the operation under way */
-    uint32_t bad_keys[SIM_TREES]; /* bits: the LSN of a write is not known */
 };
 
 /* The operation is noted as begun; NULL: there is no room. */
@@ -233,7 +239,7 @@ bool expect_check(const struct image *image, const struct state *shown, char *te
 /* ---- The run ---------------------------------------------------------------------------------------------------- */
 
 struct sim_counts {
-    uint64_t seeds, lives, images, ops[OP_KINDS], writes_done, failed_writes;
+    uint64_t seeds, lives, images, ops[OP_KINDS], writes_done, failed_writes, unknown_writes;
     uint64_t points, switches, waits, jumps;
     uint64_t cuts[SIMDISK_RANDOM + 1], cuts_opening, cuts_closing, reopened;
     uint64_t faults_set, faults_fired;
