@@ -14,8 +14,7 @@ static uint8_t *buffer_of(unsigned client)
 #define EXPECTED(Client) (buffer_of(Client) + MOST_VALUE)
 #define READ(Client) (buffer_of(Client) + 2 * MOST_VALUE)
 
-/* Whether bytes are what the cell says, and what it says. */
-static bool decode(const struct life *life, uint32_t tree, uint32_t key, const void *bytes, size_t size, uint64_t *ret_cell)
+bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const void *bytes, size_t size, uint64_t *ret_cell)
 {
     *ret_cell = 0;
     if (size >= 8) memcpy(ret_cell, bytes, 8);
@@ -29,9 +28,10 @@ int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_ce
     char name[64];
     size_t size = 0;
     *ret_cell = 0;
+    if (tree == VERSIONED_TREE) return version_look(life, key, ret_cell);
     int result = quire_get(life->trees[tree], NULL, name, key_of(key, name), READ(0), MOST_VALUE, &size);
     if (result == QUIRE_NOT_FOUND) return 0;
-    if (result == 0) decode(life, tree, key, READ(0), size, ret_cell);
+    if (result == 0) client_decode(life, tree, key, READ(0), size, ret_cell);
     return result;
 }
 
@@ -59,13 +59,15 @@ static uint64_t expected_cell(struct life *life, unsigned client, uint32_t tree,
     size_t size = 0;
     uint64_t cell = 0;
     int result = quire_get(life->trees[tree], NULL, name, key_of(key, name), READ(client), MOST_VALUE, &size);
-    if (result == 0) decode(life, tree, key, READ(client), size, &cell);
+    if (result == 0) client_decode(life, tree, key, READ(client), size, &cell);
     return cell;
 }
 
 static void write(struct life *life, unsigned client, struct random_stream *random, enum op_kind kind, uint32_t tree, uint32_t key)
 {
     char name[64];
+    bool versioned = tree == VERSIONED_TREE;
+    if (versioned) kind = kind == OP_DELETE && key % VERSIONS == 1 ? OP_DELETE : OP_PUT;
     size_t name_size = key_of(key, name);
     bool durable;
     unsigned flags = random_flags(life, random, &durable);
@@ -78,13 +80,14 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
     struct op *op = life_begin_op(life, client, kind, tree, key);
     if (op == NULL) return;
     op->durable = durable;
-    op->cell = kind == OP_DELETE || kind == OP_ADD ? 0 : stamp;
+    op->cell = kind == OP_ADD ? 0 : kind == OP_DELETE ? (versioned ? DELETED : 0) : stamp;
     op->expected = kind == OP_SWAP ? expected : NEVER;
     op->delta = kind == OP_ADD ? random_between(random, 1, 1000) : 0;
     struct quire_tree *t = life->trees[tree];
     uint32_t size = value_size_of(stamp);
     const uint8_t *value = value_of(stamp, VALUE(client));
-    switch (kind) {
+    switch (versioned ? OP_KINDS : kind) {
+    case OP_KINDS: result = version_write(life, key, kind == OP_DELETE, value, size, flags, &lsn); break;
     case OP_PUT: result = quire_put(t, name, name_size, value, size, flags, &lsn); break;
     case OP_DELETE: result = quire_delete(t, name, name_size, flags, ask ? &existed : NULL, &lsn); break;
     case OP_INSERT: result = quire_insert(t, name, name_size, value, size, flags, &lsn); break;
@@ -95,7 +98,7 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
     default: result = quire_add(t, name, name_size, (int64_t)op->delta, flags, &sum, &lsn); break;
     }
     if (kind == OP_ADD) op->cell = (uint64_t)sum;
-    if (kind == OP_DELETE && ask && result == 0) op->expected = (uint64_t)existed;
+    if (kind == OP_DELETE && ask && !versioned && result == 0) op->expected = (uint64_t)existed;
     op->lsn = lsn;
     life_end_op(life, op, result);
 }
@@ -104,7 +107,7 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
 
 static void note_read(struct life *life, struct op *op, int result, const void *bytes, size_t size, uint64_t lsn)
 {
-    if (result == 0) decode(life, op->tree, op->key, bytes, size, &op->cell);
+    if (result == 0) client_decode(life, op->tree, op->key, bytes, size, &op->cell);
     op->lsn = lsn;
     life_end_op(life, op, result == QUIRE_NOT_FOUND ? 0 : result);
 }
@@ -146,8 +149,38 @@ static void guarded_get(struct life *life, unsigned client, struct quire_snapsho
     op->end = seen;
     sched_point("client.guarded");
     uint64_t cell;
-    if (result == 0) decode(life, tree, key, value.data, value.size, &cell);
+    if (result == 0) client_decode(life, tree, key, value.data, value.size, &cell);
     quire_unpin(&guard);
+}
+
+/* Several keys in one call, and some of them twice. */
+static void get_many(struct life *life, unsigned client, struct random_stream *random, struct quire_snapshot *snapshot, uint32_t tree)
+{
+    enum { MOST = 8 };
+    char names[MOST][64];
+    struct quire_slice keys[MOST];
+    struct quire_value values[MOST];
+    struct op *ops[MOST];
+    int results[MOST];
+    struct quire_guard guard;
+    uint32_t count = (uint32_t)random_between(random, 2, MOST);
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t key = (uint32_t)random_below(random, KEYS);
+        keys[i] = (struct quire_slice){names[i], key_of(key, names[i])};
+        if ((ops[i] = begin_read(life, client, snapshot, tree, key)) == NULL) return;
+    }
+    int result = quire_pin(life->db, "client", &guard);
+    bool pinned = result == 0;
+    if (pinned) result = quire_get_many(&guard, life->trees[tree], snapshot, keys, count, values, results);
+    uint64_t seen = life->time++;
+    sched_point("client.guarded");
+    for (uint32_t i = 0; i < count; i++) {
+        int answer = result != 0 ? result : results[i];
+        note_read(life, ops[i], answer, answer == 0 ? values[i].data : NULL, answer == 0 ? values[i].size : 0,
+                  answer == 0 ? values[i].lsn : 0);
+        ops[i]->end = seen;
+    }
+    if (pinned) quire_unpin(&guard);
 }
 
 static uint32_t number_of(const struct quire_entry *entry)
@@ -168,7 +201,7 @@ static bool take_page(struct life *life, uint32_t tree, const struct quire_page 
             return false;
         }
         *last = key;
-        decode(life, tree, key, entry->value, entry->value_size, &ops[key]->cell);
+        client_decode(life, tree, key, entry->value, entry->value_size, &ops[key]->cell);
         ops[key]->lsn = entry->lsn;
     }
     return true;
@@ -212,7 +245,7 @@ static int tell_defect(void *context, const struct quire_defect *defect)
 {
     struct life *life = context;
     /* What cannot be read is one, too. */
-    if (!life->faulty || simdisk_fault_fired(life->disk, 0) == 0) sim_fail(life, "a check finds: %s", defect->text);
+    if (!life->faulty || !fault_fired(life)) sim_fail(life, "a check finds: %s", defect->text);
     return 0;
 }
 
@@ -244,9 +277,15 @@ static void read(struct life *life, unsigned client, struct random_stream *rando
 {
     uint64_t dice = random_below(random, 100);
     if (random_chance(random, 40)) snapshot = NULL;
-    if (dice < 15)
+    if (tree == VERSIONED_TREE && dice < 15)
+        version_scan(life, client, random);
+    else if (tree == VERSIONED_TREE)
+        version_get(life, client, key);
+    else if (dice < 15)
         scan(life, client, random, snapshot, tree);
-    else if (dice < 45)
+    else if (dice < 27)
+        get_many(life, client, random, snapshot, tree);
+    else if (dice < 50)
         guarded_get(life, client, snapshot, tree, key);
     else
         get(life, client, snapshot, tree, key);
@@ -259,7 +298,7 @@ static void burst(struct life *life, unsigned client, struct random_stream *rand
     uint32_t count = (uint32_t)random_between(random, 3, KEYS);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t k = (key + i) % KEYS;
-        if (!is_counter(tree, k)) write(life, client, random, kind, tree, k);
+        if (!is_counter(tree, k) && cell_exists(tree, k)) write(life, client, random, kind, tree, k);
         sched_point("client.next");
     }
 }
@@ -281,7 +320,7 @@ static enum op_kind random_kind(const struct plan *plan, struct random_stream *r
 static void operation(struct life *life, unsigned client, struct random_stream *random, struct quire_snapshot **snapshot)
 {
     enum op_kind kind = random_kind(life->plan, random);
-    uint32_t tree = (uint32_t)random_below(random, SIM_TREES);
+    uint32_t tree = random_chance(random, 20) ? VERSIONED_TREE : (uint32_t)random_below(random, VERSIONED_TREE);
     uint32_t key = (uint32_t)random_below(random, life->plan->keys);
     if (tree == 0 && random_chance(random, 15)) key = KEYS - 1 - (uint32_t)random_below(random, COUNTERS);
     if (random_chance(random, life->plan->hot_percent)) {

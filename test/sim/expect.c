@@ -2,7 +2,7 @@
  * Whether what an image shows can be.
  *
  * Let A be the writes that were confirmed when the image was cut, in the order of their LSNs: that had returned; that lie below an
- * LSN up to which everything was durable, returned or not; and, where what was done at all must be there, that somebody had read.
+ * LSN up to which everything was durable, returned or not; those that had answered UNKNOWN, but for the death of a process; and, where what was done at all must be there, that somebody had read.
  * The image shows what a beginning of A has left, with every write in it that must be there, and of the frames that were reserved below the first LSN that is
  * missing any choice may count that had not come to a decision that survives: frames of writes that were under way, and, after
  * power loss, frames that lost a race and whose write then reserved another one. What frames a write has reserved, and when, was
@@ -50,6 +50,12 @@ static bool had_returned(const struct question *q, const struct op *op)
     return op_was_done(op) && (op->lsn <= q->image->durable_lsn || q->read[op - q->life->ops]);
 }
 
+/* It is in A. What answered UNKNOWN is, where a prefix is found: if something later is there, so is it. EXPECT-1 */
+static bool is_confirmed(const struct question *q, const struct op *op)
+{
+    return had_returned(q, op) && (op_was_done(op) || (op_took_effect(op) && !q->image->all));
+}
+
 /* Whether the operation may have an effect that its end has not confirmed. EXPECT-3 */
 static bool is_open(const struct question *q, const struct op *op)
 {
@@ -82,7 +88,7 @@ static void add_frames(const struct question *q, const struct op *op, uint64_t a
     uint32_t noted = op->attempt_count < MOST_ATTEMPTS ? op->attempt_count : MOST_ATTEMPTS;
     for (uint32_t i = 0; i < noted; i++) {
         const struct attempt *attempt = &op->attempts[i];
-        bool was_done = had_returned(q, op) && op->result == 0 && i == noted - 1; /* it is in A */
+        bool was_done = is_confirmed(q, op) && i == noted - 1; /* it is in A */
         if (was_done || attempt->time >= q->image->time || attempt->position <= above || attempt->position >= below) continue;
         if (*count < MOST_FRAMES) frames[(*count)++] = (struct frame){attempt->position, op};
     }
@@ -101,7 +107,6 @@ static bool apply(const struct op *op, uint64_t cell, uint64_t *ret_cell)
     case OP_INSERT: *ret_cell = op->cell; return cell == 0;
     case OP_SWAP: *ret_cell = op->cell; return cell == op->expected;
     case OP_ADD: *ret_cell = cell + op->delta; return true;
-    case OP_DELETE: *ret_cell = 0; return true;
     default: *ret_cell = op->cell; return true;
     }
 }
@@ -190,7 +195,7 @@ bool expect_check(const struct image *image, const struct state *shown, char *te
     memset(q.lsns, 0, sizeof(q.lsns));
     note_reads(&q);
     for (uint32_t i = 0; i < life->order_count; i++)
-        if (had_returned(&q, &life->ops[life->order[i]])) q.confirmed[q.confirmed_count++] = &life->ops[life->order[i]];
+        if (is_confirmed(&q, &life->ops[life->order[i]])) q.confirmed[q.confirmed_count++] = &life->ops[life->order[i]];
     uint32_t n = 0, from = least(&q);
     for (; n < from; n++) go_to(&q, n);
     for (;; n++) {

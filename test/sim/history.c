@@ -8,6 +8,8 @@
  *            read had shown; so does a conditional write that was refused.
  * HISTORY-4  A snapshot shows the newest version up to its LSN, which is not below that of any write that had returned or that
  *            a read had shown, and below that of any write that began later.
+ * HISTORY-5  A write that answered UNKNOWN was done. Its LSN is what reads say of its value, or else lies between the place where it
+ *            reserved and the next write; a sum is that of what was there.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -24,13 +26,41 @@ static int by_lsn(const void *left, const void *right)
     return a < b ? -1 : a > b;
 }
 
+/* HISTORY-5. The LSN that a read has shown, if it is a value that nobody else wrote. */
+static void ask_reads(const struct life *life, struct op *op)
+{
+    for (uint32_t i = 0; i < life->op_count && op->kind != OP_ADD && op->kind != OP_DELETE; i++) {
+        const struct op *read = &life->ops[i];
+        bool of_key = (read->kind == OP_READ || read->kind == OP_READ_OLD) && read->tree == op->tree && read->key == op->key;
+        if (!of_key || read->result != 0 || read->cell != op->cell || read->lsn < op->lsn) continue;
+        op->lsn = read->lsn;
+        op->least = false;
+        return;
+    }
+}
+
+/* HISTORY-5 */
+static void add_up(struct life *life)
+{
+    struct state now = life->base;
+    for (uint32_t i = 0; i < life->order_count; i++) {
+        struct op *op = &life->ops[life->order[i]];
+        uint64_t *cell = &now.cells[op->tree][op->key];
+        if (op->kind == OP_ADD && op->result == QUIRE_ERR_UNKNOWN) op->cell = *cell + op->delta;
+        *cell = op->cell;
+    }
+}
+
 static void put_in_order(struct life *life)
 {
+    for (uint32_t i = 0; i < life->op_count; i++)
+        if (op_took_effect(&life->ops[i]) && life->ops[i].least) ask_reads(life, &life->ops[i]);
     life->order_count = 0;
     for (uint32_t i = 0; i < life->op_count; i++)
-        if (op_was_done(&life->ops[i])) life->order[life->order_count++] = i;
+        if (op_took_effect(&life->ops[i])) life->order[life->order_count++] = i;
     sorted = life;
     qsort(life->order, life->order_count, sizeof(life->order[0]), by_lsn);
+    add_up(life);
 }
 
 static const char *name_of(const struct op *op)
@@ -64,6 +94,7 @@ static void check_order(const struct life *life)
 
 struct version {
     uint64_t lsn, begin, end, cell;
+    bool least; /* as in struct op */
 };
 
 struct versions {
@@ -75,7 +106,7 @@ static void note_version(struct versions *versions, const struct op *op)
 {
     if (versions->count == MOST_VERSIONS) abort();
     versions->list[versions->count++] =
-        (struct version){.lsn = op->lsn, .begin = op->begin, .end = op->end, .cell = op->cell};
+        (struct version){.lsn = op->lsn, .begin = op->begin, .end = op->end, .cell = op->cell, .least = op->least};
 }
 
 /* HISTORY-2 */
@@ -136,7 +167,7 @@ static void check_newest(const struct life *life, const struct versions *version
         return;
     }
     bool named = op->kind == OP_READ && op->lsn != 0 && op->cell != 0 && found->lsn != 0;
-    if (named && op->lsn != found->lsn) fail_op(life, op, "the value has another LSN");
+    if (named && (found->least ? op->lsn < found->lsn : op->lsn != found->lsn)) fail_op(life, op, "the value has another LSN");
     if (*seen_count < MOST_VERSIONS) seen[(*seen_count)++] = (struct version){.lsn = found->lsn, .end = op->end};
 }
 
@@ -146,6 +177,7 @@ static void check_old(const struct life *life, const struct versions *versions, 
 {
     const struct version *newest = &versions->list[0];
     for (uint32_t i = 1; i < versions->count && versions->list[i].lsn <= op->expected; i++) newest = &versions->list[i];
+    if (op->cell != newest->cell && newest->least) newest--; /* its LSN may be above the snapshot's */
     if (op->cell != newest->cell) fail_op(life, op, "its snapshot has another value");
     if (*seen_count < MOST_VERSIONS) seen[(*seen_count)++] = (struct version){.lsn = newest->lsn, .end = op->end};
 }
@@ -162,7 +194,6 @@ static void check_key(const struct life *life, uint32_t tree, uint32_t key)
     static struct version seen[MOST_VERSIONS];
     static const struct op *newest[MOST_OPS];
     uint32_t seen_count = 0, count = 0;
-    if (life->bad_keys[tree] >> key & 1) return;
     collect(life, tree, key, &versions);
     for (uint32_t i = 0; i < life->op_count; i++) {
         const struct op *op = &life->ops[i];

@@ -69,6 +69,7 @@ static struct plan plan_of(struct random_stream *random, unsigned depth)
         .durable_percent = random_chance(random, 50) ? 10 : 50,
         .large_percent = random_chance(random, 50) ? 5 : 25,
         .fault_percent = random_chance(random, 25) ? 60 : 0,
+        .opening_fault_percent = random_chance(random, 25) ? 60 : 0,
         .checkpoint_percent = random_chance(random, 30) ? 8 : 0,
         .conditional_percent = random_chance(random, 30) ? 60 : 20,
         .read_percent = random_chance(random, 30) ? 60 : 30,
@@ -133,7 +134,8 @@ static void print_counts(uint64_t from)
            N(ops), N(c->ops[OP_PUT]), N(c->ops[OP_DELETE]), N(c->ops[OP_INSERT]), N(c->ops[OP_SWAP]), N(c->ops[OP_ADD]),
            N(c->ops[OP_READ]), N(c->ops[OP_READ_OLD]), N(c->ops[OP_SNAPSHOT]), N(c->ops[OP_SYNC]), N(c->ops[OP_WAIT]),
            N(c->ops[OP_CHECKPOINT]), N(c->ops[OP_MAINTAIN]), N(c->ops[OP_VERIFY]));
-    printf("writes done %llu, after another attempt %llu, failed %llu\n", N(c->writes_done), N(c->retried), N(c->failed_writes));
+    printf("writes done %llu, after another attempt %llu, failed %llu, of them unknown %llu\n", N(c->writes_done), N(c->retried),
+           N(c->failed_writes), N(c->unknown_writes));
     printf("splits %llu, merges %llu, consolidations %llu, checkpoints %llu, segments of the log %llu\n", N(c->splits), N(c->merges),
            N(c->consolidations), N(c->checkpoints), N(c->log_segments));
     printf("points %llu, switches %llu, waits %llu, jumps of the clock %llu\n", N(c->points), N(c->switches), N(c->waits),
@@ -143,7 +145,13 @@ static void print_counts(uint64_t from)
            N(c->lives), N(c->images), N(c->cuts[SIMDISK_DEATH]), N(c->cuts[SIMDISK_DROP]), N(c->cuts[SIMDISK_KEEP]),
            N(c->cuts[SIMDISK_ONE]), N(c->cuts[SIMDISK_BUT_ONE]), N(c->cuts[SIMDISK_RANDOM]), N(c->cuts_opening),
            N(c->cuts_closing), N(c->reopened));
-    printf("faults set %llu, fired %llu\n", N(c->faults_set), N(c->faults_fired));
+    printf("faults set %llu, fired %llu; while opening set %llu, fired %llu, of them it was refused %llu:\n   ", N(c->faults_set),
+           N(c->faults_fired), N(c->opening_set), N(c->opening_fired), N(c->opening_refused));
+    static const char *const kinds[SIMDISK_KINDS] = {"",     "dir_open", "list",     "dir_sync", "unlink", "rename",   "lock",    "open",
+                                                     "read", "write",    "resize",   "allocate", "sync",   "map",      "populate", ""};
+    for (uint32_t k = 0; k < SIMDISK_KINDS; k++)
+        if (c->opening_hits[k] != 0) printf(" %s %llu", kinds[k], N(c->opening_hits[k]));
+    printf("\n");
 #undef N
 }
 

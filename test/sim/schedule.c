@@ -162,6 +162,7 @@ static void stuck(const char *why)
 static void hand_on(void)
 {
     struct client *me = self;
+    bool ends = me->state == ENDED;
     struct client *next = choose();
     if (next == NULL) stuck("nobody can run");
     for (unsigned i = 0; i < sched.count; i++)
@@ -171,7 +172,7 @@ static void hand_on(void)
     sched.running = next;
     sched.counts.switches++;
     sem_post(&next->go);
-    if (me->state != ENDED) take(&me->go);
+    if (!ends) take(&me->go);
 }
 
 static void demote(struct client *client)
@@ -198,8 +199,9 @@ static void visit(const char *what, enum client_state state)
     if (point > sched.setup.most_points) stuck("it does not come to an end");
     if (point == sched.changes[0] || point == sched.changes[1] || state == YIELDED) demote(me);
     hand_on();
+    if (state == ENDED) return; /* the fields are another's now */
     sched.quiet = true;
-    if (sched.setup.goes_on != NULL && state != ENDED) sched.setup.goes_on(sched.setup.context, me->number);
+    if (sched.setup.goes_on != NULL) sched.setup.goes_on(sched.setup.context, me->number);
     sched.quiet = false;
 }
 

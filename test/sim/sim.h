@@ -1,8 +1,8 @@
 /*
  * What the parts of the simulation share: a life of a store, what its clients did, and images cut out of it.
  *
- * main.c command line and counts; schedule.c one thread at a time; life.c opening, cutting, closing; client.c operations;
- * history.c whether what the clients were answered can be; expect.c whether what an image shows can be.
+ * main.c command line and counts; schedule.c one thread at a time; life.c opening, cutting, closing; fault.c disks that fail;
+ * client.c operations; history.c whether what the clients were answered can be; expect.c whether what an image shows can be.
  *
  * A life begins with an image of a disk (at first an empty one), which is opened; then clients work on it; then it is
  * closed. Meanwhile images are cut out, and each begins a life of its own when this one is over: recovery is cut, and
@@ -23,12 +23,28 @@
 #include "lib/simdisk.h"
 #include "sim/schedule.h"
 
-#define SIM_TREES 2u /* of the model's: those with engine versions */
+#define SIM_TREES 3u /* of the model's */
 #define MOST_OPS 6000u
 #define MOST_CUTS 8u
 #define MOST_ATTEMPTS 24u
+#define MOST_REFUSALS 3u /* openings under a fault, one after the other */
 #define SEGMENT_BYTES 16384u
 #define NEVER UINT64_MAX
+
+/*
+ * The last tree has caller versions. A cell of it is a version of a key; a deletion is a cell like others, not an absent one. Every key
+ * has a version 0, which is never written again, and of the others the middle one alone is deleted: so what a read answers says of
+ * each version up to its own whether it is there (VERSIONS-1).
+ */
+#define VERSIONED_TREE 2u
+#define VERSIONS 3u /* 1 to this */
+#define VERSIONED_KEYS 6u
+#define DELETED UINT64_C(1) /* no stamp */
+
+static inline bool cell_exists(uint32_t tree, uint32_t key)
+{
+    return tree != VERSIONED_TREE || key < VERSIONS * VERSIONED_KEYS;
+}
 
 /* ---- What was done ---------------------------------------------------------------------------------------------- */
 
@@ -38,7 +54,7 @@ enum op_kind {
     OP_INSERT,
     OP_SWAP,
     OP_ADD,
-    OP_READ,     /* newest: by copy, under a guard, or in a scan, which is one of each key; so is READ_OLD */
+    OP_READ,     /* newest: by copy, under a guard, or of many keys, in a scan or by their names, which is one of each; so is READ_OLD */
     OP_READ_OLD, /* with a snapshot */
     OP_SNAPSHOT,
     OP_SYNC,
@@ -61,6 +77,7 @@ struct op {
     int result;
     uint64_t begin, end; /* times of the life; NEVER: under way */
     uint64_t lsn;        /* of a write that was done; of a value read under a guard; of a snapshot */
+    bool least;          /* the LSN is this or higher, and no other write's lies between: its write answered UNKNOWN */
     uint64_t cell;       /* written, summed up or read */
     uint64_t expected;   /* swap: a cell; delete: whether it said that there was one, or NEVER */
     uint64_t delta;
@@ -73,10 +90,16 @@ static inline bool op_writes(const struct op *op)
     return op->kind <= OP_ADD;
 }
 
-/* It was done, and its LSN is known. */
+/* It was done, and that is known. */
 static inline bool op_was_done(const struct op *op)
 {
     return op_writes(op) && op->end != NEVER && op->result == 0;
+}
+
+/* It was done, and others see it; what it leaves is known (0), or to be seen after the next opening (UNKNOWN). */
+static inline bool op_took_effect(const struct op *op)
+{
+    return op_was_done(op) || (op_writes(op) && op->end != NEVER && op->result == QUIRE_ERR_UNKNOWN);
 }
 
 /* ---- Lives ------------------------------------------------------------------------------------------------------ */
@@ -103,7 +126,7 @@ struct plan {
     uint32_t leaf_bytes, keys;
     bool mixed, buffered;
     unsigned off_percent, durable_percent, large_percent, fault_percent, checkpoint_percent, conditional_percent, read_percent,
-        burst_percent, hot_percent; /* hot: on one key */
+        burst_percent, hot_percent, opening_fault_percent; /* hot: on one key */
     uint32_t level;
     uint64_t blob_threshold, log_cap;
     unsigned depth;
@@ -149,27 +172,60 @@ struct life {
     uint64_t opening_cut, disk_ops; /* the operation of the disk, outside of the clients' time, at which one is cut; 0: none */
 
     uint64_t fault_at_op; /* 0: none */
+    bool fault_set;       /* on the disk, as its number 0 */
     bool faulty, hurt;  /* a fault may be there; one has come about: nothing but what is durable binds in this boot */
     bool fault_hurts;   /* the one that was set is of the kind that does */
     bool still_mounted; /* it was a sync that failed once */
     bool log_failed;    /* the engine knows */
-    uint32_t bad_keys[SIM_TREES]; /* bits: the LSN of a write is not known */
+    bool needs_mount;   /* an opening has met what a file system does not get over without being mounted again */
+    int opening_error;  /* of its fault; 0: short counts */
+    bool opening_for_good, opening_full; /* full: the space ends, and no operation fails otherwise */
+    uint64_t opening_fired;
+    uint32_t opening_hits;          /* bits: the kinds of operations that it hit */
+    enum simdisk_kind opening_last; /* the operation under way */
 };
 
 /* The operation is noted as begun; NULL: there is no room. */
 struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, uint32_t tree, uint32_t key);
 void life_end_op(struct life *life, struct op *op, int result);
+/* A read that has not said anything of its cell. */
+void life_drop_op(struct life *life, struct op *op);
 /* Everything up to it is durable. */
 void life_is_durable(struct life *life, uint64_t lsn);
 
 /* Lives the image, and all that are cut out of it. Frees its disk. */
 void life_run(const struct plan *plan, const struct image *image, unsigned depth, uint64_t seed);
 
+/* ---- Faults ----------------------------------------------------------------------------------------------------- */
+
+/* While clients work: sets the one that is planned, sees what became of it, ends it. */
+void fault_if_due(struct life *life);
+void fault_end(struct life *life);
+/* It has hit an operation. */
+bool fault_fired(const struct life *life);
+/* An answer that a fault explains. */
+bool fault_may_answer(int result);
+
+/* While the store is opened: before; before each operation of the disk; after it, whether the answer can be. */
+void fault_set_for_opening(struct life *life);
+void fault_follow_opening(struct life *life, enum simdisk_kind kind);
+void fault_end_of_opening(struct life *life, int result);
+
 /* ---- Clients ---------------------------------------------------------------------------------------------------- */
 
 void client_run(struct life *life, unsigned number);
 /* A cell as it is now, without noting it: 0 or a failing result. */
 int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell);
+/* Whether bytes are what their beginning says; and that, the cell. */
+bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const void *bytes, size_t size, uint64_t *ret_cell);
+
+/* Of the tree with caller versions, `cell` says which key and version. */
+int version_write(struct life *life, uint32_t cell, bool deletes, const void *value, size_t size, unsigned flags, uint64_t *ret_lsn);
+void version_get(struct life *life, unsigned client, uint32_t cell);
+void version_scan(struct life *life, unsigned client, struct random_stream *random);
+int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell);
+/* Writes version 0 of each key. */
+int version_begin(struct life *life);
 
 /* ---- Judges ----------------------------------------------------------------------------------------------------- */
 
@@ -183,10 +239,11 @@ bool expect_check(const struct image *image, const struct state *shown, char *te
 /* ---- The run ---------------------------------------------------------------------------------------------------- */
 
 struct sim_counts {
-    uint64_t seeds, lives, images, ops[OP_KINDS], writes_done, failed_writes;
+    uint64_t seeds, lives, images, ops[OP_KINDS], writes_done, failed_writes, unknown_writes;
     uint64_t points, switches, waits, jumps;
     uint64_t cuts[SIMDISK_RANDOM + 1], cuts_opening, cuts_closing, reopened;
     uint64_t faults_set, faults_fired;
+    uint64_t opening_set, opening_fired, opening_refused, opening_hits[SIMDISK_KINDS];
     uint64_t retried; /* writes that reserved more than once */
     uint64_t splits, merges, consolidations, checkpoints, log_segments;
 };
