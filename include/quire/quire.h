@@ -33,7 +33,9 @@
  *
  * FORK. A child made by fork() may not use a handle that it inherited: every call that can fail answers
  * QUIRE_ERR_FORKED there, except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until
- * the child ends or calls exec). quire_snapshot_lsn answers what it would in the parent. The parent is not affected.
+ * the child ends or calls exec). quire_snapshot_lsn answers what it would in the parent. The parent is not affected. If the
+ * parent ends without quire_close, a child that lives on keeps the lock of the store until it ends or calls exec: opening it is
+ * BUSY so long, and quire_close in the child changes nothing about that.
  *
  * C++. Some functions are named as a struct is: quire_snapshot, quire_stats, quire_limits, quire_error_detail. There the
  * name alone means the function, so write `struct quire_snapshot *s`, as in C.
@@ -244,7 +246,8 @@ struct quire_tree; /* a named tree of a database */
  * Opens a database. path: NULL for a database in memory, else the directory of a store, which is created if it is not there
  * (open_mode). options: NULL = defaults; copied. On 0 the caller owns *ret_db and ends it with quire_close.
  *
- * One process at a time has a store open for writing; the lock goes with the process. It is of the directory (flock) and of the
+ * One process at a time has a store open for writing; the lock goes with the process (see FORK for children that outlive it).
+ * It is of the directory (flock) and of the
  * file `lock` in it: removing the file lets nobody in, but on a file system that cannot lock directories. After a crash opening it
  * is all that there is to do: it reads the log and finds every write that was acknowledged, at DURABLE after power loss, at PROCESS
  * after the death of the process. What it had to decide is durable when it returns, and so is a store that it created.

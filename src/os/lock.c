@@ -7,7 +7,7 @@
  * is closed, also by the death of the process.
  *
  * LOCK-1  A child of fork has the descriptors too. The process that locked unlocks by name when it closes; if it ends
- *         without that, a child that lives on without exec keeps the locks until it ends or execs. Two openers can never
+ *         without that, a child that lives on keeps the locks until it closes, ends or execs. Two openers can never
  *         come of it, at worst none.
  * LOCK-2  The text in the file is for people. It is written over what was there and then cut, so that on a full disk a
  *         lock file that exists can be taken.

@@ -569,6 +569,44 @@ Test(os_system, a_lock_goes_with_a_killed_process)
     os_place_close(&place);
 }
 
+/* LOCK-1 */
+Test(os_system, a_lock_stays_with_a_child_that_outlives_a_killed_process)
+{
+    struct os_place place;
+    int64_t pid = 0;
+    int told[2], leave[2];
+    char byte = 'x';
+
+    os_place_open(&place, OS_POSIX);
+    const struct qr_disk_ops *ops = place.disk->ops;
+    cr_assert_eq(pipe(told), 0);
+    cr_assert_eq(pipe(leave), 0);
+    pid_t parent = fork();
+    if (parent == 0) {
+        struct qr_dir *dir = NULL;
+        if (ops->dir_open(place.disk, place.path, 0, &dir) != 0 || ops->dir_lock(dir, "lock", false, &pid) != 0)
+            _exit(1);
+        if (fork() != 0)
+            pause();
+        close(leave[1]);
+        if (write(told[1], "x", 1) == 1 && read(leave[0], &byte, 1) == 1)
+            ops->dir_close(dir);
+        if (write(told[1], "x", 1) == 1 && read(leave[0], &byte, 1) >= 0)
+            _exit(0); /* the test has ended */
+    }
+    close(leave[0]);
+    cr_assert_eq(read(told[0], &byte, 1), 1);
+    cr_assert_eq(kill(parent, SIGKILL), 0);
+    cr_assert_eq(waitpid(parent, NULL, 0), parent);
+    cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), -EWOULDBLOCK);
+    cr_assert_eq(pid, parent);
+    cr_assert_eq(write(leave[1], "x", 1), 1);
+    cr_assert_eq(read(told[0], &byte, 1), 1);
+    cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), 0);
+    os_place_close(&place);
+    close(leave[1]);
+}
+
 Test(os_system, a_lock_that_was_closed_is_free_though_a_child_lives_on)
 {
     struct os_place place;
