@@ -7,7 +7,8 @@
  *            its manifest, the store's id in the headers of its segments, and what else only Quire writes.
  * DESTROY-2  The manifest loses its name first, and that is made durable: from then on there is no store, and what is left
  *            of it cannot be taken for one. Under its other name it still proves what the rest is, until the rest is gone.
- * DESTROY-3  The lock's file goes last, the lock in hand: whoever opened it meanwhile finds that its name is gone.
+ * DESTROY-3  The lock's file goes last, the lock in hand: whoever opened it meanwhile is refused, or finds that its name is
+ *            gone.
  */
 #include <errno.h>
 #include <string.h>
@@ -99,9 +100,7 @@ static int destroy(struct qr_dir *dir)
     int result = prove(dir, &renamed);
     if (result != 0) return result;
     int error = dir->disk->ops->dir_lock(dir, QR_LOCK_NAME, false, &pid);
-    if (error == -EWOULDBLOCK)
-        return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open, in process %lld", (long long)pid);
-    if (error != 0) return qr_fail_io(-error, "locking the store");
+    if (error != 0) return qr_db_fail_lock(error, pid);
     result = prove(dir, &renamed); /* as it is now that nobody else changes it */
     return result == 0 ? remove_store(dir, renamed) : result;
 }

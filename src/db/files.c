@@ -94,13 +94,18 @@ static int open_temporary(struct qr_db_files *files, const char *parent)
     return result;
 }
 
+int qr_db_fail_lock(int error, int64_t pid)
+{
+    if (error != -EWOULDBLOCK) return qr_fail_io(-error, "locking the store");
+    if (pid == 0) return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open; its lock does not say in which process");
+    return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open, in process %lld", (long long)pid);
+}
+
 static int lock(struct qr_db_files *files)
 {
     int64_t pid = 0;
     int error = files->disk->ops->dir_lock(files->dir, QR_LOCK_NAME, files->read_only, &pid);
-    if (error == -EWOULDBLOCK)
-        return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open, in process %lld", (long long)pid);
-    return error == 0 ? 0 : qr_fail_io(-error, "locking the store");
+    return error == 0 ? 0 : qr_db_fail_lock(error, pid);
 }
 
 /* ---- The manifest ----------------------------------------------------------------------------------------------- */

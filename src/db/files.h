@@ -87,9 +87,13 @@ int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnatio
 
 /* Removes segments of older incarnations below an LSN. A failure leaves them for the next time. */
 void qr_db_release_old_log(struct quire *db, uint64_t lsn);
+
 /* ---- Removal (destroy.c) ---------------------------------------------------------------------------------------- */
 
 #define QR_LOCK_NAME "lock"
+
+/* The failure of dir_lock, told: BUSY with what is known of who has it, or IO. */
+int qr_db_fail_lock(int error, int64_t pid);
 
 /* As quire_destroy, on a disk; keep_directory: it stays, empty. */
 int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory);

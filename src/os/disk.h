@@ -106,9 +106,10 @@ struct qr_disk_ops {
     int (*dir_rename)(struct qr_dir *dir, const char *from, const char *to);
     /*
      * Locks the directory against other openers, in this process or another, until the directory is closed or the process
-     * ends: by the file `name`, made if need be, with the process id as text in it. shared: with other shared ones; writes
-     * nothing, and answers 0 where there is no such file. -EWOULDBLOCK: somebody else has it, *ret_pid is what the file says
-     * (0: nothing). At most once for each open directory.
+     * ends (a child of fork keeps it that lives on without exec, unless it was closed): itself and the file `name`, made if
+     * need be, with the process id as text in it. To remove the file lets nobody in. shared: with other shared ones; makes
+     * and writes no file. -EWOULDBLOCK: somebody else has it, and nothing was made or written; *ret_pid is what the file says
+     * of who writes (0: nothing, or the others only read). At most once for each open directory.
      */
     int (*dir_lock)(struct qr_dir *dir, const char *name, bool shared, int64_t *ret_pid);
 

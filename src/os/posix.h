@@ -15,8 +15,8 @@
 struct qr_posix_dir {
     struct qr_dir dir;
     int fd;
-    int lock_fd;    /* -1: not locked, or shared where there is no lock file */
-    pid_t lock_pid; /* who locked it: a child of fork must not unlock it */
+    int lock_fd;    /* of the lock's file; -1: not locked, or shared where there is none */
+    pid_t lock_pid; /* who locked it: a child of fork must not unlock it; 0: not locked */
     bool read_only;
 };
 

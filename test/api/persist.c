@@ -402,6 +402,10 @@ Test(persist, durable_lsns_follow_the_level_of_the_call)
     OK(quire_wait_durable(db, lsn));
     OK(quire_durable_lsn(db, &durable));
     cr_assert_geq(durable, lsn);
+    uint64_t next = stats_of(db).log_tail_lsn;
+    OK(quire_wait_durable(db, next - 1)); /* no write has it, and all below are durable */
+    EXPECT(quire_wait_durable(db, next), QUIRE_ERR_INVALID);
+    expect_detail(QUIRE_ERR_INVALID, "has not reached");
     EXPECT(quire_wait_durable(db, lsn + 1000), QUIRE_ERR_INVALID);
     OK(quire_put(tree, TEXT("c"), TEXT("1"), QUIRE_WRITE_PROCESS, &lsn));
     OK(quire_sync(db));
@@ -542,6 +546,76 @@ Test(persist, one_process_has_a_store_for_writing)
     EXPECT(try_open("s", QUIRE_OPEN_OR_CREATE), QUIRE_ERR_BUSY);
     EXPECT(try_open("s", QUIRE_OPEN_READ_ONLY), QUIRE_ERR_BUSY);
     OK(quire_close(db));
+}
+
+/* By another process that was there before this one used Quire; what it answers, negated. */
+static pid_t opened_elsewhere(const char *path)
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        struct quire *db = NULL;
+        raise(SIGSTOP);
+        _exit(-quire_open(path, NULL, &db));
+    }
+    cr_assert_eq(waitpid(child, &status, WUNTRACED), child);
+    return child;
+}
+
+static int answer_of(pid_t child)
+{
+    int status = 0;
+    kill(child, SIGCONT);
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status));
+    return -WEXITSTATUS(status);
+}
+
+Test(persist, removing_the_lock_file_of_an_open_store_lets_nobody_in)
+{
+    char path[300];
+    snprintf(path, sizeof(path), "%s", path_of("s"));
+    pid_t other = opened_elsewhere(path), later = opened_elsewhere(path);
+    struct quire *db = open_store("s", QUIRE_OPEN_OR_CREATE);
+    put(open_tree(db, "t"), "k", "v");
+    shell("rm s/lock");
+    EXPECT(answer_of(other), QUIRE_ERR_BUSY);
+    EXPECT(try_open("s", QUIRE_OPEN_OR_CREATE), QUIRE_ERR_BUSY);
+    EXPECT(try_open("s", QUIRE_OPEN_READ_ONLY), QUIRE_ERR_BUSY);
+    EXPECT(quire_destroy(path), QUIRE_ERR_BUSY);
+    shell("test ! -e s/lock && touch s/lock"); /* nobody who was refused has made one */
+    EXPECT(try_open("s", QUIRE_OPEN_OR_CREATE), QUIRE_ERR_BUSY);
+    OK(quire_close(db));
+    EXPECT(answer_of(later), 0);
+    db = open_store("s", QUIRE_OPEN_EXISTING);
+    expect(open_tree(db, "t"), NULL, "k", "v");
+    OK(quire_close(db));
+}
+
+static int seen;
+
+static int try_to_write_beside(void *context, const struct quire_manifest_record *record)
+{
+    (void)context;
+    (void)record;
+    seen = try_open("s", QUIRE_OPEN_OR_CREATE);
+    return 1;
+}
+
+Test(persist, who_reads_a_store_without_a_lock_file_keeps_writers_out)
+{
+    pid_t other = opened_elsewhere(path_of("s"));
+    OK(quire_close(open_store("s", QUIRE_OPEN_OR_CREATE)));
+    shell("rm s/lock");
+    struct quire *a = open_store("s", QUIRE_OPEN_READ_ONLY), *b = open_store("s", QUIRE_OPEN_READ_ONLY);
+    EXPECT(answer_of(other), QUIRE_ERR_BUSY);
+    OK(quire_close(a));
+    EXPECT(try_open("s", QUIRE_OPEN_EXISTING), QUIRE_ERR_BUSY);
+    OK(quire_close(b));
+    EXPECT(quire_manifest_each(path_of("s"), try_to_write_beside, NULL), 1);
+    EXPECT(seen, QUIRE_ERR_BUSY);
+    shell("test ! -e s/lock");
+    OK(quire_close(open_store("s", QUIRE_OPEN_EXISTING)));
 }
 
 Test(persist, several_read_at_once_and_write_nothing)

@@ -98,8 +98,8 @@ struct sim_dir_handle {
     struct sim_dir_handle *next;
     struct sim_dir *of;
     bool read_only;
-    uint64_t locked; /* the inode that it holds locked; 0: none */
-    bool shared;
+    bool locked, shared;
+    uint64_t lock_inode; /* locked: the file's; 0: there was none, who only reads makes none */
 };
 
 struct sim_file_handle {

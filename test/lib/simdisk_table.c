@@ -480,13 +480,14 @@ static int sim_file_populate(struct qr_file *file, void *memory, uint64_t size_b
 
 /* ---- The lock --------------------------------------------------------------------------------------------------- */
 
-static bool conflicts(const struct simdisk *disk, uint64_t inode, bool shared)
+/* Who keeps others out; NULL: nobody. */
+static const struct sim_dir_handle *holder(const struct simdisk *disk, const struct sim_dir *dir, bool shared)
 {
     for (const struct sim_dir_handle *other = disk->dir_handles; other != NULL; other = other->next) {
-        if (other->locked == inode && !(shared && other->shared))
-            return true;
+        if (other->of == dir && other->locked && !(shared && other->shared))
+            return other;
     }
-    return false;
+    return NULL;
 }
 
 static void write_pid(struct simdisk *disk, struct sim_inode *inode)
@@ -505,22 +506,33 @@ static int64_t read_pid(const struct sim_inode *inode)
     return strtoll(text, NULL, 10);
 }
 
+/* Of whoever writes, by the file that it has locked. */
+static int64_t writer_pid(struct simdisk *disk, const struct sim_dir_handle *writer, const char *name)
+{
+    struct sim_inode *inode;
+    if (writer->shared || find_or_create(disk, writer->of, name, 0, &inode) != 0 || inode->number != writer->lock_inode)
+        return 0;
+    return read_pid(inode);
+}
+
 static int take_lock(struct simdisk *disk, struct sim_dir_handle *handle, const char *name, bool shared,
                      int64_t *ret_pid)
 {
-    struct sim_inode *inode;
+    struct sim_inode *inode = NULL;
     unsigned flags = shared ? 0 : QR_FILE_WRITE | QR_FILE_CREATE;
-    int error = find_or_create(disk, handle->of, name, flags, &inode);
-    if (error != 0)
-        return shared && error == -ENOENT ? 0 : error;
-    if (conflicts(disk, inode->number, shared)) {
-        *ret_pid = read_pid(inode);
+    const struct sim_dir_handle *other = holder(disk, handle->of, shared);
+    if (other != NULL) {
+        *ret_pid = writer_pid(disk, other, name);
         return -EWOULDBLOCK;
     }
+    int error = find_or_create(disk, handle->of, name, flags, &inode);
+    if (error != 0 && !(shared && error == -ENOENT))
+        return error;
     if (!shared)
         write_pid(disk, inode);
-    handle->locked = inode->number;
+    handle->locked = true;
     handle->shared = shared;
+    handle->lock_inode = error == 0 ? inode->number : 0;
     return 0;
 }
 

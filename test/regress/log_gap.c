@@ -36,6 +36,19 @@ static void remove_file(struct simdisk *disk, const char *name)
     table->ops->dir_close(dir);
 }
 
+/* The failure names the place between the neighbours of the segment that is missing. */
+static void check_detail(unsigned segment)
+{
+    struct quire_error_detail detail;
+    char place[64];
+    quire_error_detail(&detail);
+    if (segment == 0)
+        snprintf(place, sizeof(place), "in front of log-%08x (", segment + 1);
+    else
+        snprintf(place, sizeof(place), "between log-%08x and log-%08x (", segment - 1, segment + 1);
+    CHECK(strncmp(detail.message, place, strlen(place)) == 0, "\"%s\" does not begin with \"%s\"", detail.message, place);
+}
+
 /* segment: which to remove; false: there is none. */
 static bool without(struct simdisk *made, enum simdisk_mode mode, unsigned segment)
 {
@@ -51,6 +64,7 @@ static bool without(struct simdisk *made, enum simdisk_mode mode, unsigned segme
         int result = open_on(disk, &db);
         CHECK(result == QUIRE_ERR_CORRUPT, "mode %u, without %s: %s", mode, name, quire_strerror(result));
         if (result == 0) quire_close(db);
+        check_detail(segment);
     }
     simdisk_free(disk);
     return there;

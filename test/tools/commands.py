@@ -79,7 +79,9 @@ t.equal(t.run("check", store), b"no defect\n", "check")
 for wrong in ([], ["nonsense"], ["get", store], ["get", store, "a", "b"], ["get", "--nonsense", store, "a"],
               ["scan", "--limit", "x", store], ["scan", "--limit"], ["scan", "--prefix", "a", "--start", "b", store],
               ["get", store, "\\q"], ["get", "--hex", store, "1"], ["get", "--hex", store, "zz"], ["get", "--at", "1", store, "a"],
-              ["load", "--format", "xml", store], ["dump", "--reverse", store]):
+              ["load", "--format", "xml", store], ["dump", "--reverse", store], ["scan", "--start", "b", "--end", "a", store],
+              ["pages", "--start", "b", "--end", "a", "--reverse", store], ["scan", "--tree", "t" * 256, store],
+              ["load", "--tree", "t" * 256, store]):
     t.run(*wrong, code=WRONG) if wrong else t.equal(subprocess.run([t.tool], check=False, capture_output=True).returncode,
                                                     WRONG, "no arguments")
 t.equal(digest(store), before, "the files, after wrong arguments")
@@ -89,7 +91,6 @@ for command in (["scan"], ["check"], ["log"], ["dump"]):
     t.run(*command, t.path("file"), code=FAILED)
     t.run(*command, t.path("none"), code=ABSENT)
 t.run("put", t.path("file"), "a", "b", code=FAILED)
-t.run("scan", "--start", "b", "--end", "a", store, code=FAILED)
 
 # ---- Help ----
 for command in ("get put delete scan load dump trees pages stat check log files manifest copy repair").split():

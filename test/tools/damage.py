@@ -100,6 +100,23 @@ with open(os.path.join(damaged, "manifest"), "r+b") as file:
     file.write(b"not ours" * 64)
 t.run("check", damaged, code=FAILED)
 
+# ---- Large values: what needs none reads none ----
+large = [(b"large %d" % i, b"value" * 160000) for i in range(6)]
+t.lines("l", large + [(b"small", b"value")])
+leaves = t.objects("pages", "--json", t.path("l"))
+t.equal([(leaf["count"], leaf["bytes"]) for leaf in leaves], [(7, sum(len(k) + len(v) for k, v in large) + 10)], "one leaf")
+frames = t.objects("files", "--json", t.path("l"))
+for found in frames:
+    if found["kind"] == "blobs":
+        with open(os.path.join(t.path("l"), found["name"]), "r+b") as file:
+            data = file.read()
+            file.seek(data.index(b"valuevalue") + 100000)
+            file.write(b"damage")
+t.run("scan", t.path("l"), code=DAMAGED)
+t.equal(t.run("scan", "--keys", t.path("l")).splitlines(), [k for k, _ in large] + [b"small"], "keys beside a damaged value")
+t.equal(t.objects("pages", "--json", t.path("l")), leaves, "pages beside a damaged value")
+t.equal(t.objects("trees", "--json", t.path("l"))[0]["keys"], 7, "keys counted beside a damaged value")
+
 # ---- Files that are gone, or cut ----
 for name in names("s", "page-"):
     if not images(t.path(f"s/{name}")):

@@ -91,11 +91,20 @@ for wrong in (b"[]\n", b"{\n", b"{}\n", b'{"key":"a"}\n', b'{"key":1,"value":"b"
               b'{"tree":1,"key":"a","value":"b"}\n', b'{"tree":"a","tree_base64":"YQ==","key":"a","value":"b"}\n',
               b'{"tree_base64":"AAA=","key":"a","value":"b"}\n', b'{"key":"a","value":"b","version":-1}\n',
               b'{"key":"a","value":"b","version":1.5}\n', b'{"key":"a","value":"b","version":9007199254740994}\n',
-              b'{"key":"a","value":"b","version":"1x"}\n', b'{"key":"a","value":"b","version":"18446744073709551616"}\n'):
+              b'{"key":"a","value":"b","key":"c"}\n', b'{"key":"a","value":"b","value":"b"}\n',
+              b'{"key":"a","value":"b","tree":"t","tree":"u"}\n', b'{"key":"a","value":"b","version":"1x"}\n', b'{"key":"a","value":"b","version":"18446744073709551616"}\n'):
     t.run("load", "--format", "json", t.path("wrong"), code=WRONG, given=wrong)
-message = subprocess.run([t.tool, "load", "--format", "lines", t.path("wrong")], input=b"a\tb\nc\td\nwrong\ne\tf\n",
-                         capture_output=True, check=False)
-t.check(b"line 3" in message.stderr and message.stdout == b"2 loaded\n", f"the wrong line is named: {message}")
+LONG_KEY, LONG_NAME = b"k" * 131073, b"t" * 256
+for form, line, given, count in (
+        ("lines", b"line 3", b"a\tb\nc\td\nwrong\ne\tf\n", 2), ("lines", b"line 2", b"a\tb\n" + LONG_KEY + b"\tv\nc\td\n", 1),
+        ("json", b"line 2", b'{"key":"a","value":"b"}\n{"key":"%b","value":"b"}\n' % LONG_KEY, 1),
+        ("json", b"line 2", b'{"key":"a","value":"b"}\n{"tree":"%b","key":"a","value":"b"}\n' % LONG_NAME, 1),
+        ("json", b"line 2", b'{"key":"a","value":"b"}\n{"key":"a","value":"b","key":"c"}\n', 1),
+        ("dump", b"line 6", HEADER + LONG_KEY.hex().join((" ", "\n 62\nDATA=END\n")).encode(), 0),
+        ("dump", b"line 5", HEADER.replace(b"type", b"database=" + LONG_NAME + b"\ntype") + b" 61\n 62\nDATA=END\n", 0)):
+    message = subprocess.run([t.tool, "load", "--format", form, t.path("wrong")], input=given, capture_output=True, check=False)
+    t.check(message.returncode == WRONG and line in message.stderr and message.stdout == b"%d loaded\n" % count,
+            f"the wrong line is named, {line}: {message!r:.1000}")
 t.equal(t.run("check", t.path("wrong")), b"no defect\n", "the store that all of it went to")
 
 # ---- Trees with versions of the caller's ----

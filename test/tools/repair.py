@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 
-from tool import ABSENT, DAMAGED, FAILED, Tests, digest, flip
+from tool import ABSENT, DAMAGED, FAILED, WRONG, Tests, digest, flip
 
 t = Tests()
 PAIRS = [(f"key{i:05}".encode(), os.urandom(60)) for i in range(6000)]
@@ -70,7 +70,7 @@ t.check(f'lost: tree "": from "{low.decode()}" to before' in text, text)
 # ---- Refusals ----
 t.run("repair", t.path("none"), t.path("new"), code=ABSENT)
 t.run("repair", t.path("s"), t.path("repaired-leaf"), code=FAILED)
-t.run("repair", t.path("s"), t.path("s/new"), code=FAILED)
+t.run("repair", t.path("s"), t.path("s/new"), code=WRONG)
 with subprocess.Popen([sys.argv[2], t.path("live"), "500", "wait"], stdout=subprocess.PIPE) as holder:
     t.equal(holder.stdout.readline(), b"ready\n", "the holder")
     t.run("repair", t.path("live"), t.path("new"), code=FAILED)

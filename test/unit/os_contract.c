@@ -380,6 +380,49 @@ CONTRACT(shared_locks_go_together_and_write_nothing)
     cr_assert_eq(try_lock(place, false, &pid), -EWOULDBLOCK);
     ops->dir_close(first);
     cr_assert_eq(try_lock(place, false, &pid), -EWOULDBLOCK);
+    pid = -1;
+    cr_assert_eq(try_lock(place, false, &pid), -EWOULDBLOCK);
+    cr_assert_eq(pid, 0); /* and not who wrote last */
+    ops->dir_close(second);
+    cr_assert_eq(try_lock(place, false, &pid), 0);
+}
+
+CONTRACT(whoever_removes_the_lock_file_lets_nobody_in)
+{
+    const struct qr_disk_ops *ops = place->disk->ops;
+    struct listing listing = {.most = 100};
+    struct qr_dir *dir = os_place_dir(place, 0);
+    int64_t pid = -1;
+
+    cr_assert_eq(ops->dir_lock(dir, "lock", false, &pid), 0);
+    cr_assert_eq(ops->dir_unlink(dir, "lock"), 0);
+    cr_assert_eq(try_lock(place, false, &pid), -EWOULDBLOCK);
+    cr_assert_eq(pid, 0);
+    cr_assert_eq(try_lock(place, true, &pid), -EWOULDBLOCK);
+    cr_assert_eq(ops->dir_list(place->dir, note_name, &listing), 0);
+    cr_assert_eq(listing.count, 0); /* who was refused has made no file */
+    ops->file_close(os_place_file(place, "lock", MAKE));
+    cr_assert_eq(try_lock(place, false, &pid), -EWOULDBLOCK);
+    cr_assert_eq(try_lock(place, true, &pid), -EWOULDBLOCK);
+    ops->dir_close(dir);
+    cr_assert_eq(try_lock(place, false, &pid), 0);
+}
+
+CONTRACT(who_reads_where_there_is_no_lock_file_keeps_writers_out)
+{
+    const struct qr_disk_ops *ops = place->disk->ops;
+    struct listing listing = {.most = 100};
+    struct qr_dir *first = os_place_dir(place, QR_DIR_READ_ONLY), *second = os_place_dir(place, QR_DIR_READ_ONLY);
+    int64_t pid = -1;
+
+    cr_assert_eq(ops->dir_lock(first, "lock", true, &pid), 0);
+    cr_assert_eq(ops->dir_lock(second, "lock", true, &pid), 0);
+    cr_assert_eq(try_lock(place, false, &pid), -EWOULDBLOCK);
+    cr_assert_eq(pid, 0);
+    cr_assert_eq(ops->dir_list(place->dir, note_name, &listing), 0);
+    cr_assert_eq(listing.count, 0);
+    ops->dir_close(first);
+    cr_assert_eq(try_lock(place, false, &pid), -EWOULDBLOCK);
     ops->dir_close(second);
     cr_assert_eq(try_lock(place, false, &pid), 0);
 }

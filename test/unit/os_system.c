@@ -296,6 +296,9 @@ Test(os_system, a_read_only_file_system_is_read)
     cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), -EROFS);
     struct qr_dir *dir = os_place_dir(&place, QR_DIR_READ_ONLY);
     cr_assert_eq(ops->dir_lock(dir, "lock", true, &pid), 0);
+    cr_assert_eq(mount(NULL, mounted, NULL, MS_REMOUNT, NULL), 0);
+    cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), -EWOULDBLOCK); /* LOCK-3 */
+    cr_assert_eq(mount(NULL, mounted, NULL, MS_REMOUNT | MS_RDONLY, NULL), 0);
     cr_assert_eq(ops->file_open(dir, "f", 0, &file), 0);
     ops->file_close(file);
     ops->dir_close(dir);
@@ -402,6 +405,49 @@ Test(os_system, a_ring_that_is_short_of_memory_once_is_made_again)
     deny(SYS_io_uring_enter, 0, EAGAIN);
     transfer_some(&place);
     transfer_some(&place);
+    os_place_close(&place);
+}
+
+/* LOCK-4 */
+static void without_directory_locks(int error)
+{
+    struct os_place place;
+    int64_t pid = 0;
+
+    deny(SYS_flock, 0, error);
+    os_place_open(&place, OS_POSIX);
+    const struct qr_disk_ops *ops = place.disk->ops;
+    struct qr_dir *dir = os_place_dir(&place, 0), *reader = os_place_dir(&place, QR_DIR_READ_ONLY);
+    cr_assert_eq(ops->dir_lock(dir, "lock", false, &pid), 0);
+    cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), -EWOULDBLOCK);
+    cr_assert_eq(pid, getpid());
+    cr_assert_eq(ops->dir_lock(reader, "lock", true, &pid), -EWOULDBLOCK);
+    ops->dir_close(dir);
+    cr_assert_eq(ops->dir_lock(reader, "lock", true, &pid), 0);
+    cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), -EWOULDBLOCK);
+    ops->dir_close(reader);
+    cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), 0);
+    os_place_close(&place);
+}
+
+Test(os_system, without_locks_of_directories_that_of_the_file_counts)
+{
+    without_directory_locks(EOPNOTSUPP);
+}
+
+Test(os_system, without_locks_of_directories_in_the_kernel_that_of_the_file_counts)
+{
+    without_directory_locks(ENOSYS);
+}
+
+Test(os_system, a_lock_of_the_directory_that_fails_otherwise_is_a_failure)
+{
+    struct os_place place;
+    int64_t pid = 0;
+
+    deny(SYS_flock, 0, ENOMEM);
+    os_place_open(&place, OS_POSIX);
+    cr_assert_eq(place.disk->ops->dir_lock(place.dir, "lock", false, &pid), -ENOMEM);
     os_place_close(&place);
 }
 
@@ -521,6 +567,44 @@ Test(os_system, a_lock_goes_with_a_killed_process)
     cr_assert_eq(waitpid(child, NULL, 0), child);
     cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), 0);
     os_place_close(&place);
+}
+
+/* LOCK-1 */
+Test(os_system, a_lock_stays_with_a_child_that_outlives_a_killed_process)
+{
+    struct os_place place;
+    int64_t pid = 0;
+    int told[2], leave[2];
+    char byte = 'x';
+
+    os_place_open(&place, OS_POSIX);
+    const struct qr_disk_ops *ops = place.disk->ops;
+    cr_assert_eq(pipe(told), 0);
+    cr_assert_eq(pipe(leave), 0);
+    pid_t parent = fork();
+    if (parent == 0) {
+        struct qr_dir *dir = NULL;
+        if (ops->dir_open(place.disk, place.path, 0, &dir) != 0 || ops->dir_lock(dir, "lock", false, &pid) != 0)
+            _exit(1);
+        if (fork() != 0)
+            pause();
+        close(leave[1]);
+        if (write(told[1], "x", 1) == 1 && read(leave[0], &byte, 1) == 1)
+            ops->dir_close(dir);
+        if (write(told[1], "x", 1) == 1 && read(leave[0], &byte, 1) >= 0)
+            _exit(0); /* the test has ended */
+    }
+    close(leave[0]);
+    cr_assert_eq(read(told[0], &byte, 1), 1);
+    cr_assert_eq(kill(parent, SIGKILL), 0);
+    cr_assert_eq(waitpid(parent, NULL, 0), parent);
+    cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), -EWOULDBLOCK);
+    cr_assert_eq(pid, parent);
+    cr_assert_eq(write(leave[1], "x", 1), 1);
+    cr_assert_eq(read(told[0], &byte, 1), 1);
+    cr_assert_eq(ops->dir_lock(place.dir, "lock", false, &pid), 0);
+    os_place_close(&place);
+    close(leave[1]);
 }
 
 Test(os_system, a_lock_that_was_closed_is_free_though_a_child_lives_on)

@@ -60,13 +60,23 @@ static int number(const struct option *option, const char *text, uint64_t *ret_n
     return tool_fail(EXIT_WRONG, "%s: \"%s\" is not a number", option->name, text);
 }
 
+/* Refused before a store is opened, or made. */
+static int tree_name(const char *name)
+{
+    struct quire_limits limits;
+    quire_limits(&limits);
+    if (strlen(name) > limits.max_tree_name_size)
+        return tool_fail(EXIT_WRONG, "--tree: the name of a tree has at most %zu bytes", limits.max_tree_name_size);
+    settings.tree = name;
+    return EXIT_DONE;
+}
+
 static int take(const struct option *option, const char *value)
 {
     switch (option->letter) {
     case 't':
-        settings.tree = value;
         settings.tree_given = true;
-        break;
+        return tree_name(value);
     case 'j':
         settings.json = true;
         break;

@@ -35,6 +35,14 @@ static int wrong_line(const struct load *load, const char *why)
     return tool_fail(EXIT_WRONG, "%s, line %" PRIu64 ": %s", load->input_name, load->line_number, why);
 }
 
+/* What the line asks for could not be done. */
+static int failed_line(const struct load *load, int result)
+{
+    char place[4200]; /* a path and more; a longer one is cut */
+    snprintf(place, sizeof(place), "%s, line %" PRIu64, load->input_name, load->line_number);
+    return tool_failed(result, place);
+}
+
 /* The next line without its line break. False: there is none, or the input failed. */
 static bool next_line(struct load *load)
 {
@@ -77,8 +85,12 @@ static int close_input(struct load *load, int code)
 
 static int use_tree(struct load *load, const char *name)
 {
+    struct quire_limits limits;
+    quire_limits(&limits);
     if (settings.tree_given)
         name = settings.tree;
+    else if (strlen(name) > limits.max_tree_name_size)
+        return wrong_line(load, "the name of a tree has more than 255 bytes");
     if (load->tree_name != NULL && strcmp(load->tree_name, name) == 0)
         return EXIT_DONE;
     int code = tool_tree(load->db, name, true, &load->tree, &load->caller);
@@ -99,7 +111,7 @@ static int store(struct load *load, bool has_version, uint64_t version)
                               : quire_put(load->tree, load->key.data, load->key.size, load->value.data, load->value.size,
                                           flags, NULL);
     if (result != 0)
-        return tool_failed(result, load->input_name);
+        return failed_line(load, result);
     load->count++;
     return EXIT_DONE;
 }
@@ -140,6 +152,20 @@ static const char *take_member(struct bytes *to, const cJSON *object, const char
     return bytes_add(to, text->valuestring, strlen(text->valuestring)) ? NULL : "no memory";
 }
 
+/* A member that comes twice would be taken once, and it could not be said which. */
+static const char *find_twice(const cJSON *object)
+{
+    static const char *const names[] = {"key", "key_base64", "value", "value_base64", "tree", "tree_base64", "version"};
+    unsigned counts[sizeof(names) / sizeof(names[0])] = {0};
+    for (const cJSON *member = object->child; member != NULL; member = member->next) {
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+            if (strcmp(member->string, names[i]) == 0 && counts[i]++ != 0)
+                return "a member comes twice";
+        }
+    }
+    return NULL;
+}
+
 /* The tree's name: that of the default tree if there is none. */
 static const char *take_name(struct bytes *to, const cJSON *object)
 {
@@ -177,7 +203,9 @@ static int load_object(struct load *load, const cJSON *object)
 {
     bool has_version;
     uint64_t version;
-    const char *wrong = take_member(&load->key, object, "key", "key_base64");
+    const char *wrong = find_twice(object);
+    if (wrong == NULL)
+        wrong = take_member(&load->key, object, "key", "key_base64");
     if (wrong == NULL)
         wrong = take_member(&load->value, object, "value", "value_base64");
     if (wrong == NULL)
@@ -372,8 +400,8 @@ const struct command command_load = {
     "dump: the text of `quire dump`, db_dump or mdb_dump; database=NAME is the tree, unless --tree says another.\n"
     "lines: key, a tab, value; escapes \\\\ \\t \\n \\r \\xHH.\n"
     "json: {\"key\": \"...\", \"value\": \"...\"}, with key_base64, value_base64 for any bytes; \"tree\" (or\n"
-    "tree_base64) and \"version\" if there are.\n"
+    "tree_base64) and \"version\" if there are; each once.\n"
     "Values that were there are replaced. When it ends with exit code 0 all is durable; when it fails, what came before\n"
-    "the wrong line has been stored, and the number is told.\n",
+    "the line at fault has been stored, and its number is told: of a dump that of the line with the value.\n",
     "tjxvfd", 1, -1, run_load,
 };

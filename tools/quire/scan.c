@@ -15,7 +15,8 @@ struct scan {
     bool caller;
 };
 
-static int begin(struct scan *scan)
+/* without_values: large values are not read, and a leaf comes whole. */
+static int begin(struct scan *scan, bool without_values)
 {
     struct quire_pages_options options;
     *scan = (struct scan){0};
@@ -27,6 +28,7 @@ static int begin(struct scan *scan)
     if (code != EXIT_DONE)
         return code;
     range_options(&scan->range, &options);
+    options.skip_large_values = without_values;
     int result = quire_pages_open(scan->tree, &options, &scan->pages);
     return result == 0 ? EXIT_DONE : tool_failed(result, "scan");
 }
@@ -70,7 +72,7 @@ static int run_scan(const struct command *command)
     struct quire_page page;
     uint64_t left = settings.limit;
     (void)command;
-    int code = begin(&scan);
+    int code = begin(&scan, settings.keys_only);
     while (code == EXIT_DONE && left != 0 && !ferror(stdout)) {
         int result = quire_pages_next(scan.pages, &page);
         if (result == QUIRE_END)
@@ -119,7 +121,7 @@ static int run_pages(const struct command *command)
     struct quire_page page;
     uint64_t left = settings.limit;
     (void)command;
-    int code = begin(&scan);
+    int code = begin(&scan, true);
     if (code == EXIT_DONE && !settings.json)
         printf("%8s %10s  %s\n", "entries", "bytes", "first key");
     while (code == EXIT_DONE && left-- != 0 && !ferror(stdout)) {
@@ -136,6 +138,7 @@ static int run_pages(const struct command *command)
 
 const struct command command_pages = {
     "pages", "[OPTION...] STORE", "Prints the leaf pages of a tree: entries, bytes of keys and values, first key",
-    "The pages as the pages iterator hands them out: entries that are visible. A page without any is not among them.\n",
+    "The pages as the pages iterator hands them out: entries that are visible. A page without any is not among them.\n"
+    "Large values count with their size, and are not read.\n",
     "tjxseplrv", 1, 1, run_pages,
 };

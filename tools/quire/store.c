@@ -22,13 +22,20 @@ int tool_fail(int exit_code, const char *format, ...)
     return exit_code;
 }
 
+static int exit_code_of(int result)
+{
+    if (result == QUIRE_ERR_INVALID || result == QUIRE_ERR_TOO_LARGE)
+        return EXIT_WRONG; /* a range that ends before it starts, a key or a name above its limit */
+    return result == QUIRE_ERR_CORRUPT ? EXIT_DAMAGED : EXIT_FAILED;
+}
+
 int tool_failed(int result, const char *what)
 {
     struct quire_error_detail detail;
     if (result > 0)
         return tool_fail(EXIT_ABSENT, "%s: %s", what, quire_strerror(result));
     quire_error_detail(&detail);
-    int code = result == QUIRE_ERR_CORRUPT ? EXIT_DAMAGED : EXIT_FAILED;
+    int code = exit_code_of(result);
     if (detail.os_errno != 0)
         return tool_fail(code, "%s: %s: %s (%s)", what, quire_strerror(result), detail.message, strerror(detail.os_errno));
     return tool_fail(code, "%s: %s: %s", what, quire_strerror(result), detail.message);

@@ -19,7 +19,7 @@
 enum tool_exit {
     EXIT_DONE = 0,
     EXIT_ABSENT = 1,  /* there is no such key, tree or store */
-    EXIT_WRONG = 2,   /* arguments, or input that cannot be understood */
+    EXIT_WRONG = 2,   /* arguments, or input that cannot be understood, or is too large to be stored */
     EXIT_FAILED = 3,  /* the store could not be opened, read or written; the message says why */
     EXIT_DAMAGED = 4, /* stored bytes do not verify, or check found a defect */
 };
@@ -60,7 +60,7 @@ int tool_parse(const struct command *command, int count, char **arguments);
 /* ---- Failures: a message on standard error, and the exit code ---- */
 
 __attribute__((format(printf, 2, 3))) int tool_fail(int exit_code, const char *format, ...);
-/* Of a call that answered `result`; what: what was being done. */
+/* Of a call that answered `result`; what: what was being done. INVALID, TOO_LARGE: arguments or input were wrong. */
 int tool_failed(int result, const char *what);
 
 /* ---- The store ---- */

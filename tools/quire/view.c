@@ -13,10 +13,13 @@
 /* Keys with a value; UINT64_MAX after a message. */
 static uint64_t count_keys(struct quire_tree *tree)
 {
+    struct quire_pages_options options;
     struct quire_pages *pages = NULL;
     struct quire_page page;
     uint64_t count = 0;
-    int result = quire_pages_open(tree, NULL, &pages);
+    quire_pages_options_init(&options);
+    options.skip_large_values = 1;
+    int result = quire_pages_open(tree, &options, &pages);
     while (result == 0 && (result = quire_pages_next(pages, &page)) == 0)
         count += page.count;
     quire_pages_close(pages);
