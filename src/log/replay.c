@@ -64,10 +64,32 @@ struct reader {
     uint64_t parts; /* PARTs that were passed, less those that records have been put together from (REPLAY-6) */
 };
 
+/* In the segment that is being read. */
 static int corrupt(const struct reader *r, uint64_t lsn, const char *what)
 {
-    return qr_fail(QUIRE_ERR_CORRUPT, 0, "log-%08x, offset %llu (LSN %llu): %s", r->found == NULL ? 0 : r->found->number,
-                   (unsigned long long)(r->found == NULL ? 0 : lsn - r->found->header.start), (unsigned long long)lsn,
+    return qr_fail(QUIRE_ERR_CORRUPT, 0, "log-%08x, offset %llu (LSN %llu): %s", r->found->number,
+                   (unsigned long long)(lsn - r->found->header.start), (unsigned long long)lsn, what);
+}
+
+/* Where no segment is: its neighbours name the place. */
+static int corrupt_gap(const struct reader *r, uint64_t lsn, const char *what)
+{
+    const struct qr_log_list *list = r->replay->list;
+    const struct qr_log_found *before = NULL, *behind = NULL;
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct qr_log_found *found = &list->found[i];
+        if (found->blank || found->superseded) continue;
+        if (found->header.start <= lsn)
+            before = found;
+        else if (behind == NULL)
+            behind = found;
+    }
+    unsigned long long at = lsn;
+    if (before == NULL && behind == NULL) return qr_fail(QUIRE_ERR_CORRUPT, 0, "the log (LSN %llu): %s", at, what);
+    if (before == NULL)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "in front of log-%08x (LSN %llu): %s", behind->number, at, what);
+    if (behind == NULL) return qr_fail(QUIRE_ERR_CORRUPT, 0, "behind log-%08x (LSN %llu): %s", before->number, at, what);
+    return qr_fail(QUIRE_ERR_CORRUPT, 0, "between log-%08x and log-%08x (LSN %llu): %s", before->number, behind->number, at,
                    what);
 }
 
@@ -483,10 +505,8 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
     r->hole_count = 0;
     while (result == 0 && !over && lsn < limit) {
         const struct qr_log_found *found = segment_at(r, incarnation->number, lsn);
-        if (found == NULL && r->last && !QR_BUG(log_gap_ends) && is_gap(r, incarnation, lsn)) {
-            r->found = NULL;
-            return corrupt(r, lsn, "a segment of the log is missing, and one behind it is there");
-        }
+        if (found == NULL && r->last && !QR_BUG(log_gap_ends) && is_gap(r, incarnation, lsn))
+            return corrupt_gap(r, lsn, "a segment of the log is missing");
         if (found == NULL) break;
         uint64_t first = found->header.start + QR_LOG_HEADER_BYTES;
         result = enter_segment(r, found);
@@ -499,10 +519,10 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
     }
     if (result != 0) return result;
     /* An end in or right behind the header of a segment: that segment holds nothing, and may have been removed. */
-    if (!r->last) return lsn + QR_LOG_HEADER_BYTES >= limit ? 0 : corrupt(r, lsn, "a segment of the log is missing");
+    if (!r->last) return lsn + QR_LOG_HEADER_BYTES >= limit ? 0 : corrupt_gap(r, lsn, "a segment of the log is missing");
     if (r->ended) r->result->end = r->end;
-    return r->result->end >= r->replay->durable_end ? 0
-                                                    : corrupt(r, r->result->end, "the log ends below what was synced");
+    if (r->result->end >= r->replay->durable_end) return 0;
+    return corrupt_gap(r, r->result->end, "the log ends below what was synced");
 }
 
 int qr_log_mark_all(struct qr_dir *dir, const struct qr_log_list *list, uint64_t incarnation)
