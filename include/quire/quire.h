@@ -82,8 +82,11 @@ enum quire_result {
     QUIRE_ERR_NO_MEMORY = -2,        /* the memory limit, or the machine's memory, leaves no room */
     QUIRE_ERR_TOO_LARGE = -3,        /* key or value above its limit */
     QUIRE_ERR_BUFFER_TOO_SMALL = -4, /* the needed size is in the size output; nothing was copied */
-    QUIRE_ERR_BUSY = -5,             /* close while a guard, iterator or snapshot is open, or while the thread has a
-                                        guard of another database; maintain under a guard of the thread */
+    QUIRE_ERR_BUSY = -5,             /* opening, and calls with a path: another opening has the store, in this process or
+                                        another, or options.recovery_progress ended the opening. Close while a guard,
+                                        iterator or snapshot is open, or while the thread has a guard of another database;
+                                        maintain, checkpoint and verify under a guard of the thread, or if structure
+                                        changes did not come to an end */
     QUIRE_ERR_FORKED = -6,           /* the handle belongs to the parent process */
     QUIRE_ERR_LSN_TOO_OLD = -7,      /* version at or below (write) or below (read) the tree's safe version */
     QUIRE_ERR_STALLED = -8,          /* memory held by a guard or an iterator kept the write waiting for

@@ -98,7 +98,7 @@ const char *quire_strerror(int result)
     case QUIRE_ERR_BUFFER_TOO_SMALL:
         return "buffer too small";
     case QUIRE_ERR_BUSY:
-        return "busy: a guard, an iterator or a snapshot is open";
+        return "busy: the store, or a guard, an iterator or a snapshot of it, is in use; or the opening was ended";
     case QUIRE_ERR_FORKED:
         return "the handle belongs to the parent process";
     case QUIRE_ERR_LSN_TOO_OLD:
