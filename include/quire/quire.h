@@ -405,8 +405,8 @@ QUIRE_API int quire_add(struct quire_tree *tree, const void *key, size_t key_siz
  * what quire_checkpoint answers (BUSY: the thread holds a guard). In memory: 0 at once. */
 QUIRE_API int quire_sync(struct quire *db);
 
-/* Waits until the write with this LSN, and all with lower ones, are durable. Results as quire_sync; INVALID for an LSN that no
- * write has had yet. */
+/* Waits until the write with this LSN, and all with lower ones, are durable. Results as quire_sync; INVALID for an LSN that the log
+ * has not reached: that of the next write (log_tail_lsn of the statistics), or a higher one. */
 QUIRE_API int quire_wait_durable(struct quire *db, uint64_t lsn);
 
 /*

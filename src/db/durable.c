@@ -77,7 +77,7 @@ int quire_wait_durable(struct quire *db, uint64_t lsn)
     int result = qr_db_begin(db, &thread);
     if (result != 0) return result;
     if (lsn >= qr_log_tail(&db->log))
-        return qr_db_fail(thread, QUIRE_ERR_INVALID, "no write has had LSN %llu", (unsigned long long)lsn);
+        return qr_db_fail(thread, QUIRE_ERR_INVALID, "the log has not reached LSN %llu", (unsigned long long)lsn);
     return wait_durable(db, thread, lsn + 1);
 }
 

@@ -402,6 +402,10 @@ Test(persist, durable_lsns_follow_the_level_of_the_call)
     OK(quire_wait_durable(db, lsn));
     OK(quire_durable_lsn(db, &durable));
     cr_assert_geq(durable, lsn);
+    uint64_t next = stats_of(db).log_tail_lsn;
+    OK(quire_wait_durable(db, next - 1)); /* no write has it, and all below are durable */
+    EXPECT(quire_wait_durable(db, next), QUIRE_ERR_INVALID);
+    expect_detail(QUIRE_ERR_INVALID, "has not reached");
     EXPECT(quire_wait_durable(db, lsn + 1000), QUIRE_ERR_INVALID);
     OK(quire_put(tree, TEXT("c"), TEXT("1"), QUIRE_WRITE_PROCESS, &lsn));
     OK(quire_sync(db));
