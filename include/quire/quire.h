@@ -33,9 +33,8 @@
  *
  * FORK. A child made by fork() may not use a handle that it inherited: every call that can fail answers
  * QUIRE_ERR_FORKED there, except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until
- * the child ends or calls exec). quire_snapshot_lsn answers what it would in the parent. The parent is not affected. If the
- * parent ends without quire_close, a child that lives on keeps the lock of the store until it ends or calls exec: opening it is
- * BUSY so long, and quire_close in the child changes nothing about that.
+ * the child ends or calls exec; if the parent ends without quire_close, the lock of the store does, too: opening it is BUSY so
+ * long). quire_snapshot_lsn answers what it would in the parent. The parent is not affected.
  *
  * C++. Some functions are named as a struct is: quire_snapshot, quire_stats, quire_limits, quire_error_detail. There the
  * name alone means the function, so write `struct quire_snapshot *s`, as in C.
@@ -82,11 +81,9 @@ enum quire_result {
     QUIRE_ERR_NO_MEMORY = -2,        /* the memory limit, or the machine's memory, leaves no room */
     QUIRE_ERR_TOO_LARGE = -3,        /* key or value above its limit */
     QUIRE_ERR_BUFFER_TOO_SMALL = -4, /* the needed size is in the size output; nothing was copied */
-    QUIRE_ERR_BUSY = -5,             /* opening, and calls with a path: another opening has the store, in this process or
-                                        another, or options.recovery_progress ended the opening. Close while a guard,
-                                        iterator or snapshot is open, or while the thread has a guard of another database;
-                                        maintain, checkpoint and verify under a guard of the thread, or if structure
-                                        changes did not come to an end */
+    QUIRE_ERR_BUSY = -5,             /* another opening, of any process, has the store; options.recovery_progress ended this
+                                        one. Close while a guard, iterator or snapshot is open, or while the thread has a
+                                        guard of another database; maintain, checkpoint, verify under a guard of the thread */
     QUIRE_ERR_FORKED = -6,           /* the handle belongs to the parent process */
     QUIRE_ERR_LSN_TOO_OLD = -7,      /* version at or below (write) or below (read) the tree's safe version */
     QUIRE_ERR_STALLED = -8,          /* memory held by a guard or an iterator kept the write waiting for

@@ -78,12 +78,11 @@ static int corrupt_gap(const struct reader *r, uint64_t lsn, const char *what)
     const struct qr_log_found *before = NULL, *behind = NULL;
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_found *found = &list->found[i];
-        if (found->superseded) continue;
-        if (found->header.start > lsn) {
-            if (behind == NULL || found->header.start < behind->header.start) behind = found;
-        } else if (before == NULL || found->header.start > before->header.start) {
+        if (found->blank || found->superseded) continue;
+        if (found->header.start <= lsn)
             before = found;
-        }
+        else if (behind == NULL)
+            behind = found;
     }
     unsigned long long at = lsn;
     if (before == NULL && behind == NULL) return qr_fail(QUIRE_ERR_CORRUPT, 0, "the log (LSN %llu): %s", at, what);

@@ -1,7 +1,7 @@
 /*
  * Goal: a log that lacks a segment in the midst is damaged, and says so.
  * Method: a store on the simulated disk whose log has several segments, of a dead process and after power loss; each segment but the
- * last is removed in turn.
+ * last is removed, or emptied, in turn.
  * The bug: the missing segment was taken for the end of the log, and acknowledged writes behind it were gone without a word.
  */
 #include <stdio.h>
@@ -27,12 +27,20 @@ static int open_on(struct simdisk *disk, struct quire **ret_db)
     return qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);
 }
 
-static void remove_file(struct simdisk *disk, const char *name)
+/* emptied: the name stays. */
+static void remove_file(struct simdisk *disk, const char *name, bool emptied)
 {
     struct qr_disk *table = simdisk_disk(disk);
     struct qr_dir *dir;
+    struct qr_file *file;
     CHECK_EQUAL(table->ops->dir_open(table, STORE, 0, &dir), 0);
-    CHECK_EQUAL(table->ops->dir_unlink(dir, name), 0);
+    if (emptied) {
+        CHECK_EQUAL(table->ops->file_open(dir, name, QR_FILE_WRITE, &file), 0);
+        CHECK_EQUAL(table->ops->file_resize(file, 0), 0);
+        table->ops->file_close(file);
+    } else {
+        CHECK_EQUAL(table->ops->dir_unlink(dir, name), 0);
+    }
     table->ops->dir_close(dir);
 }
 
@@ -50,7 +58,7 @@ static void check_detail(unsigned segment)
 }
 
 /* segment: which to remove; false: there is none. */
-static bool without(struct simdisk *made, enum simdisk_mode mode, unsigned segment)
+static bool without(struct simdisk *made, enum simdisk_mode mode, unsigned segment, bool emptied)
 {
     char name[32], next[32];
     uint64_t size;
@@ -60,7 +68,7 @@ static bool without(struct simdisk *made, enum simdisk_mode mode, unsigned segme
     snprintf(next, sizeof(next), "log-%08x", segment + 1);
     bool there = simdisk_content(disk, STORE, next, &size) != NULL; /* the last one may be the end */
     if (there) {
-        remove_file(disk, name);
+        remove_file(disk, name, emptied);
         int result = open_on(disk, &db);
         CHECK(result == QUIRE_ERR_CORRUPT, "mode %u, without %s: %s", mode, name, quire_strerror(result));
         if (result == 0) quire_close(db);
@@ -82,7 +90,9 @@ int main(void)
     CHECK_EQUAL(quire_tree_open(db, "t", NULL, &tree), 0);
     for (uint32_t i = 0; i < WRITES; i++) CHECK_EQUAL(quire_put(tree, &i, sizeof(i), value, sizeof(value), 0, NULL), 0);
     CHECK_EQUAL(quire_sync(db), 0);
-    while (without(disk, SIMDISK_DEATH, count) && without(disk, SIMDISK_DROP, count)) count++;
+    while (without(disk, SIMDISK_DEATH, count, false) && without(disk, SIMDISK_DEATH, count, true) &&
+           without(disk, SIMDISK_DROP, count, false))
+        count++;
     CHECK(count >= 3, "%u segments", count);
     CHECK_EQUAL(quire_close(db), 0);
     simdisk_free(disk);
