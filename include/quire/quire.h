@@ -33,9 +33,8 @@
  *
  * FORK. A child made by fork() may not use a handle that it inherited: every call that can fail answers
  * QUIRE_ERR_FORKED there, except quire_close, which forgets the handle and answers 0 (what the parent mapped stays until
- * the child ends or calls exec). quire_snapshot_lsn answers what it would in the parent. The parent is not affected. If the
- * parent ends without quire_close, a child that lives on keeps the lock of the store until it ends or calls exec: opening it is
- * BUSY so long, and quire_close in the child changes nothing about that.
+ * the child ends or calls exec; if the parent ends without quire_close, the lock of the store does, too: opening it is BUSY so
+ * long). quire_snapshot_lsn answers what it would in the parent. The parent is not affected.
  *
  * C++. Some functions are named as a struct is: quire_snapshot, quire_stats, quire_limits, quire_error_detail. There the
  * name alone means the function, so write `struct quire_snapshot *s`, as in C.
@@ -82,11 +81,9 @@ enum quire_result {
     QUIRE_ERR_NO_MEMORY = -2,        /* the memory limit, or the machine's memory, leaves no room */
     QUIRE_ERR_TOO_LARGE = -3,        /* key or value above its limit */
     QUIRE_ERR_BUFFER_TOO_SMALL = -4, /* the needed size is in the size output; nothing was copied */
-    QUIRE_ERR_BUSY = -5,             /* opening, and calls with a path: another opening has the store, in this process or
-                                        another, or options.recovery_progress ended the opening. Close while a guard,
-                                        iterator or snapshot is open, or while the thread has a guard of another database;
-                                        maintain, checkpoint and verify under a guard of the thread, or if structure
-                                        changes did not come to an end */
+    QUIRE_ERR_BUSY = -5,             /* another opening, of any process, has the store; options.recovery_progress ended this
+                                        one. Close while a guard, iterator or snapshot is open, or while the thread has a
+                                        guard of another database; maintain, checkpoint, verify under a guard of the thread */
     QUIRE_ERR_FORKED = -6,           /* the handle belongs to the parent process */
     QUIRE_ERR_LSN_TOO_OLD = -7,      /* version at or below (write) or below (read) the tree's safe version */
     QUIRE_ERR_STALLED = -8,          /* memory held by a guard or an iterator kept the write waiting for
@@ -250,15 +247,15 @@ struct quire_tree; /* a named tree of a database */
  * (open_mode). options: NULL = defaults; copied. On 0 the caller owns *ret_db and ends it with quire_close.
  *
  * One process at a time has a store open for writing; the lock goes with the process (see FORK for children that outlive it).
- * It is of the directory (flock) and of the
- * file `lock` in it: removing the file lets nobody in, but on a file system that cannot lock directories. After a crash opening it
- * is all that there is to do: it reads the log and finds every write that was acknowledged, at DURABLE after power loss, at PROCESS
- * after the death of the process. What it had to decide is durable when it returns, and so is a store that it created.
+ * It is of the directory (flock) and of the file `lock` in it: removing the file lets nobody in, but on a file system that
+ * cannot lock directories. After a crash opening it is all that there is to do: it reads the log and finds every write that
+ * was acknowledged, at DURABLE after power loss, at PROCESS after the death of the process. What it had to decide is durable
+ * when it returns, and so is a store that it created.
  *
  * Results: QUIRE_NOT_FOUND, QUIRE_EXISTS (open_mode). Errors: INVALID (the detail names the field), NO_MEMORY; BUSY (another
- * opener has it; the detail has the process id of one that writes, if its file says it); FOREIGN (the path is a file, or a directory with other things in it), NEWER,
- * CORRUPT, IO, NO_SPACE; FORKED in a child made by fork whose parent has used Quire (before exec). After any of these the
- * path holds what it held before, but for a store whose creation had begun.
+ * opener has it; the detail has the process id of one that writes, if its file says it); FOREIGN (the path is a file, or a
+ * directory with other things in it), NEWER, CORRUPT, IO, NO_SPACE; FORKED in a child made by fork whose parent has used
+ * Quire (before exec). After any of these the path holds what it held before, but for a store whose creation had begun.
  */
 QUIRE_API int quire_open(const char *path, const struct quire_options *options, struct quire **ret_db);
 
