@@ -248,15 +248,15 @@ struct quire_tree; /* a named tree of a database */
  * (open_mode). options: NULL = defaults; copied. On 0 the caller owns *ret_db and ends it with quire_close.
  *
  * One process at a time has a store open for writing; the lock goes with the process (see FORK for children that outlive it).
- * It is of the directory (flock) and of the
- * file `lock` in it: removing the file lets nobody in, but on a file system that cannot lock directories. After a crash opening it
- * is all that there is to do: it reads the log and finds every write that was acknowledged, at DURABLE after power loss, at PROCESS
- * after the death of the process. What it had to decide is durable when it returns, and so is a store that it created.
+ * It is of the directory (flock) and of the file `lock` in it: removing the file lets nobody in, but on a file system that
+ * cannot lock directories. After a crash opening it is all that there is to do: it reads the log and finds every write that
+ * was acknowledged, at DURABLE after power loss, at PROCESS after the death of the process. What it had to decide is durable
+ * when it returns, and so is a store that it created.
  *
  * Results: QUIRE_NOT_FOUND, QUIRE_EXISTS (open_mode). Errors: INVALID (the detail names the field), NO_MEMORY; BUSY (another
- * opener has it; the detail has the process id of one that writes, if its file says it); FOREIGN (the path is a file, or a directory with other things in it), NEWER,
- * CORRUPT, IO, NO_SPACE; FORKED in a child made by fork whose parent has used Quire (before exec). After any of these the
- * path holds what it held before, but for a store whose creation had begun.
+ * opener has it; the detail has the process id of one that writes, if its file says it); FOREIGN (the path is a file, or a
+ * directory with other things in it), NEWER, CORRUPT, IO, NO_SPACE; FORKED in a child made by fork whose parent has used
+ * Quire (before exec). After any of these the path holds what it held before, but for a store whose creation had begun.
  */
 QUIRE_API int quire_open(const char *path, const struct quire_options *options, struct quire **ret_db);
 
