@@ -283,6 +283,17 @@ static void drop_small_spares(struct qr_store *store)
     }
 }
 
+bool qr_store_drop_reserve(struct qr_store *store)
+{
+    bool found = false;
+    struct qr_spare spare;
+    while (take_spare(store, 0, true, &spare)) {
+        found = true;
+        remove_file(store, spare.number);
+    }
+    return found;
+}
+
 /* Whether less is kept than should be, since there was no space for more. */
 static void note_reserve(struct qr_store *store, bool failed)
 {
