@@ -96,6 +96,8 @@ rule_of() {
     store_released_early | store_release_pending) echo "R3, STORE-2" ;;
     store_abandon_loses) echo "R2" ;;
     store_resume_over) echo "STORE-1" ;;
+    cleaned_late) echo "RECOVER-5" ;;
+    reserve_late) echo "FILES-6" ;;
     as_of_unfiltered | equal_not_held | lsn_range_unused | blob_dead_beyond) echo "R14" ;;
     blob_unsynced) echo "R3, BLOB-1" ;;
     blob_not_rewritten | blob_mark_forgotten) echo "BLOB-1, R12" ;;
@@ -122,7 +124,7 @@ stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
 names=(cases names torn manifest store rules replay repair repair_log blobs unlogged power_twice power_cuts power_io power_sync_blobs
-    power_blob_behind power_sync_late)
+    power_blob_behind power_sync_late full_disk)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/regress/regress_names_of_failed_sync"
     "$build/test/regress/regress_manifest_torn"
     "$build/test/store/store_manifest_crash --first"
@@ -133,7 +135,8 @@ commands=("$interleave --mode cases --limit-ms 3000" "$build/test/regress/regres
     "$power --seed 1 --effort 10 --scenario made_twice_buffered --first"
     "$power --seed 1 --effort 10 --no-faults --first" "$power --seed 1 --effort 10 --scenario io_once --first"
     "$power --seed 1 --effort 10 --scenario sync_blobs --first" "$power --seed 1 --effort 10 --scenario blob_behind --first"
-    "$power --seed 1 --effort 10 --scenario sync_late --first")
+    "$power --seed 1 --effort 10 --scenario sync_late --first"
+    "$build/test/api/api_full_disk --jobs 1")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(
@@ -158,6 +161,8 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
+    reserve_late:full_disk | cleaned_late:full_disk) true ;;
+    reserve_late:* | cleaned_late:* | *:full_disk) false ;;
     dir_*:names) true ;;
     dir_*:* | *:names) false ;;
     manifest_header_first:torn) true ;;

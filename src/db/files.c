@@ -376,6 +376,17 @@ void qr_db_release_old_log(struct quire *db, uint64_t lsn)
     files->old.count = kept;
 }
 
+/* The first segment. What the page store has kept ready for a full disk is for what comes later: without a log nothing does. */
+static int begin_log(struct qr_db_files *files, uint64_t incarnation, uint64_t start_lsn, uint32_t first_number)
+{
+    struct quire *db = files->db;
+    struct qr_log_options options = log_options(files);
+    int result = qr_log_open(&db->log, db->epoch, files->dir, &options, incarnation, start_lsn, first_number);
+    if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_store_drop_reserve(db->checkpointer.store))
+        result = qr_log_open(&db->log, db->epoch, files->dir, &options, incarnation, start_lsn, first_number);
+    return result;
+}
+
 /* RECOVER-4, and then the log. */
 static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list, uint64_t start_lsn)
 {
@@ -412,8 +423,7 @@ static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list
         atomic_store_explicit(&db->checkpointer.replay_from, start_lsn, memory_order_relaxed);
         return 0;
     }
-    struct qr_log_options options = log_options(files);
-    return qr_log_open(&db->log, db->epoch, files->dir, &options, next.number, start_lsn, list->next_number);
+    return begin_log(files, next.number, start_lsn, list->next_number);
 }
 
 /* The mapping of the last checkpoint, and the trees in it. */
@@ -466,8 +476,10 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     if (result == 0) result = load_checkpoint(db, thread);
     if (result == 0) result = qr_db_replay(db, thread, &list);
     if (QR_BUG(lsn_reused)) start_lsn = files->recovery.log.end;
+    bool late = QR_BUG(cleaned_late);
+    if (result == 0 && !files->read_only && !late) result = qr_store_clean_up(db->checkpointer.store); /* RECOVER-5 */
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
-    if (result == 0 && !files->read_only) result = qr_store_clean_up(db->checkpointer.store);
+    if (result == 0 && !files->read_only && late) result = qr_store_clean_up(db->checkpointer.store);
     if (result == 0 && qr_db_is_unlogged(db) && files->old.count != 0) result = qr_db_checkpoint(db, thread, true);
     /* A manifest has room for so many of them. With a checkpoint the log of most is not needed; the next opening leaves those out. */
     else if (result == 0 && !files->read_only && files->incarnation_count > MOST_INCARNATIONS)
@@ -491,20 +503,42 @@ static bool sync_is_due(struct quire *db, uint64_t tail)
     return period != QUIRE_NO_PERIOD && qr_clock_ns() - qr_log_last_sync_ns(&db->log) >= period * 1000000ull;
 }
 
-/* A store of some size keeps files for when the file system is full: the page store by itself, the log is told. */
-static void keep_reserve(struct quire *db)
+/*
+ * How large another segment of the log may be, if there is to be space for the checkpoint that releases it. That writes about as much as
+ * came to the log since the last one, if all of it is new, and a quarter more for what pages leave free. With n bytes more of log:
+ * n + (unsaved + n) * 5/4 <= free.
+ */
+static uint64_t most_new_bytes(struct quire *db)
+{
+    /* relaxed: an estimate */
+    uint64_t from = atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed);
+    uint64_t unsaved = qr_log_tail(&db->log) - from;
+    uint64_t free_bytes;
+    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0 || QR_BUG(reserve_late)) return UINT64_MAX;
+    return (free_bytes - qr_min(free_bytes, unsaved + unsaved / 4)) / 9 * 4;
+}
+
+bool qr_db_keep_reserve(struct quire *db)
 {
     struct qr_log_counts log;
-    struct qr_store_stats store;
+    bool missing;
+    if (db->log.files == NULL || qr_log_failure(&db->log) != 0) return true; /* nothing is written any more */
     qr_log_counts(&db->log, &log);
-    qr_store_stats(db->checkpointer.store, &store);
-    if (log.segments + store.segments >= QR_STORE_RESERVE_FROM) qr_log_keep_reserve(&db->log);
+    uint64_t next_bytes = qr_min(log.size_bytes, db->options.log_segment_bytes); /* the log doubles */
+    bool wanted = qr_store_keep_reserve(db->checkpointer.store, log.size_bytes + next_bytes, &missing);
+    if (wanted) {
+        qr_log_keep_reserve(&db->log);
+        (void)qr_log_regain(&db->log); /* it notes what it does not find */
+    }
+    qr_log_hold_back(&db->log, wanted ? most_new_bytes(db) : UINT64_MAX);
+    if (missing) qr_db_refuse_for_space(db);
+    return !missing;
 }
 
 int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
-    keep_reserve(db);
+    qr_db_keep_reserve(db);
     int result = qr_log_work(&db->log);
     if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);

@@ -3,7 +3,7 @@
  *
  * Layer 6. A database in memory has none: db->files is NULL.
  *
- *     disk, directory, lock | manifest | log segments listed | replay into the trees | incarnation recorded | log begun
+ *     disk, directory, lock | manifest | log segments listed | replay into the trees | leftovers removed | incarnation recorded | log begun
  *
  * RECOVER-1  Nothing is written to the directory before the lock is held and its contents are known to be ours.
  * RECOVER-2  The tail is above every segment that is there before the first record is replayed, so collection takes every
@@ -11,6 +11,13 @@
  * RECOVER-3  What replay decided is synced, then the incarnation's record is, and then the first user is answered (R8).
  * RECOVER-4  The record of an incarnation has the end of the one before; what stands behind that end is dead (R7). One without
  *            log has a range of LSNs in the same rewrite of the manifest (unlogged.c).
+ * RECOVER-5  Page files that nothing needs are removed before anything of this opening takes space: what fills a disk may be just
+ *            these. By then nothing can come to need one again. The checkpoint that counts cannot go back: a manifest that was
+ *            opened for writing is durable (MANIFEST-2), and its last record names every page file from before it. Of files
+ *            that came later only large values count, for the frames that name them: replay has taken these into the store's table,
+ *            so they are no leftovers. Frames that it has passed over, voided, or found behind the log's end are so for the next
+ *            opening, too, should this one die before its incarnation is recorded: that reads the same log from the same
+ *            checkpoint by the same rule, and power loss takes away from a log, but adds nothing.
  */
 #ifndef QR_DB_FILES_H
 #define QR_DB_FILES_H
@@ -67,6 +74,12 @@ int qr_db_image_max_lsn(void *context, uint64_t pid, uint64_t *ret_max_lsn);
 
 /* Replays the log into the trees and begins the new incarnation. The catalogue is open and empty. */
 int qr_db_recover(struct quire *db, struct qr_thread *thread);
+
+/* A store of some size keeps files for when the file system is full, the log one and the page store some; the rule is one for both
+ * (qr_store_keep_reserve). To be called when log or store have grown; there is a log. While the page store's are not whole new data are refused, and false is answered.
+ * And the log does not grow into the space that the next checkpoint may need, as far as that can be told: the reserve is enough for a
+ * checkpoint that leaves out what is in the log, but not for pages that never were in an image. */
+bool qr_db_keep_reserve(struct quire *db);
 
 /* Begins and ends the thread that syncs; without background threads there is none. */
 int qr_db_log_thread_start(struct quire *db);

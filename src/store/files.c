@@ -95,12 +95,20 @@ static int create_file(struct qr_store *store, struct qr_segment *segment)
     return error;
 }
 
+/* Under the mutex: how many files are to be kept. The segment that may be made next counts, so the reserve is there before it. */
+static uint32_t reserve_wanted(const struct qr_store *store)
+{
+    const uint64_t first = store->options.first_segment_bytes;
+    const bool large = store->segment_bytes + store->log_bytes + first >= QR_STORE_RESERVE_FROM * first;
+    return large ? store->options.reserve_segments : 0;
+}
+
 /* A spare of at least that size; the reserve's only if `all`. */
 static bool take_spare(struct qr_store *store, uint64_t size, bool all, struct qr_spare *ret_spare)
 {
     bool found = false;
     qr_lock(store);
-    uint32_t kept = all ? 0 : store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
+    uint32_t kept = all ? 0 : reserve_wanted(store);
     for (uint32_t i = 0; i < store->spare_count && store->spare_count > kept; i++) {
         if (store->spares[i].size < size)
             continue;
@@ -162,6 +170,18 @@ static int begin_segment(struct qr_store *store, struct qr_segment *segment)
 }
 
 static bool release_dead(struct qr_store *store);
+static int complete_reserve(struct qr_store *store);
+
+/* Before new data get a segment: what a checkpoint needs to release one is there. */
+static int keep_reserve(struct qr_store *store)
+{
+    int error = QR_BUG(reserve_late) ? 0 : complete_reserve(store);
+    if (error != 0 && release_dead(store))
+        error = complete_reserve(store);
+    if (error != -ENOSPC && error != -EDQUOT && error != -EFBIG)
+        return 0; /* the segment itself may tell */
+    return qr_fail(QUIRE_ERR_NO_SPACE, -error, "page segments: there is no space for the reserve of checkpoints");
+}
 
 int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
                     struct qr_segment **ret_segment)
@@ -170,6 +190,9 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
     uint64_t least = qr_round_up(need + QR_SEGMENT_HEADER_BYTES, QR_SEGMENT_UNIT);
     if (!qr_segment_size_is_possible(stream, least))
         return qr_fail(QUIRE_ERR_TOO_LARGE, 0, "an image of %llu bytes", (unsigned long long)need);
+    int kept = use_reserve ? 0 : keep_reserve(store);
+    if (kept != 0)
+        return kept;
     struct qr_segment *segment = qr_calloc(1, sizeof(*segment));
     if (segment == NULL)
         return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a page segment");
@@ -197,6 +220,7 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
         return result;
     }
     qr_lock(store);
+    store->has_grown = true;
     store->stats.segments_made += !again;
     store->stats.segments_recycled += again;
     qr_unlock(store);
@@ -234,11 +258,6 @@ static struct qr_segment *take_dead(struct qr_store *store)
     }
     qr_unlock(store);
     return dead;
-}
-
-static uint32_t reserve_wanted(struct qr_store *store)
-{
-    return store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
 }
 
 /* Under the mutex: those that are at least so large. */
@@ -283,18 +302,33 @@ static void drop_small_spares(struct qr_store *store)
     }
 }
 
-/* Whether less is kept than should be, since there was no space for more. */
-static void note_reserve(struct qr_store *store, bool failed)
+bool qr_store_drop_reserve(struct qr_store *store)
 {
-    qr_lock(store);
-    store->stats.reserve_missing = failed && store->spare_count < reserve_wanted(store);
-    qr_unlock(store);
+    bool found = false;
+    struct qr_spare spare;
+    while (take_spare(store, 0, true, &spare)) {
+        found = true;
+        remove_file(store, spare.number);
+    }
+    return found;
 }
 
-/* Files made ahead, as far as there is space for them. What is too small goes when there are others. */
-static void complete_reserve(struct qr_store *store)
+/* Notes whether less is kept than should be; what is too small for the store counts as long as there is no other. */
+static bool note_reserve(struct qr_store *store, bool failed)
 {
-    note_reserve(store, false);
+    qr_lock(store);
+    bool missing = failed && store->spare_count < reserve_wanted(store);
+    store->stats.reserve_missing = missing;
+    qr_unlock(store);
+    return missing;
+}
+
+/* Files made ahead, as far as there is space for them. What is too small goes when there are others. 0, or the negated errno for
+ * which there are too few. */
+static int complete_reserve(struct qr_store *store)
+{
+    int error = 0;
+    pthread_mutex_lock(&store->reserve_mutex);
     for (;;) {
         struct qr_segment segment = {.size = size_of_next(store)};
         qr_lock(store);
@@ -302,17 +336,31 @@ static void complete_reserve(struct qr_store *store)
         qr_unlock(store);
         if (complete)
             break;
-        if (create_file(store, &segment) != 0) {
-            note_reserve(store, true);
-            return;
-        }
+        error = create_file(store, &segment);
+        if (error != 0)
+            break;
         ops_of(store)->file_close(segment.file);
         if (!add_spare(store, segment.number, segment.size, 0)) {
             remove_file(store, segment.number);
-            return;
+            break;
         }
     }
-    drop_small_spares(store);
+    if (error == 0)
+        drop_small_spares(store);
+    if (!note_reserve(store, error != 0))
+        error = 0;
+    pthread_mutex_unlock(&store->reserve_mutex);
+    return error;
+}
+
+bool qr_store_keep_reserve(struct qr_store *store, uint64_t log_bytes, bool *ret_missing)
+{
+    qr_lock(store);
+    store->log_bytes = log_bytes;
+    bool wanted = reserve_wanted(store) != 0;
+    qr_unlock(store);
+    *ret_missing = wanted && !QR_BUG(reserve_late) && complete_reserve(store) != 0;
+    return wanted;
 }
 
 /* Whether there was something. */
@@ -335,10 +383,24 @@ static bool release_dead(struct qr_store *store)
     return found;
 }
 
+bool qr_store_has_grown(struct qr_store *store)
+{
+    qr_lock(store);
+    bool grown = store->has_grown;
+    store->has_grown = false;
+    qr_unlock(store);
+    return grown;
+}
+
 void qr_segments_release(struct qr_store *store)
 {
     (void)release_dead(store);
-    complete_reserve(store);
+    (void)complete_reserve(store);
+}
+
+void qr_store_give_back(struct qr_store *store)
+{
+    (void)release_dead(store);
 }
 
 /* ---- Leftovers -------------------------------------------------------------------------------------------------- */
