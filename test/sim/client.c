@@ -23,16 +23,22 @@ bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const v
     return false;
 }
 
-int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell)
+int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell, uint64_t *ret_lsn)
 {
     char name[64];
-    size_t size = 0;
-    *ret_cell = 0;
-    if (tree == VERSIONED_TREE) return version_look(life, key, ret_cell);
-    int result = quire_get(life->trees[tree], NULL, name, key_of(key, name), READ(0), MOST_VALUE, &size);
-    if (result == QUIRE_NOT_FOUND) return 0;
-    if (result == 0) client_decode(life, tree, key, READ(0), size, ret_cell);
-    return result;
+    struct quire_guard guard;
+    struct quire_value value;
+    *ret_cell = *ret_lsn = 0;
+    if (tree == VERSIONED_TREE) return version_look(life, key, ret_cell, ret_lsn);
+    int result = quire_pin(life->db, "look", &guard);
+    if (result != 0) return result;
+    result = quire_guard_get(&guard, life->trees[tree], NULL, name, key_of(key, name), &value);
+    if (result == 0) {
+        client_decode(life, tree, key, value.data, value.size, ret_cell);
+        *ret_lsn = value.lsn;
+    }
+    quire_unpin(&guard);
+    return result == QUIRE_NOT_FOUND ? 0 : result;
 }
 
 /* ---- Writes ----------------------------------------------------------------------------------------------------- */

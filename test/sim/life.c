@@ -9,6 +9,7 @@
  *         short counts (fault.c). LIFE-1 holds for the next one.
  * LIFE-5  A write that answers UNKNOWN was done: in this life it is there as any other. The next opening shows it or not, as a part of the
  *         prefix that it finds, and then that is so for good (LIFE-1).
+ * LIFE-6  Each value that an opening shows has the LSN of its write, which no reader of this life sees otherwise either (HISTORY-3).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -369,7 +370,7 @@ static bool open_store(struct life *life)
     return result == 0;
 }
 
-static bool look(struct life *life, struct state *ret_state)
+static bool look(struct life *life, struct state *ret_state, uint64_t (*ret_lsns)[KEYS])
 {
     char message[256];
     memset(ret_state, 0, sizeof(*ret_state));
@@ -381,7 +382,7 @@ static bool look(struct life *life, struct state *ret_state)
             return false;
         }
         for (uint32_t k = 0; k < KEYS && cell_exists(t, k); k++) {
-            int result = client_look(life, t, k, &ret_state->cells[t][k]);
+            int result = client_look(life, t, k, &ret_state->cells[t][k], &ret_lsns[t][k]);
             if (fault_may_corrupt(life, result)) {
                 ret_state->cells[t][k] = NEVER;
                 continue;
@@ -401,6 +402,21 @@ static int tell_defect(void *context, const struct quire_defect *defect)
     return 0;
 }
 
+/* LIFE-6 */
+static bool accept_lsns(const struct life *life, uint64_t last)
+{
+    for (uint32_t t = 0; t < SIM_TREES; t++) {
+        for (uint32_t k = 0; k < KEYS; k++) {
+            uint64_t lsn = life->base_lsns[t][k], cell = life->base.cells[t][k];
+            if (lsn == 0 || (lsn <= last && expect_lsn(&life->image, t, k, cell, lsn))) continue;
+            sim_fail(life, "tree %u, key %u is %llx with LSN %llu, which no write of it had; the last one is %llu", t, k,
+                     (unsigned long long)cell, (unsigned long long)lsn, (unsigned long long)last);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* LIFE-1 */
 static bool accept(struct life *life)
 {
@@ -412,13 +428,14 @@ static bool accept(struct life *life)
         if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "opening a tree", result);
         if (result != 0) return false;
     }
-    if (!look(life, &life->base)) return false;
+    if (!look(life, &life->base, life->base_lsns)) return false;
     if (!expect_check(&life->image, &life->base, text, sizeof(text))) {
         sim_fail(life, "%s", text);
         return false;
     }
     int result = quire_last_lsn(life->db, &last);
     if (result != 0) fail_result(life, "the last LSN", result);
+    if (!accept_lsns(life, last)) return false;
     life->max_lsn = last > life->image.max_lsn ? last : life->image.max_lsn;
     life->image.max_lsn = life->max_lsn;
     life->accepted = true;
@@ -489,7 +506,8 @@ static void work(struct life *life)
 static void check_last(struct life *life)
 {
     struct state shown, last;
-    if (sim_failures != 0 || !look(life, &shown)) return;
+    uint64_t lsns[SIM_TREES][KEYS];
+    if (sim_failures != 0 || !look(life, &shown, lsns)) return;
     history_last(life, &last);
     for (uint32_t t = 0; t < SIM_TREES; t++)
         for (uint32_t k = 0; k < KEYS; k++)

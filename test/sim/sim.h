@@ -155,7 +155,8 @@ struct life {
     bool buffered, off, accepted, trees_known;
     bool closing_syncs;
 
-    struct state base; /* what the opening showed */
+    struct state base;                     /* what the opening showed */
+    uint64_t base_lsns[SIM_TREES][KEYS]; /* ... and with what LSNs; 0: not known, or nothing is there */
     uint64_t time;     /* counts what is noted below */
     struct op *ops;
     uint32_t op_count;
@@ -239,8 +240,8 @@ void fault_end_of_opening(struct life *life, int result);
 /* ---- Clients ---------------------------------------------------------------------------------------------------- */
 
 void client_run(struct life *life, unsigned number);
-/* A cell as it is now, without noting it: 0 or a failing result. */
-int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell);
+/* A cell as it is now, and its LSN (0: absent, or a version that is deleted), without noting it: 0 or a failing result. */
+int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell, uint64_t *ret_lsn);
 /* Whether bytes are what their beginning says; and that, the cell. */
 bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const void *bytes, size_t size, uint64_t *ret_cell);
 
@@ -248,7 +249,7 @@ bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const v
 int version_write(struct life *life, uint32_t cell, bool deletes, const void *value, size_t size, unsigned flags, uint64_t *ret_lsn);
 void version_get(struct life *life, unsigned client, uint32_t cell);
 void version_scan(struct life *life, unsigned client, struct random_stream *random);
-int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell);
+int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell, uint64_t *ret_lsn);
 /* Writes version 0 of each key. */
 int version_begin(struct life *life);
 
@@ -260,6 +261,8 @@ void history_check(struct life *life);
 void history_last(const struct life *life, struct state *ret_state);
 /* Whether the image may show this. */
 bool expect_check(const struct image *image, const struct state *shown, char *text, size_t size);
+/* ... and the LSN of what it shows there. */
+bool expect_lsn(const struct image *image, uint32_t tree, uint32_t key, uint64_t cell, uint64_t lsn);
 
 /* ---- The run ---------------------------------------------------------------------------------------------------- */
 
