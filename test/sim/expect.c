@@ -12,6 +12,7 @@
  * EXPECT-2  A frame that counts does what its write does where it stands: a condition holds there, a sum is that of what is
  *           there.
  * EXPECT-3  A write that was refused, or that had not reserved a frame yet, is not there.
+ * EXPECT-4  What is there has the LSN that it had in the life before, or that of a frame of its write.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -207,5 +208,43 @@ bool expect_check(const struct image *image, const struct state *shown, char *te
     snprintf(text, size, "no beginning of the writes explains it, from %u to %u of them; of all, tree %u, key %u is %llx, not %llx (LSN %llu)",
              from, q.confirmed_count, tree, key, (unsigned long long)shown->cells[tree][key],
              (unsigned long long)q.cells.cells[tree][key], (unsigned long long)q.lsns[tree][key]);
+    return false;
+}
+
+/* ---- LSNs ------------------------------------------------------------------------------------------------------- */
+
+/* Whether the LSN of another write lies above the position, and not above the LSN. */
+static bool is_between(const struct life *life, const struct op *op, uint64_t position, uint64_t lsn)
+{
+    for (uint32_t i = 0; i < life->order_count; i++) {
+        const struct op *other = &life->ops[life->order[i]];
+        if (other != op && other->lsn > position && other->lsn <= lsn) return true;
+    }
+    return false;
+}
+
+static bool has_frame_at(const struct image *image, const struct op *op, uint64_t lsn)
+{
+    if (op_took_effect(op) && !op->least && op->lsn == lsn) return true;
+    if (op->attempt_count > MOST_ATTEMPTS) return true; /* not all of them are known */
+    for (uint32_t i = 0; i < op->attempt_count; i++) {
+        const struct attempt *attempt = &op->attempts[i];
+        bool fits = attempt->time < image->time && lsn >= attempt->position;
+        if (fits && !is_between(image->from, op, attempt->position, lsn)) return true;
+    }
+    return false;
+}
+
+/* EXPECT-4 */
+bool expect_lsn(const struct image *image, uint32_t tree, uint32_t key, uint64_t cell, uint64_t lsn)
+{
+    const struct life *life = image->from;
+    if (life == NULL) return false;
+    if (cell == life->base.cells[tree][key] && lsn == life->base_lsns[tree][key]) return true;
+    for (uint32_t i = 0; i < life->op_count; i++) {
+        const struct op *op = &life->ops[i];
+        bool of_cell = op_writes(op) && op->tree == tree && op->key == key && had_begun(image, op);
+        if (of_cell && (op->kind == OP_ADD || op->cell == cell) && has_frame_at(image, op, lsn)) return true;
+    }
     return false;
 }

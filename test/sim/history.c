@@ -5,7 +5,7 @@
  * HISTORY-2  A conditional write, an addition, a deletion that says what it found: as the write before it on its key, by LSN,
  *            left it.
  * HISTORY-3  A read shows a version that was not replaced before the read began by a write that had returned or that another
- *            read had shown; so does a conditional write that was refused.
+ *            read had shown; so does a conditional write that was refused. Where an LSN is told it is that of the version.
  * HISTORY-4  A snapshot shows the newest version up to its LSN, which is not below that of any write that had returned or that
  *            a read had shown, and below that of any write that began later.
  * HISTORY-5  A write that answered UNKNOWN was done. Its LSN is what reads say of its value, or else lies between the place where it
@@ -121,7 +121,7 @@ static void check_write(const struct life *life, const struct op *op, uint64_t b
 
 static void collect(const struct life *life, uint32_t tree, uint32_t key, struct versions *ret_versions)
 {
-    ret_versions->list[0] = (struct version){.cell = life->base.cells[tree][key]};
+    ret_versions->list[0] = (struct version){.lsn = life->base_lsns[tree][key], .cell = life->base.cells[tree][key]};
     ret_versions->count = 1;
     for (uint32_t i = 0; i < life->order_count; i++) {
         const struct op *op = &life->ops[life->order[i]];
@@ -148,6 +148,14 @@ static bool shows_newest(const struct op *op)
            (op->kind == OP_SWAP && (op->result == QUIRE_CONFLICT || op->result == QUIRE_NOT_FOUND));
 }
 
+/* HISTORY-3 */
+static void check_named(const struct life *life, const struct op *read, const struct version *found)
+{
+    bool value = (read->kind == OP_READ || read->kind == OP_READ_OLD) && read->cell != 0 && read->cell != DELETED;
+    bool named = value && read->lsn != 0 && found->lsn != 0;
+    if (named && (found->least ? read->lsn < found->lsn : read->lsn != found->lsn)) fail_op(life, read, "the value has another LSN");
+}
+
 /* HISTORY-3. seen: of each read that was looked at, the LSN of the oldest version that explains it, and when it ended. */
 static void check_newest(const struct life *life, const struct versions *versions, const struct op *op,
                          struct version *seen, uint32_t *seen_count)
@@ -166,8 +174,7 @@ static void check_newest(const struct life *life, const struct versions *version
         fail_op(life, op, "nothing that was there meanwhile explains it");
         return;
     }
-    bool named = op->kind == OP_READ && op->lsn != 0 && op->cell != 0 && found->lsn != 0;
-    if (named && (found->least ? op->lsn < found->lsn : op->lsn != found->lsn)) fail_op(life, op, "the value has another LSN");
+    check_named(life, op, found);
     if (*seen_count < MOST_VERSIONS) seen[(*seen_count)++] = (struct version){.lsn = found->lsn, .end = op->end};
 }
 
@@ -179,6 +186,7 @@ static void check_old(const struct life *life, const struct versions *versions, 
     for (uint32_t i = 1; i < versions->count && versions->list[i].lsn <= op->expected; i++) newest = &versions->list[i];
     if (op->cell != newest->cell && newest->least) newest--; /* its LSN may be above the snapshot's */
     if (op->cell != newest->cell) fail_op(life, op, "its snapshot has another value");
+    check_named(life, op, newest);
     if (*seen_count < MOST_VERSIONS) seen[(*seen_count)++] = (struct version){.lsn = newest->lsn, .end = op->end};
 }
 

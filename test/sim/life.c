@@ -9,6 +9,7 @@
  *         short counts (fault.c). LIFE-1 holds for the next one.
  * LIFE-5  A write that answers UNKNOWN was done: in this life it is there as any other. The next opening shows it or not, as a part of the
  *         prefix that it finds, and then that is so for good (LIFE-1).
+ * LIFE-6  Each value that an opening shows has the LSN of its write, which no reader of this life sees otherwise either (HISTORY-3).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,6 +48,8 @@ static bool may_answer(const struct life *life, const struct op *op)
     if (op->result == QUIRE_EXISTS) return op->kind == OP_INSERT;
     if (op->result == QUIRE_CONFLICT || op->result == QUIRE_NOT_FOUND) return op->kind == OP_SWAP;
     if (!life->faulty) return false;
+    bool reads_value = op->kind == OP_READ || op->kind == OP_READ_OLD || op->kind == OP_SWAP;
+    if (reads_value && fault_may_corrupt(life, op->result)) return true;
     if (op->kind == OP_VERIFY && op->result == QUIRE_ERR_CORRUPT) return fault_fired(life); /* a read failed */
     return fault_may_answer(op->result);
 }
@@ -101,6 +104,7 @@ void life_drop_op(struct life *life, struct op *op)
 
 void life_is_durable(struct life *life, uint64_t lsn)
 {
+    fault_see_lie(life);
     if (lsn > life->durable_lsn) life->durable_lsn = lsn;
 }
 
@@ -129,6 +133,7 @@ static struct simdisk_crash random_crash(struct life *life, bool race)
     if (race && random_chance(&life->random, 60)) crash.mode = SIMDISK_DEATH; /* what is undecided counts or not */
     /* A file system that takes nothing any more, or no names, has to be mounted again. */
     if (crash.mode == SIMDISK_DEATH && life->hurt && !life->still_mounted) crash.mode = SIMDISK_RANDOM;
+    if (crash.mode == SIMDISK_DEATH && life->lie == LIE_OF_OTHERS) crash.mode = SIMDISK_RANDOM; /* nobody would be told in time */
     bool has_failed = life->client_count != 0 ? life->log_failed : life->hurt;
     if (crash.mode == SIMDISK_DEATH && has_failed && !is_marked(life)) crash.mode = SIMDISK_RANDOM;
     uint64_t unsynced = simdisk_unsynced_count(life->disk);
@@ -150,9 +155,10 @@ static void cut(struct life *life, const char *where, bool race)
 {
     static const char *const names[] = {"death", "drop", "keep", "one", "but one", "random"};
     if (life->cut_count == MOST_CUTS) return;
+    fault_see_lie(life);
     struct simdisk_crash crash = random_crash(life, race);
     struct image *image = &life->cuts[life->cut_count++];
-    bool other_mount = crash.mode == SIMDISK_DEATH && random_chance(&life->random, 12);
+    bool other_mount = crash.mode == SIMDISK_DEATH && random_chance(&life->random, 12) && life->lie == NO_LIE && !life->image.lied;
     if (!life->accepted) {
         *image = life->image; /* what recovery has done so far changes nothing about what may be seen */
         image->all = image->all && crash.mode == SIMDISK_DEATH && !other_mount;
@@ -162,6 +168,7 @@ static void cut(struct life *life, const char *where, bool race)
         image->all = crash.mode == SIMDISK_DEATH && !other_mount && !life->off && !life->hurt;
         image->trees = life->trees_known || life->image.trees;
     }
+    fault_mark_image(life, image, crash.mode == SIMDISK_DEATH);
     image->disk = simdisk_crash(life->disk, &crash);
     simdisk_facts(image->disk)->space_bytes = UINT64_MAX;
     if (other_mount) simdisk_facts(image->disk)->mount_id += 1000; /* its cache proves nothing */
@@ -261,6 +268,7 @@ static void at_disk(void *context, const struct simdisk_event *event)
         "disk.read",   "disk.write",    "disk.resize", "disk.allocate", "disk.sync",   "disk.map",    "disk.populate", "disk.transfer"};
     struct life *life = context;
     sched_point(names[event->kind]);
+    if (event->kind == SIMDISK_SYNC) fault_note_sync(life, event->name);
     if (life->client_count != 0) return;
     sched_note((uint64_t)event->kind << 32 ^ event->offset); /* outside of the clients' time */
     fault_follow_opening(life, event->kind);
@@ -340,6 +348,7 @@ static void begin_again(struct life *life)
     life->disk = after;
     simdisk_set_hook(life->disk, at_disk, life);
     life->image.all = life->image.all && !power;
+    fault_mark_image(life, &life->image, !power);
 }
 
 /* LIFE-4 */
@@ -355,11 +364,13 @@ static bool open_store(struct life *life)
         begin_again(life);
     }
     result = try_to_open(life);
-    if (result != 0) fail_result(life, "open", result);
+    /* Of a lie it is told once for each file. */
+    for (uint32_t i = 0; i < MOST_REFUSALS && result == QUIRE_ERR_IO && life->image.lied; i++) result = try_to_open(life);
+    if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "open", result);
     return result == 0;
 }
 
-static bool look(struct life *life, struct state *ret_state)
+static bool look(struct life *life, struct state *ret_state, uint64_t (*ret_lsns)[KEYS])
 {
     char message[256];
     memset(ret_state, 0, sizeof(*ret_state));
@@ -367,12 +378,16 @@ static bool look(struct life *life, struct state *ret_state)
         if (life->trees[t] == NULL) continue;
         ret_state->exists[t] = true;
         if (qr_testing_check(life->trees[t], message, sizeof(message)) != 0) {
-            sim_fail(life, "tree %u: %s", t, message);
+            if (!fault_lie_explains(life, QUIRE_ERR_CORRUPT)) sim_fail(life, "tree %u: %s", t, message);
             return false;
         }
         for (uint32_t k = 0; k < KEYS && cell_exists(t, k); k++) {
-            int result = client_look(life, t, k, &ret_state->cells[t][k]);
-            if (result != 0) fail_result(life, "a read", result);
+            int result = client_look(life, t, k, &ret_state->cells[t][k], &ret_lsns[t][k]);
+            if (fault_may_corrupt(life, result)) {
+                ret_state->cells[t][k] = NEVER;
+                continue;
+            }
+            if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "a read", result);
             if (result != 0) return false;
         }
     }
@@ -382,8 +397,24 @@ static bool look(struct life *life, struct state *ret_state)
 static int tell_defect(void *context, const struct quire_defect *defect)
 {
     struct life *life = context;
-    sim_fail(life, "the check finds: %s (%s)", defect->text, defect->file == NULL ? "" : defect->file);
+    if (!fault_defect_explained(life, defect) && !life->image.may_be_corrupt)
+        sim_fail(life, "the check finds: %s (%s)", defect->text, defect->file == NULL ? "" : defect->file);
     return 0;
+}
+
+/* LIFE-6 */
+static bool accept_lsns(const struct life *life, uint64_t last)
+{
+    for (uint32_t t = 0; t < SIM_TREES; t++) {
+        for (uint32_t k = 0; k < KEYS; k++) {
+            uint64_t lsn = life->base_lsns[t][k], cell = life->base.cells[t][k];
+            if (lsn == 0 || (lsn <= last && expect_lsn(&life->image, t, k, cell, lsn))) continue;
+            sim_fail(life, "tree %u, key %u is %llx with LSN %llu, which no write of it had; the last one is %llu", t, k,
+                     (unsigned long long)cell, (unsigned long long)lsn, (unsigned long long)last);
+            return false;
+        }
+    }
+    return true;
 }
 
 /* LIFE-1 */
@@ -394,22 +425,25 @@ static bool accept(struct life *life)
     for (uint32_t t = 0; t < SIM_TREES; t++) {
         int result = open_tree(life, t, false);
         if (result == QUIRE_NOT_FOUND && !life->image.trees) continue;
-        if (result != 0) fail_result(life, "opening a tree", result);
+        if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "opening a tree", result);
         if (result != 0) return false;
     }
-    if (!look(life, &life->base)) return false;
+    if (!look(life, &life->base, life->base_lsns)) return false;
     if (!expect_check(&life->image, &life->base, text, sizeof(text))) {
         sim_fail(life, "%s", text);
         return false;
     }
     int result = quire_last_lsn(life->db, &last);
     if (result != 0) fail_result(life, "the last LSN", result);
+    if (!accept_lsns(life, last)) return false;
     life->max_lsn = last > life->image.max_lsn ? last : life->image.max_lsn;
     life->image.max_lsn = life->max_lsn;
     life->accepted = true;
     sched_note(state_hash(&life->base));
-    result = quire_verify(life->db, tell_defect, life);
-    if (result != 0) fail_result(life, "the check", result);
+    result = fault_of_check(life, quire_verify(life->db, tell_defect, life));
+    if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "the check", result);
+    life->image.may_be_corrupt = false;
+    if (simdisk_late_count(life->disk) != 0) life->faulty = life->hurt = life->still_mounted = true; /* what is still to be told */
     return result == 0;
 }
 
@@ -472,17 +506,18 @@ static void work(struct life *life)
 static void check_last(struct life *life)
 {
     struct state shown, last;
-    if (sim_failures != 0 || !look(life, &shown)) return;
+    uint64_t lsns[SIM_TREES][KEYS];
+    if (sim_failures != 0 || !look(life, &shown, lsns)) return;
     history_last(life, &last);
     for (uint32_t t = 0; t < SIM_TREES; t++)
         for (uint32_t k = 0; k < KEYS; k++)
-            if (shown.cells[t][k] != last.cells[t][k])
+            if (shown.cells[t][k] != NEVER && shown.cells[t][k] != last.cells[t][k])
                 sim_fail(life, "in the end tree %u, key %u is %llx, should be %llx", t, k,
                          (unsigned long long)shown.cells[t][k], (unsigned long long)last.cells[t][k]);
     if (life->faulty || !random_chance(&life->random, 25)) return;
     /* With nothing written since, the check compares the accounts of space with a scan. */
     int result = quire_checkpoint(life->db);
-    if (result == 0) result = quire_verify(life->db, tell_defect, life);
+    if (result == 0) result = fault_of_check(life, quire_verify(life->db, tell_defect, life));
     if (result != 0) fail_result(life, "a checkpoint and a check in the end", result);
 }
 
@@ -521,12 +556,13 @@ static void close_store(struct life *life)
 static void keep_for_reopening(struct life *life)
 {
     if (life->cut_count == MOST_CUTS || life->depth >= life->plan->depth || !life->accepted) return;
-    if (life->hurt && !life->still_mounted) return;
+    if (life->hurt && (!life->still_mounted || life->lie == LIE_OF_OTHERS)) return;
     struct simdisk_crash crash = {.mode = SIMDISK_DEATH};
     struct image *image = &life->cuts[life->cut_count++];
     *image = (struct image){.from = life, .time = life->time++, .durable_lsn = life->durable_lsn, .max_lsn = life->max_lsn};
     image->all = !life->off && !life->hurt;
     image->trees = life->trees_known || life->image.trees;
+    fault_mark_image(life, image, true);
     image->disk = simdisk_crash(life->disk, &crash);
     snprintf(image->name, sizeof(image->name), "%.120s/reopened", life->image.name);
     sim_counts.reopened++;
@@ -542,6 +578,7 @@ static struct life *life_create(const struct plan *plan, const struct image *ima
     life->image = *image;
     life->depth = depth;
     life->disk = image->disk;
+    life->lies_before = simdisk_effect_count(SIMDISK_SYNC_LIED);
     random_seed(&life->random, seed);
     return life;
 }

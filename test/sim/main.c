@@ -55,7 +55,9 @@ static void on_signal(int number)
 static struct plan plan_of(struct random_stream *random, unsigned depth)
 {
     static const unsigned switches[] = {2, 10, 30, 60};
-    static const uint64_t thresholds[] = {268435456, 0, 64, 500}; /* the first: no value is a blob */
+    static const uint64_t thresholds[] = {NO_BLOBS, 0, 64, 500};
+    static const enum simdisk_failed_sync ways[] = {SIMDISK_FAILED_CLEAN, SIMDISK_FAILED_CLEAN, SIMDISK_FAILED_REVERTS,
+                                                    SIMDISK_FAILED_REVERTS, SIMDISK_FAILED_LATE};
     struct plan plan = {
         .clients = (uint32_t)random_between(random, 2, 6),
         .ops = (uint32_t)random_between(random, 40, 160),
@@ -79,6 +81,7 @@ static struct plan plan_of(struct random_stream *random, unsigned depth)
         .blob_threshold = thresholds[random_below(random, 4)],
         .log_cap = random_chance(random, 50) ? 4 * SEGMENT_BYTES : 0,
         .depth = depth,
+        .failed_sync = ways[random_below(random, 5)],
     };
     if (plan.hot_percent != 0 && random_chance(random, 70)) { /* races for it */
         plan.kind = SCHED_WALK;
@@ -151,7 +154,9 @@ static void print_counts(uint64_t from)
                                                      "read", "write",    "resize",   "allocate", "sync",   "map",      "populate", ""};
     for (uint32_t k = 0; k < SIMDISK_KINDS; k++)
         if (c->opening_hits[k] != 0) printf(" %s %llu", kinds[k], N(c->opening_hits[k]));
-    printf("\n");
+    printf("\nfailed syncs: clean %llu, reverted %llu (CORRUPT was an answer %llu times), lies %llu; images after a lie and power loss %llu, "
+           "of them CORRUPT %llu\n", N(simdisk_effect_count(SIMDISK_SYNC_LEFT_CLEAN)), N(simdisk_effect_count(SIMDISK_SYNC_REVERTED)),
+           N(c->reverted_corrupt), N(c->lies), N(c->lied_images), N(c->lied_corrupt));
 #undef N
 }
 

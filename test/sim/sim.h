@@ -28,6 +28,7 @@
 #define MOST_CUTS 8u
 #define MOST_ATTEMPTS 24u
 #define MOST_REFUSALS 3u /* openings under a fault, one after the other */
+#define NO_BLOBS 268435456u /* the threshold above which no value is one */
 #define SEGMENT_BYTES 16384u
 #define NEVER UINT64_MAX
 
@@ -115,6 +116,10 @@ struct image {
     bool all;                /* ... and whatever was done at all */
     bool trees;              /* ... and the trees */
     uint64_t max_lsn;        /* nobody may get one again up to this */
+    bool lied;               /* a sync of the log has answered 0 and done nothing, and nobody was told yet */
+    bool lied_once;          /* ... or was: what is left of it in the log, and not needed any more, is a defect to a check */
+    bool may_be_corrupt;     /* ... and the power has gone: some of it, or all, may be CORRUPT */
+    uint64_t lie_durable_lsn; /* what was done up to it must be there all the same */
     char name[160];          /* how it came about, for a failure */
 };
 
@@ -130,6 +135,7 @@ struct plan {
     uint32_t level;
     uint64_t blob_threshold, log_cap;
     unsigned depth;
+    enum simdisk_failed_sync failed_sync;
 };
 
 /* At the so manieth point of a kind after so many operations were begun. */
@@ -149,7 +155,8 @@ struct life {
     bool buffered, off, accepted, trees_known;
     bool closing_syncs;
 
-    struct state base; /* what the opening showed */
+    struct state base;                     /* what the opening showed */
+    uint64_t base_lsns[SIM_TREES][KEYS]; /* ... and with what LSNs; 0: not known, or nothing is there */
     uint64_t time;     /* counts what is noted below */
     struct op *ops;
     uint32_t op_count;
@@ -177,6 +184,12 @@ struct life {
     bool fault_hurts;   /* the one that was set is of the kind that does */
     bool still_mounted; /* it was a sync that failed once */
     bool log_failed;    /* the engine knows */
+    uint32_t defects_explained, defects; /* that a check has told */
+    bool reverted;      /* a sync has failed, and the old content came back */
+    /* A sync has lied: of the log (what is told when the store is opened in this boot), or of others; and how many had before. */
+    enum lie { NO_LIE, LIE_OF_LOG, LIE_OF_OTHERS } lie;
+    uint64_t lies_before, lie_durable_lsn, lie_checkpoint; /* the number of the last checkpoint before it */
+    bool sync_of_log; /* the last one that began was of a segment with frames */
     bool needs_mount;   /* an opening has met what a file system does not get over without being mounted again */
     int opening_error;  /* of its fault; 0: short counts */
     bool opening_for_good, opening_full; /* full: the space ends, and no operation fails otherwise */
@@ -206,6 +219,19 @@ bool fault_fired(const struct life *life);
 /* An answer that a fault explains. */
 bool fault_may_answer(int result);
 
+/* What a sync that lied takes away: before anything else is taken for durable, and of an image. */
+void fault_see_lie(struct life *life);
+void fault_note_sync(struct life *life, const char *name);
+void fault_mark_image(struct life *life, struct image *image, bool death);
+/* Whether a check may find this: what a lie has left in the log where it is not needed. */
+bool fault_defect_explained(struct life *life, const struct quire_defect *defect);
+/* The answer of a check, without that. */
+int fault_of_check(struct life *life, int result);
+/* Whether it is CORRUPT for a lie, and of no more use. */
+bool fault_lie_explains(const struct life *life, int result);
+/* A large value that no sync has covered may be CORRUPT when the old content is back. */
+bool fault_may_corrupt(const struct life *life, int result);
+
 /* While the store is opened: before; before each operation of the disk; after it, whether the answer can be. */
 void fault_set_for_opening(struct life *life);
 void fault_follow_opening(struct life *life, enum simdisk_kind kind);
@@ -214,8 +240,8 @@ void fault_end_of_opening(struct life *life, int result);
 /* ---- Clients ---------------------------------------------------------------------------------------------------- */
 
 void client_run(struct life *life, unsigned number);
-/* A cell as it is now, without noting it: 0 or a failing result. */
-int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell);
+/* A cell as it is now, and its LSN (0: absent, or a version that is deleted), without noting it: 0 or a failing result. */
+int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell, uint64_t *ret_lsn);
 /* Whether bytes are what their beginning says; and that, the cell. */
 bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const void *bytes, size_t size, uint64_t *ret_cell);
 
@@ -223,7 +249,7 @@ bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const v
 int version_write(struct life *life, uint32_t cell, bool deletes, const void *value, size_t size, unsigned flags, uint64_t *ret_lsn);
 void version_get(struct life *life, unsigned client, uint32_t cell);
 void version_scan(struct life *life, unsigned client, struct random_stream *random);
-int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell);
+int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell, uint64_t *ret_lsn);
 /* Writes version 0 of each key. */
 int version_begin(struct life *life);
 
@@ -235,6 +261,8 @@ void history_check(struct life *life);
 void history_last(const struct life *life, struct state *ret_state);
 /* Whether the image may show this. */
 bool expect_check(const struct image *image, const struct state *shown, char *text, size_t size);
+/* ... and the LSN of what it shows there. */
+bool expect_lsn(const struct image *image, uint32_t tree, uint32_t key, uint64_t cell, uint64_t lsn);
 
 /* ---- The run ---------------------------------------------------------------------------------------------------- */
 
@@ -243,6 +271,7 @@ struct sim_counts {
     uint64_t points, switches, waits, jumps;
     uint64_t cuts[SIMDISK_RANDOM + 1], cuts_opening, cuts_closing, reopened;
     uint64_t faults_set, faults_fired;
+    uint64_t lies, lied_images, lied_corrupt, reverted_corrupt; /* lied_corrupt: of these images, refused or not all read */
     uint64_t opening_set, opening_fired, opening_refused, opening_hits[SIMDISK_KINDS];
     uint64_t retried; /* writes that reserved more than once */
     uint64_t splits, merges, consolidations, checkpoints, log_segments;

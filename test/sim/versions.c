@@ -142,7 +142,7 @@ static int look_at(struct life *life, struct quire_guard *guard, uint32_t key, u
 }
 
 /* Before the first version of a key is there, none is. */
-int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell)
+int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell, uint64_t *ret_lsn)
 {
     struct quire_guard guard;
     struct quire_value value = {0}, below;
@@ -150,7 +150,10 @@ int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell)
     int result = quire_pin(life->db, "look", &guard);
     if (result != 0) return result;
     result = look_at(life, &guard, key, version, &value);
-    if (result == 0 && value.version == version) client_decode(life, VERSIONED_TREE, cell, value.data, value.size, ret_cell);
+    if (result == 0 && value.version == version) {
+        client_decode(life, VERSIONED_TREE, cell, value.data, value.size, ret_cell);
+        *ret_lsn = value.lsn;
+    }
     if (result == QUIRE_NOT_FOUND && version == DELETED_VERSION) {
         result = look_at(life, &guard, key, version - 1, &below);
         if (result == 0) *ret_cell = DELETED;
