@@ -98,8 +98,8 @@ enum quire_result {
     QUIRE_ERR_FOREIGN = -16,         /* files that are not Quire's; none was touched */
     QUIRE_ERR_NEWER = -17,           /* files of a newer version of Quire, which this one cannot read (or not write);
                                         none was touched */
-    QUIRE_ERR_UNKNOWN = -18,         /* the write was done (ret_lsn is set), but its sync failed: will it survive?
-                                        power loss */
+    QUIRE_ERR_UNKNOWN = -18,         /* the write was done and ret_lsn set, but a sync failed: whether it survives
+                                        power loss is not known */
     QUIRE_ERR_READ_ONLY = -19        /* a write to a database that was opened read-only */
 };
 
