@@ -97,7 +97,6 @@ rule_of() {
     store_abandon_loses) echo "R2" ;;
     store_resume_over) echo "STORE-1" ;;
     cleaned_late) echo "RECOVER-5" ;;
-    reserve_late) echo "FILES-6" ;;
     as_of_unfiltered | equal_not_held | lsn_range_unused | blob_dead_beyond) echo "R14" ;;
     blob_unsynced) echo "R3, BLOB-1" ;;
     blob_not_rewritten | blob_mark_forgotten) echo "BLOB-1, R12" ;;
@@ -161,8 +160,8 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    reserve_late:full_disk | cleaned_late:full_disk) true ;;
-    reserve_late:* | cleaned_late:* | *:full_disk) false ;;
+    cleaned_late:full_disk) true ;;
+    cleaned_late:* | *:full_disk) false ;;
     dir_*:names) true ;;
     dir_*:* | *:names) false ;;
     manifest_header_first:torn) true ;;

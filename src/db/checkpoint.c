@@ -557,39 +557,14 @@ int qr_db_checkpoint_refusal(const struct quire *db)
     return atomic_load_explicit(&db->checkpointer.refusal, memory_order_relaxed);
 }
 
-void qr_db_ask_for_checkpoint(struct quire *db)
-{
-    /* relaxed: only the flag itself, which whoever makes one takes */
-    atomic_store_explicit(&db->checkpointer.asked, 1, memory_order_relaxed);
-    qr_event_signal(&db->checkpointer.wake);
-}
-
-void qr_db_refuse_for_space(struct quire *db)
-{
-    int before = qr_db_checkpoint_refusal(db);
-    if (before == QUIRE_ERR_IO) return;
-    /* relaxed: only the code itself */
-    atomic_store_explicit(&db->checkpointer.refusal, QUIRE_ERR_NO_SPACE, memory_order_relaxed);
-    qr_log_set_short(&db->log, QR_LOG_PAGES_SHORT, true);
-    qr_db_note_room(db, QR_ROOM_PAGES, QUIRE_ERR_NO_SPACE);
-}
-
-/* Whether the store's reserve is not whole, also with the space of what the log keeps to be used again. */
-static bool is_reserve_missing(struct quire *db)
-{
-    struct qr_store_stats stats;
-    qr_store_stats(db->checkpointer.store, &stats);
-    if (!stats.reserve_missing || db->log.files == NULL) return stats.reserve_missing;
-    qr_log_drop_spares(&db->log);
-    return !qr_db_keep_reserve(db);
-}
-
 /* The reserve is for what there is, not for new data: these wait until a checkpoint could do without it, and it is complete. */
 static void note_refusal(struct quire *db, int result, bool is_short)
 {
     int before = qr_db_checkpoint_refusal(db);
     int refusal = before;
-    if (is_reserve_missing(db)) is_short = true;
+    struct qr_store_stats stats;
+    qr_store_stats(db->checkpointer.store, &stats);
+    if (stats.reserve_missing) is_short = true;
     if (is_short || result == QUIRE_ERR_NO_SPACE)
         refusal = QUIRE_ERR_NO_SPACE;
     else if (result == QUIRE_ERR_IO && qr_db_is_unlogged(db))
@@ -609,7 +584,6 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     bool left_out = false;
     int result = run_once(db, thread, full, &is_short, &left_out);
     if (result == 0 && left_out) result = run_once(db, thread, full, &is_short, NULL);
-    if (result == QUIRE_ERR_NO_SPACE) qr_store_give_back(db->checkpointer.store);
     note_refusal(db, result, is_short);
     return result;
 }

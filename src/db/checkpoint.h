@@ -93,12 +93,6 @@ bool qr_db_checkpoint_is_due(struct quire *db);
 /* What writes are refused with because of the last checkpoint: 0, NO_SPACE (deletions are not), IO. */
 int qr_db_checkpoint_refusal(const struct quire *db);
 
-/* Has whoever makes checkpoints make one soon. Any thread. */
-void qr_db_ask_for_checkpoint(struct quire *db);
-
-/* There is no space for what a checkpoint may need: new data are refused until one has found some. Any thread. */
-void qr_db_refuse_for_space(struct quire *db);
-
 /* The size that the log should not exceed. */
 uint64_t qr_db_log_cap(struct quire *db);
 

@@ -503,42 +503,20 @@ static bool sync_is_due(struct quire *db, uint64_t tail)
     return period != QUIRE_NO_PERIOD && qr_clock_ns() - qr_log_last_sync_ns(&db->log) >= period * 1000000ull;
 }
 
-/*
- * How large another segment of the log may be, if there is to be space for the checkpoint that releases it. That writes about as much as
- * came to the log since the last one, if all of it is new, and a quarter more for what pages leave free. With n bytes more of log:
- * n + (unsaved + n) * 5/4 <= free.
- */
-static uint64_t most_new_bytes(struct quire *db)
-{
-    /* relaxed: an estimate */
-    uint64_t from = atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed);
-    uint64_t unsaved = qr_log_tail(&db->log) - from;
-    uint64_t free_bytes;
-    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0 || QR_BUG(reserve_late)) return UINT64_MAX;
-    return (free_bytes - qr_min(free_bytes, unsaved + unsaved / 4)) / 9 * 4;
-}
-
-bool qr_db_keep_reserve(struct quire *db)
+/* A store of some size keeps files for when the file system is full: the page store by itself, the log is told. */
+static void keep_reserve(struct quire *db)
 {
     struct qr_log_counts log;
-    bool missing;
-    if (db->log.files == NULL || qr_log_failure(&db->log) != 0) return true; /* nothing is written any more */
+    struct qr_store_stats store;
     qr_log_counts(&db->log, &log);
-    uint64_t next_bytes = qr_min(log.size_bytes, db->options.log_segment_bytes); /* the log doubles */
-    bool wanted = qr_store_keep_reserve(db->checkpointer.store, log.size_bytes + next_bytes, &missing);
-    if (wanted) {
-        qr_log_keep_reserve(&db->log);
-        (void)qr_log_regain(&db->log); /* it notes what it does not find */
-    }
-    qr_log_hold_back(&db->log, wanted ? most_new_bytes(db) : UINT64_MAX);
-    if (missing) qr_db_refuse_for_space(db);
-    return !missing;
+    qr_store_stats(db->checkpointer.store, &store);
+    if (log.segments + store.segments >= QR_STORE_RESERVE_FROM) qr_log_keep_reserve(&db->log);
 }
 
 int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
-    qr_db_keep_reserve(db);
+    keep_reserve(db);
     int result = qr_log_work(&db->log);
     if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);

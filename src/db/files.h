@@ -75,12 +75,6 @@ int qr_db_image_max_lsn(void *context, uint64_t pid, uint64_t *ret_max_lsn);
 /* Replays the log into the trees and begins the new incarnation. The catalogue is open and empty. */
 int qr_db_recover(struct quire *db, struct qr_thread *thread);
 
-/* A store of some size keeps files for when the file system is full, the log one and the page store some; the rule is one for both
- * (qr_store_keep_reserve). To be called when log or store have grown; there is a log. While the page store's are not whole new data are refused, and false is answered.
- * And the log does not grow into the space that the next checkpoint may need, as far as that can be told: the reserve is enough for a
- * checkpoint that leaves out what is in the log, but not for pages that never were in an image. */
-bool qr_db_keep_reserve(struct quire *db);
-
 /* Begins and ends the thread that syncs; without background threads there is none. */
 int qr_db_log_thread_start(struct quire *db);
 void qr_db_log_thread_stop(struct quire *db);

@@ -47,34 +47,17 @@ static int read_present(struct quire *db, struct qr_write *write)
     return result;
 }
 
-/* Whether a checkpoint is going to set segments of the log free, as far as anybody knows. */
-static bool may_wait_for_room(struct quire *db, const struct qr_thread *thread, uint64_t checkpoints)
-{
-    struct qr_checkpoint_counts counts;
-    if (!db->checkpointer.thread_runs || qr_epoch_inside(thread)) return false;
-    if (qr_log_is_full(&db->log)) return true;
-    qr_db_checkpoint_counts(db, &counts);
-    /* One may have been under way. */
-    return qr_log_is_held_back(&db->log) && counts.count < checkpoints + 2 && qr_db_checkpoint_refusal(db) == 0;
-}
-
-/* Room in the log, or LSNs where there is none. While the log has as many segments as it can have, or the space that is left is held
- * back, the thread of checkpoints sets some free. Not under a guard, which may keep that waiting. */
+/* Room in the log, or LSNs where there is none. While the log has as many segments as it can have, the thread of checkpoints sets
+ * some free. Not under a guard, which may keep that waiting. */
 static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, bool may_use_reserve)
 {
     const bool unlogged = qr_db_is_unlogged(db);
-    if (!unlogged && !may_use_reserve) qr_db_keep_reserve(db);
     uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
-    struct qr_checkpoint_counts counts = {0};
     int result = unlogged ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, may_use_reserve);
-    if (result == QUIRE_ERR_NO_SPACE && !unlogged) {
-        qr_db_checkpoint_counts(db, &counts);
-        if (qr_log_is_held_back(&db->log)) qr_db_ask_for_checkpoint(db);
-    }
-    while (result == QUIRE_ERR_NO_SPACE && !unlogged && may_wait_for_room(db, thread, counts.count) && qr_clock_ns() < end_ns) {
+    while (result == QUIRE_ERR_NO_SPACE && !unlogged && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
+           !qr_epoch_inside(thread) && qr_clock_ns() < end_ns) {
         qr_event_signal(&db->checkpointer.wake);
         qr_sleep_us(1000);
-        if (!may_use_reserve) qr_db_keep_reserve(db);
         result = qr_log_provision(&db->log, may_use_reserve);
     }
     if (result != 0 || !qr_log_is_short(&db->log)) qr_db_note_room(db, QR_ROOM_LOG, result);
@@ -161,7 +144,6 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
         qr_db_note_room(db, QR_ROOM_BLOBS, result);
         noted = true;
     }
-    if (!qr_db_is_unlogged(db) && qr_store_has_grown(db->checkpointer.store)) qr_db_keep_reserve(db);
     if (result != 0) return result;
     QR_STOP("write.blob_written");
     result = run_write(tree, thread, &record, ret_waited);

@@ -15,7 +15,6 @@
 #define FIRST_SEGMENT_BYTES ((uint64_t)256 << 10)
 #define MOST_SEGMENT_BYTES ((uint64_t)64 << 20)
 #define POPULATE_BYTES ((uint64_t)256 << 10)
-#define RESERVE_BYTES ((uint64_t)1 << 20) /* some ten thousand deletions */
 #define RESERVE_PAUSE_NS 100000000u /* making it may write much before it is known that there is no space */
 
 /* ---- Room, in a slot window ------------------------------------------------------------------------------------- */
@@ -168,20 +167,6 @@ static void set_reserve(struct qr_log_files *files, struct qr_log_segment *segme
     qr_log_set_short(files->log, QR_LOG_SHORT, false);
 }
 
-/* Enough for all writers to go on and some more; in a store with large segments no whole one: it would be missed by the checkpoint that
- * has to release them. */
-static uint64_t reserve_size(struct qr_log_files *files)
-{
-    uint64_t size = RESERVE_BYTES;
-    /* relaxed: as far as it is known */
-    while (size < 2 * atomic_load_explicit(&files->log->margin_bytes, memory_order_relaxed)) size *= 2;
-    pthread_mutex_lock(&files->mutex);
-    const struct qr_log_segment *last = qr_log_segment_last(files);
-    size = qr_min(size, last->end - last->start);
-    pthread_mutex_unlock(&files->mutex);
-    return size;
-}
-
 /* Under make_mutex: sees to it that there is one, of a spare segment or a new file, if one is to be kept. */
 static int complete_reserve(struct qr_log_files *files)
 {
@@ -193,7 +178,10 @@ static int complete_reserve(struct qr_log_files *files)
     } else if (qr_clock_ns() - files->reserve_failed_ns < RESERVE_PAUSE_NS) {
         return qr_fail(QUIRE_ERR_NO_SPACE, 0, "there was no space for the log's reserve a moment ago");
     } else {
-        uint64_t size = reserve_size(files);
+        pthread_mutex_lock(&files->mutex);
+        const struct qr_log_segment *last = qr_log_segment_last(files);
+        uint64_t size = last->end - last->start;
+        pthread_mutex_unlock(&files->mutex);
         result = qr_log_segment_make_idle(files, size, &segment);
         if (result != 0) files->reserve_failed_ns = qr_clock_ns();
         if (result == QUIRE_ERR_NO_SPACE) qr_log_set_short(files->log, QR_LOG_SHORT, true); /* what room there is is the reserve */
@@ -206,25 +194,6 @@ void qr_log_keep_reserve(struct qr_log *log)
 {
     pthread_mutex_lock(&log->files->make_mutex);
     log->files->keeps_reserve = true;
-    pthread_mutex_unlock(&log->files->make_mutex);
-}
-
-void qr_log_hold_back(struct qr_log *log, uint64_t most_bytes)
-{
-    /* relaxed: a hint, given again and again */
-    atomic_store_explicit(&log->files->most_new_bytes, most_bytes, memory_order_relaxed);
-}
-
-bool qr_log_is_held_back(const struct qr_log *log)
-{
-    /* relaxed: as above */
-    return atomic_load_explicit(&log->files->most_new_bytes, memory_order_relaxed) < log->files->options.first_segment_bytes;
-}
-
-void qr_log_drop_spares(struct qr_log *log)
-{
-    pthread_mutex_lock(&log->files->make_mutex);
-    while (log->files->spares != NULL) (void)qr_log_segment_remove(log->files, qr_log_spare_pop(log->files));
     pthread_mutex_unlock(&log->files->make_mutex);
 }
 
@@ -397,7 +366,6 @@ int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, 
     files->options = *options;
     files->incarnation = incarnation;
     files->next_number = first_number;
-    atomic_init(&files->most_new_bytes, UINT64_MAX);
     int error = dir->disk->ops->dir_facts(dir, &files->facts);
     if (error != 0) {
         qr_free_aligned(files);

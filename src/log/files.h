@@ -107,7 +107,6 @@ struct qr_log_files {
     uint64_t chosen_lsn, chosen_syncs;
     struct qr_log_segment *reserve; /* FILES-6; NULL: none */
     bool keeps_reserve;
-    _Atomic uint64_t most_new_bytes; /* qr_log_hold_back */
     uint64_t reserve_failed_ns;    /* when it could not be made; monotonic */
 
     /* Segments by order of their LSNs: ring[i % QR_LOG_RING] for first <= i < next. Changed under the mutex. */
@@ -149,16 +148,8 @@ int qr_log_provision(struct qr_log *log, bool may_use_reserve);
 /* From now on a reserve is kept; qr_log_work makes it. Any thread. */
 void qr_log_keep_reserve(struct qr_log *log);
 
-/* No segment of more bytes is made of new space, or none if that is less than one has, but for the reserve: what is left is for the
- * checkpoint that releases some. UINT64_MAX, as at first: it does not matter. Any thread. */
-void qr_log_hold_back(struct qr_log *log, uint64_t most_bytes);
-bool qr_log_is_held_back(const struct qr_log *log);
-
 /* The log is short of space: 0 if there is a reserve again, else a failure. Outside slots and sections. */
 int qr_log_regain(struct qr_log *log);
-
-/* Removes the segments that are kept to be used again: somebody else needs the space. Not the reserve. Any thread. */
-void qr_log_drop_spares(struct qr_log *log);
 
 /* Whether it has as many segments as it can have: then provisioning answers NO_SPACE until some are released. */
 bool qr_log_is_full(const struct qr_log *log);

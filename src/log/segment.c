@@ -236,11 +236,6 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
 {
     bool fine = choose_fine(files, start);
     struct qr_log_segment *segment = take_spare(files, fine);
-    /* relaxed: a hint */
-    uint64_t most = atomic_load_explicit(&files->most_new_bytes, memory_order_relaxed);
-    while (size_bytes > most && size_bytes > files->options.first_segment_bytes) size_bytes /= 2;
-    if (segment == NULL && size_bytes > most)
-        return qr_fail(QUIRE_ERR_NO_SPACE, 0, "the space that is left is for the checkpoint that releases the log");
     if (segment == NULL) return make(files, start, size_bytes, false, fine, ret_segment);
     int result = qr_log_segment_use_again(files, segment, start);
     if (result == 0) *ret_segment = segment;

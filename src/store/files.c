@@ -95,20 +95,12 @@ static int create_file(struct qr_store *store, struct qr_segment *segment)
     return error;
 }
 
-/* Under the mutex: how many files are to be kept. The segment that may be made next counts, so the reserve is there before it. */
-static uint32_t reserve_wanted(const struct qr_store *store)
-{
-    const uint64_t first = store->options.first_segment_bytes;
-    const bool large = store->segment_bytes + store->log_bytes + first >= QR_STORE_RESERVE_FROM * first;
-    return large ? store->options.reserve_segments : 0;
-}
-
 /* A spare of at least that size; the reserve's only if `all`. */
 static bool take_spare(struct qr_store *store, uint64_t size, bool all, struct qr_spare *ret_spare)
 {
     bool found = false;
     qr_lock(store);
-    uint32_t kept = all ? 0 : reserve_wanted(store);
+    uint32_t kept = all ? 0 : store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
     for (uint32_t i = 0; i < store->spare_count && store->spare_count > kept; i++) {
         if (store->spares[i].size < size)
             continue;
@@ -170,18 +162,6 @@ static int begin_segment(struct qr_store *store, struct qr_segment *segment)
 }
 
 static bool release_dead(struct qr_store *store);
-static int complete_reserve(struct qr_store *store);
-
-/* Before new data get a segment: what a checkpoint needs to release one is there. */
-static int keep_reserve(struct qr_store *store)
-{
-    int error = QR_BUG(reserve_late) ? 0 : complete_reserve(store);
-    if (error != 0 && release_dead(store))
-        error = complete_reserve(store);
-    if (error != -ENOSPC && error != -EDQUOT && error != -EFBIG)
-        return 0; /* the segment itself may tell */
-    return qr_fail(QUIRE_ERR_NO_SPACE, -error, "page segments: there is no space for the reserve of checkpoints");
-}
 
 int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
                     struct qr_segment **ret_segment)
@@ -190,9 +170,6 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
     uint64_t least = qr_round_up(need + QR_SEGMENT_HEADER_BYTES, QR_SEGMENT_UNIT);
     if (!qr_segment_size_is_possible(stream, least))
         return qr_fail(QUIRE_ERR_TOO_LARGE, 0, "an image of %llu bytes", (unsigned long long)need);
-    int kept = use_reserve ? 0 : keep_reserve(store);
-    if (kept != 0)
-        return kept;
     struct qr_segment *segment = qr_calloc(1, sizeof(*segment));
     if (segment == NULL)
         return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a page segment");
@@ -220,7 +197,6 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
         return result;
     }
     qr_lock(store);
-    store->has_grown = true;
     store->stats.segments_made += !again;
     store->stats.segments_recycled += again;
     qr_unlock(store);
@@ -258,6 +234,11 @@ static struct qr_segment *take_dead(struct qr_store *store)
     }
     qr_unlock(store);
     return dead;
+}
+
+static uint32_t reserve_wanted(struct qr_store *store)
+{
+    return store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
 }
 
 /* Under the mutex: those that are at least so large. */
@@ -313,22 +294,18 @@ bool qr_store_drop_reserve(struct qr_store *store)
     return found;
 }
 
-/* Notes whether less is kept than should be; what is too small for the store counts as long as there is no other. */
-static bool note_reserve(struct qr_store *store, bool failed)
+/* Whether less is kept than should be, since there was no space for more. */
+static void note_reserve(struct qr_store *store, bool failed)
 {
     qr_lock(store);
-    bool missing = failed && store->spare_count < reserve_wanted(store);
-    store->stats.reserve_missing = missing;
+    store->stats.reserve_missing = failed && store->spare_count < reserve_wanted(store);
     qr_unlock(store);
-    return missing;
 }
 
-/* Files made ahead, as far as there is space for them. What is too small goes when there are others. 0, or the negated errno for
- * which there are too few. */
-static int complete_reserve(struct qr_store *store)
+/* Files made ahead, as far as there is space for them. What is too small goes when there are others. */
+static void complete_reserve(struct qr_store *store)
 {
-    int error = 0;
-    pthread_mutex_lock(&store->reserve_mutex);
+    note_reserve(store, false);
     for (;;) {
         struct qr_segment segment = {.size = size_of_next(store)};
         qr_lock(store);
@@ -336,31 +313,17 @@ static int complete_reserve(struct qr_store *store)
         qr_unlock(store);
         if (complete)
             break;
-        error = create_file(store, &segment);
-        if (error != 0)
-            break;
+        if (create_file(store, &segment) != 0) {
+            note_reserve(store, true);
+            return;
+        }
         ops_of(store)->file_close(segment.file);
         if (!add_spare(store, segment.number, segment.size, 0)) {
             remove_file(store, segment.number);
-            break;
+            return;
         }
     }
-    if (error == 0)
-        drop_small_spares(store);
-    if (!note_reserve(store, error != 0))
-        error = 0;
-    pthread_mutex_unlock(&store->reserve_mutex);
-    return error;
-}
-
-bool qr_store_keep_reserve(struct qr_store *store, uint64_t log_bytes, bool *ret_missing)
-{
-    qr_lock(store);
-    store->log_bytes = log_bytes;
-    bool wanted = reserve_wanted(store) != 0;
-    qr_unlock(store);
-    *ret_missing = wanted && !QR_BUG(reserve_late) && complete_reserve(store) != 0;
-    return wanted;
+    drop_small_spares(store);
 }
 
 /* Whether there was something. */
@@ -383,24 +346,10 @@ static bool release_dead(struct qr_store *store)
     return found;
 }
 
-bool qr_store_has_grown(struct qr_store *store)
-{
-    qr_lock(store);
-    bool grown = store->has_grown;
-    store->has_grown = false;
-    qr_unlock(store);
-    return grown;
-}
-
 void qr_segments_release(struct qr_store *store)
 {
     (void)release_dead(store);
-    (void)complete_reserve(store);
-}
-
-void qr_store_give_back(struct qr_store *store)
-{
-    (void)release_dead(store);
+    complete_reserve(store);
 }
 
 /* ---- Leftovers -------------------------------------------------------------------------------------------------- */

@@ -129,9 +129,6 @@ struct qr_store {
     int failed_errno;
     struct qr_spare spares[QR_SPARES_MOST];
     uint32_t spare_count;
-    bool has_grown;                /* since qr_store_has_grown */
-    uint64_t log_bytes;            /* of the log beside it, when the caller told last */
-    pthread_mutex_t reserve_mutex; /* of who makes files for the reserve; taken before `mutex`, after the other ones */
 
     struct qr_changes written;   /* by address */
     struct qr_changes changes;   /* by page id */

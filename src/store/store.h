@@ -63,14 +63,12 @@ struct qr_store_options {
     uint64_t most_segment_bytes;  /* 64 MiB; a power of two */
     enum qr_store_codec codec;    /* of images that do not name one: none */
     bool direct;                  /* reads and writes past the page cache, where the file system can */
-    uint32_t reserve_segments;    /* 2: files kept for a full disk, from QR_STORE_RESERVE_FROM on */
+    uint32_t reserve_segments;    /* 2: files kept for a full disk, once there are QR_STORE_RESERVE_FROM segments */
     uint32_t most_open_files;     /* 256 */
     uint8_t store_id[16];
     int (*random)(void *context, void *ret_bytes, size_t size); /* for salts; 0 or a negated errno */
     void *context;
 };
-/* Of the size of a first segment: when with the next segment a store, and the log beside it, has so much (2 MiB), it keeps a
- * reserve. Before that segments for new data are made, and after each checkpoint. */
 #define QR_STORE_RESERVE_FROM 8u
 #define QR_STORE_BATCH_BYTES (UINT64_C(1) << 20) /* of a batch, unless one image is larger */
 
@@ -92,20 +90,6 @@ int qr_store_failed_errno(struct qr_store *store);
  * (qr_blob_replayed); before the first write. 0 or a failure, after which it may be called again or not: a leftover that
  * stays does no harm. */
 int qr_store_clean_up(struct qr_store *store);
-
-/*
- * The log beside the store has so many bytes, or is about to: they count for whether a reserve is kept, which is answered, since what
- * releases them is a checkpoint. It is made if it is not there; *ret_missing: there is no space for all of it, so new data are to
- * be refused. Any thread; may wait for the disk.
- */
-bool qr_store_keep_reserve(struct qr_store *store, uint64_t log_bytes, bool *ret_missing);
-
-/* Whether a segment was made since the last call: then the reserve of the log may have become due, too. */
-bool qr_store_has_grown(struct qr_store *store);
-
-/* Releases what is dead, as the end of a checkpoint does (STORE-2): after one that came to nothing, of which some images
- * are nobody's. Those that are a page's newest stay, and the next checkpoint need not write them again. */
-void qr_store_give_back(struct qr_store *store);
 
 /* Removes what is kept ready for a full disk, for somebody who cannot go on without the space; it is made again when the
  * store grows, or after a checkpoint. Whether there was something. */

@@ -281,110 +281,8 @@ Test(full_disk, a_full_manifest_without_a_log)
     fill_the_manifest(true);
 }
 
-/* ---- The reserve is there before it is needed ------------------------------------------------------------------- */
-
 #define LARGE_BYTES 5000u
 static char large_value[LARGE_BYTES];
-
-/* Values that go to files of their own, without a checkpoint, until there is no space; answers how many. */
-static uint64_t fill_without_checkpoint(struct quire_tree *tree, uint64_t size)
-{
-    char key[16];
-    uint64_t made = 0;
-    int result;
-    while ((result = quire_put(tree, key, numbered(made, key), large_value, size, 0, NULL)) == 0) made++;
-    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
-    return made;
-}
-
-/* All of it dies; then there is space again without another opening. */
-static void empty_and_write(struct quire *db, struct quire_tree *tree, uint64_t made)
-{
-    char key[16];
-    for (uint64_t i = 0; i < made; i++) OK(quire_delete(tree, key, numbered(i, key), 0, NULL, NULL));
-    OK(quire_checkpoint(db));
-    OK(quire_checkpoint(db));
-    for (uint64_t i = 0; i < KEPT; i++) OK(quire_put(tree, key, numbered(i, key), "v", 1, 0, NULL));
-}
-
-/* Large values take a disk before anything has asked for a checkpoint. */
-Test(full_disk, of_large_values_before_the_first_checkpoint)
-{
-    for (uint64_t space = 4u << 20; space <= 20u << 20; space += 1234567) {
-        struct simdisk *disk = simdisk_create();
-        struct quire_options options = options_small();
-        struct qr_store_stats stats;
-        struct quire *db = NULL;
-        options.log_cap_bytes = 0;
-        OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
-        struct quire_tree *tree = open_tree(db, "t");
-        simdisk_facts(disk)->space_bytes = space;
-        uint64_t made = fill_without_checkpoint(tree, LARGE_BYTES);
-        qr_store_stats(db->checkpointer.store, &stats);
-        cr_assert_geq(stats.reserve_segments, 2, "%llu segments", (unsigned long long)stats.segments);
-        empty_and_write(db, tree, made);
-        OK(quire_close(db));
-        OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
-        look(db);
-        simdisk_free(disk);
-    }
-}
-
-/* Small values fill the log, which a checkpoint is to set free: there is the space for it, of whatever size segments of the log are. */
-static void fill_the_log(uint64_t space, uint64_t log_segment_bytes)
-{
-    struct simdisk *disk = simdisk_create();
-    struct quire_options options = options_small();
-    struct quire *db = NULL;
-    char key[16];
-    options.log_cap_bytes = 0;
-    options.log_segment_bytes = log_segment_bytes;
-    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
-    struct quire_tree *tree = open_tree(db, "t");
-    simdisk_facts(disk)->space_bytes = space;
-    uint64_t made = fill_without_checkpoint(tree, 100);
-    OK(quire_checkpoint(db)); /* it may have to use the reserve */
-    OK(quire_checkpoint(db));
-    for (uint64_t i = 0; i < 1000; i++, made++) OK(quire_put(tree, key, numbered(made, key), large_value, 100, 0, NULL));
-    for (uint64_t i = 0; i < made; i++) {
-        int result = quire_delete(tree, key, numbered(i, key), 0, NULL, NULL);
-        if (result == QUIRE_ERR_NO_SPACE) OK(quire_checkpoint(db));
-        if (result == QUIRE_ERR_NO_SPACE) result = quire_delete(tree, key, numbered(i, key), 0, NULL, NULL);
-        OK(result);
-    }
-    empty_and_write(db, tree, 0);
-    OK(quire_close(db));
-    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
-    look(db);
-    simdisk_free(disk);
-}
-
-Test(full_disk, the_log_leaves_space_for_the_checkpoint_that_releases_it)
-{
-    for (uint64_t space = 4u << 20; space <= 20u << 20; space += 3456789) {
-        fill_the_log(space, 64u << 10);
-        fill_the_log(space, 0);
-    }
-}
-
-Test(full_disk, a_small_store_keeps_no_reserve)
-{
-    struct simdisk *disk = simdisk_create();
-    struct quire_options options = options_small();
-    struct quire *db = NULL;
-    char key[16];
-    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
-    struct quire_tree *tree = open_tree(db, "t");
-    OK(quire_checkpoint(db));
-    quire_maintain(db);
-    cr_assert_leq(simdisk_used_bytes(disk), 1u << 20);
-    for (uint64_t i = 0; i < 100; i++) OK(quire_put(tree, key, numbered(i, key), "a small value", 13, 0, NULL));
-    OK(quire_checkpoint(db));
-    quire_maintain(db);
-    cr_assert_leq(simdisk_used_bytes(disk), 3u << 19);
-    OK(quire_close(db));
-    simdisk_free(disk);
-}
 
 /* ---- An opening ------------------------------------------------------------------------------------------------- */
 
@@ -470,23 +368,4 @@ Test(full_disk, of_a_file_system_in_memory)
 Test(full_disk, of_ext4)
 {
     live_on("cd %1$s && mkdir m && truncate -s 80M image && { mkfs.ext4 -q -F image && mount -o loop image m; } 2>/dev/null");
-}
-
-/* With the defaults, threads and all, on one that is small. */
-Test(full_disk, of_a_small_file_system_in_memory)
-{
-    char command[512];
-    snprintf(command, sizeof(command), "cd %s && mkdir m && mount -t tmpfs -o size=16m quire-test m 2>/dev/null", root);
-    if (system(command) != 0) return; /* it cannot be tried here */
-    struct quire_options options;
-    struct quire *db = NULL;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    OK(quire_open(path_of("m/s"), &options, &db));
-    struct quire_tree *tree = open_tree(db, "t");
-    uint64_t made = fill_without_checkpoint(tree, LARGE_BYTES);
-    empty_and_write(db, tree, made);
-    OK(quire_close(db));
-    OK(quire_open(path_of("m/s"), &options, &db));
-    look(db);
 }
