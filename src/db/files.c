@@ -376,18 +376,7 @@ void qr_db_release_old_log(struct quire *db, uint64_t lsn)
     files->old.count = kept;
 }
 
-/* The first segment. What the page store has kept ready for a full disk is for what comes later: without a log nothing does. */
-static int begin_log(struct qr_db_files *files, uint64_t incarnation, uint64_t start_lsn, uint32_t first_number)
-{
-    struct quire *db = files->db;
-    struct qr_log_options options = log_options(files);
-    int result = qr_log_open(&db->log, db->epoch, files->dir, &options, incarnation, start_lsn, first_number);
-    if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_store_drop_reserve(db->checkpointer.store))
-        result = qr_log_open(&db->log, db->epoch, files->dir, &options, incarnation, start_lsn, first_number);
-    return result;
-}
-
-/* RECOVER-4, and then the log. */
+/* RECOVER-4 */
 static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list, uint64_t start_lsn)
 {
     struct quire *db = files->db;
@@ -421,9 +410,21 @@ static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list
         atomic_store_explicit(&db->checkpointer.durable_end, start_lsn, memory_order_relaxed);
         /* relaxed: as above */
         atomic_store_explicit(&db->checkpointer.replay_from, start_lsn, memory_order_relaxed);
-        return 0;
     }
-    return begin_log(files, next.number, start_lsn, list->next_number);
+    return 0;
+}
+
+/* The first segment. What the page store has kept ready for a full disk is for what comes later: without a log nothing does. */
+static int begin_log(struct qr_db_files *files, uint32_t first_number)
+{
+    struct quire *db = files->db;
+    struct qr_log_options options = log_options(files);
+    const struct qr_incarnation *own = &files->incarnations[files->incarnation_count - 1];
+    if (!files->settings.has_log) return 0;
+    int result = qr_log_open(&db->log, db->epoch, files->dir, &options, own->number, own->first_lsn, first_number);
+    if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_store_drop_reserve(db->checkpointer.store))
+        result = qr_log_open(&db->log, db->epoch, files->dir, &options, own->number, own->first_lsn, first_number);
+    return result;
 }
 
 /* The mapping of the last checkpoint, and the trees in it. */
@@ -476,10 +477,13 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     if (result == 0) result = load_checkpoint(db, thread);
     if (result == 0) result = qr_db_replay(db, thread, &list);
     if (QR_BUG(lsn_reused)) start_lsn = files->recovery.log.end;
-    bool late = QR_BUG(cleaned_late);
-    if (result == 0 && !files->read_only && !late) result = qr_store_clean_up(db->checkpointer.store); /* RECOVER-5 */
+    bool early = QR_BUG(cleaned_early), late = QR_BUG(cleaned_late);
+    struct qr_store *store = db->checkpointer.store;
+    if (result == 0 && !files->read_only && early) result = qr_store_clean_up(store);
     if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
-    if (result == 0 && !files->read_only && late) result = qr_store_clean_up(db->checkpointer.store);
+    if (result == 0 && !files->read_only && !early && !late) result = qr_store_clean_up(store); /* RECOVER-5 */
+    if (result == 0 && !files->read_only) result = begin_log(files, list.next_number);
+    if (result == 0 && !files->read_only && late) result = qr_store_clean_up(store);
     if (result == 0 && qr_db_is_unlogged(db) && files->old.count != 0) result = qr_db_checkpoint(db, thread, true);
     /* A manifest has room for so many of them. With a checkpoint the log of most is not needed; the next opening leaves those out. */
     else if (result == 0 && !files->read_only && files->incarnation_count > MOST_INCARNATIONS)

@@ -3,7 +3,7 @@
  *
  * Layer 6. A database in memory has none: db->files is NULL.
  *
- *     disk, directory, lock | manifest | log segments listed | replay into the trees | leftovers removed | incarnation recorded | log begun
+ *     disk, directory, lock | manifest | log segments listed | replay into the trees | incarnation recorded | leftovers removed | log begun
  *
  * RECOVER-1  Nothing is written to the directory before the lock is held and its contents are known to be ours.
  * RECOVER-2  The tail is above every segment that is there before the first record is replayed, so collection takes every
@@ -11,13 +11,10 @@
  * RECOVER-3  What replay decided is synced, then the incarnation's record is, and then the first user is answered (R8).
  * RECOVER-4  The record of an incarnation has the end of the one before; what stands behind that end is dead (R7). One without
  *            log has a range of LSNs in the same rewrite of the manifest (unlogged.c).
- * RECOVER-5  Page files that nothing needs are removed before anything of this opening takes space: what fills a disk may be just
- *            these. By then nothing can come to need one again. The checkpoint that counts cannot go back: a manifest that was
- *            opened for writing is durable (MANIFEST-2), and its last record names every page file from before it. Of files
- *            that came later only large values count, for the frames that name them: replay has taken these into the store's table,
- *            so they are no leftovers. Frames that it has passed over, voided, or found behind the log's end are so for the next
- *            opening, too, should this one die before its incarnation is recorded: that reads the same log from the same
- *            checkpoint by the same rule, and power loss takes away from a log, but adds nothing.
+ * RECOVER-5  Page files that nothing needs are removed when the incarnation is recorded, and before the log takes space: what fills a
+ *            disk may be just these. Not before: until the manifest is written anew its name may still go back to an older
+ *            one, after a rename whose sync failed, which names other files; and where the log ends is not decided, so that
+ *            an opening by another mount may come to frames, and their large values, that this one has passed over.
  */
 #ifndef QR_DB_FILES_H
 #define QR_DB_FILES_H

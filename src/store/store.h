@@ -86,9 +86,8 @@ int qr_store_open(struct qr_dir *dir, const struct qr_store_options *options, co
 int qr_store_failed_errno(struct qr_store *store);
 
 /* Removes page segments that the checkpoint does not name, if they are provably this store's. Call it when the manifest
- * cannot go back any more, since what counts of it is durable (MANIFEST-2), and the log's blobs are known
- * (qr_blob_replayed); before the first write. 0 or a failure, after which it may be called again or not: a leftover that
- * stays does no harm. */
+ * cannot go back any more, after the rewrite with which a writer begins, and the log's blobs are known (qr_blob_replayed);
+ * before the first write. 0 or a failure, after which it may be called again or not: a leftover that stays does no harm. */
 int qr_store_clean_up(struct qr_store *store);
 
 /* Removes what is kept ready for a full disk, for somebody who cannot go on without the space; it is made again when the
