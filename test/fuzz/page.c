@@ -202,7 +202,8 @@ static bool set_bounds(struct qr_page *page, struct quire_slice first, struct qu
     size_t skip = infinite ? 0 : qr_common_prefix(low.data, low.size, high.data, high.size);
     if (first.data != NULL && qr_common_prefix(first.data, first.size, last.data, last.size) < skip)
         return false;
-    if (first.data != NULL && (first.data < qr_page_bytes(page) + QR_PAGE_HEADER || last.data < qr_page_bytes(page) + QR_PAGE_HEADER))
+    const uint8_t *content = qr_page_bytes(page) + QR_PAGE_HEADER;
+    if (first.data != NULL && ((const uint8_t *)first.data < content || (const uint8_t *)last.data < content))
         return false; /* it would be written over itself */
     qr_page_set_bounds(page, first.data != NULL, first, last);
     return true;
