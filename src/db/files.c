@@ -427,6 +427,19 @@ static int begin_log(struct qr_db_files *files, uint32_t first_number)
     return result;
 }
 
+/* What a writer does when the log is replayed. */
+static int begin_writing(struct qr_db_files *files, struct qr_log_list *list, uint64_t start_lsn)
+{
+    struct qr_store *store = files->db->checkpointer.store;
+    const bool early = QR_BUG(cleaned_early), late = QR_BUG(cleaned_late);
+    int result = early ? qr_store_clean_up(store) : 0;
+    if (result == 0) result = begin_incarnation(files, list, start_lsn);
+    if (result == 0 && !early && !late) result = qr_store_clean_up(store); /* RECOVER-5 */
+    if (result == 0) result = begin_log(files, list->next_number);
+    if (result == 0 && late) result = qr_store_clean_up(store);
+    return result;
+}
+
 /* The mapping of the last checkpoint, and the trees in it. */
 static int load_checkpoint(struct quire *db, struct qr_thread *thread)
 {
@@ -477,13 +490,7 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     if (result == 0) result = load_checkpoint(db, thread);
     if (result == 0) result = qr_db_replay(db, thread, &list);
     if (QR_BUG(lsn_reused)) start_lsn = files->recovery.log.end;
-    bool early = QR_BUG(cleaned_early), late = QR_BUG(cleaned_late);
-    struct qr_store *store = db->checkpointer.store;
-    if (result == 0 && !files->read_only && early) result = qr_store_clean_up(store);
-    if (result == 0 && !files->read_only) result = begin_incarnation(files, &list, start_lsn);
-    if (result == 0 && !files->read_only && !early && !late) result = qr_store_clean_up(store); /* RECOVER-5 */
-    if (result == 0 && !files->read_only) result = begin_log(files, list.next_number);
-    if (result == 0 && !files->read_only && late) result = qr_store_clean_up(store);
+    if (result == 0 && !files->read_only) result = begin_writing(files, &list, start_lsn);
     if (result == 0 && qr_db_is_unlogged(db) && files->old.count != 0) result = qr_db_checkpoint(db, thread, true);
     /* A manifest has room for so many of them. With a checkpoint the log of most is not needed; the next opening leaves those out. */
     else if (result == 0 && !files->read_only && files->incarnation_count > MOST_INCARNATIONS)

@@ -90,8 +90,8 @@ int qr_store_failed_errno(struct qr_store *store);
  * before the first write. 0 or a failure, after which it may be called again or not: a leftover that stays does no harm. */
 int qr_store_clean_up(struct qr_store *store);
 
-/* Removes what is kept ready for a full disk, for somebody who cannot go on without the space; it is made again when the
- * store grows, or after a checkpoint. Whether there was something. */
+/* Removes what is kept ready for a full disk, for somebody who cannot go on without the space; the next checkpoint
+ * makes it again. Whether there was something. */
 bool qr_store_drop_reserve(struct qr_store *store);
 
 /* Nobody uses it any more, no capture is open. Writes nothing. NULL is fine. */
