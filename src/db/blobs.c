@@ -44,6 +44,11 @@ int qr_db_blob_missing(const struct qr_blob_ref *ref)
     return qr_fail(QUIRE_ERR_CORRUPT, 0, "page-%08x is missing, which a value lies in", (unsigned)(ref->address >> 32));
 }
 
+int qr_db_blob_look(struct quire *db, const struct qr_blob_ref *ref)
+{
+    return ref->size <= QR_DB_BLOB_TRUSTED_BYTES ? 0 : qr_blob_look(db->checkpointer.store, ref);
+}
+
 int qr_db_blob_read(struct quire_tree *tree, const struct qr_key *key, uint64_t version, struct quire_value *value,
                     struct qr_db_room *room)
 {
@@ -56,7 +61,8 @@ int qr_db_blob_read(struct quire_tree *tree, const struct qr_key *key, uint64_t 
         if (!qr_blob_ref_decode(value->data, &ref)) return qr_fail(QUIRE_ERR_CORRUPT, 0, "a blob reference is none");
         if (ref.address == gone) return qr_db_blob_missing(&ref);
         qr_epoch_exit(room->thread);
-        result = room->make(room, ref.size, &memory);
+        result = qr_db_blob_look(tree->db, &ref);
+        if (result == 0) result = room->make(room, ref.size, &memory);
         if (result == 0) result = qr_blob_read(store, &ref, memory);
         qr_epoch_enter(room->thread);
         if (result == 0) {

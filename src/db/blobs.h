@@ -43,6 +43,11 @@ int qr_db_room_of_guard(struct qr_db_room *room, size_t size, void **ret_memory)
 int qr_db_blob_read(struct quire_tree *tree, const struct qr_key *key, uint64_t version, struct quire_value *value,
                     struct qr_db_room *room);
 
+/* Before memory is taken for as many bytes as a reference says: whether its file has them. Of at most QR_DB_BLOB_TRUSTED_BYTES it is
+ * not asked. 0, QR_STORE_GONE, or a failure. */
+#define QR_DB_BLOB_TRUSTED_BYTES (UINT64_C(1) << 20)
+int qr_db_blob_look(struct quire *db, const struct qr_blob_ref *ref);
+
 /* Compares a blob with `expected`, which is as large. QR_STORE_GONE, or a failure. */
 int qr_db_blob_equals(struct quire *db, const struct qr_blob_ref *ref, const void *expected, bool *ret_equal);
 

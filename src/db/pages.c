@@ -13,7 +13,7 @@
 #include "db/blobs.h"
 #include "db/db.h"
 
-#define LARGE_BYTES (UINT64_C(1) << 20) /* of large values in one step, unless one alone is larger */
+#define LARGE_BYTES QR_DB_BLOB_TRUSTED_BYTES /* of large values in one step, unless one alone is larger */
 
 /* A place in the order of keys. */
 struct position {
@@ -295,22 +295,29 @@ static int cut(struct quire_pages *pages, struct quire_page *page, size_t count)
     return 0;
 }
 
-/* Entries that hold references, without their mark: how many of the page fit a step, and the bytes of their values. */
-static int measure(struct quire_pages *pages, struct quire_page *page, uint64_t *ret_bytes)
+/* The value of entry i cannot be read: the step ends before it, or fails if it is the first one. */
+static int end_before(struct quire_pages *pages, struct quire_page *page, size_t i, const struct qr_blob_ref *ref, int result,
+                      uint64_t *gone)
 {
-    uint64_t bytes = 0;
+    if (result == QR_STORE_GONE && *gone == ref->address) result = qr_db_blob_missing(ref);
+    if (result == QR_STORE_GONE) *gone = ref->address;
+    return i == 0 ? result : cut(pages, page, i);
+}
+
+/* Entries that hold references, without their mark: how many of the page fit a step, and the bytes of their values. */
+static int measure(struct quire_pages *pages, struct quire_page *page, uint64_t *gone, uint64_t *ret_bytes)
+{
+    *ret_bytes = 0;
     for (size_t i = 0; i < page->count; i++) {
         struct qr_blob_ref ref;
         if ((page->entries[i].value_size & QR_ENTRY_BLOB) == 0) continue;
         if (!qr_blob_ref_decode(page->entries[i].value, &ref))
             return qr_fail(QUIRE_ERR_CORRUPT, 0, "a blob reference is none");
-        if (!pages->skip_large && bytes != 0 && bytes + ref.size > LARGE_BYTES) {
-            *ret_bytes = bytes;
-            return cut(pages, page, i);
-        }
-        bytes += qr_round_up(ref.size, 64);
+        if (!pages->skip_large && *ret_bytes != 0 && *ret_bytes + ref.size > LARGE_BYTES) return cut(pages, page, i);
+        int result = pages->skip_large ? 0 : qr_db_blob_look(pages->tree->db, &ref);
+        if (result != 0) return end_before(pages, page, i, &ref, result, gone);
+        *ret_bytes += qr_round_up(ref.size, 64);
     }
-    *ret_bytes = bytes;
     return 0;
 }
 
@@ -319,7 +326,7 @@ static int read_large(struct quire_pages *pages, struct quire_page *page, uint64
 {
     struct qr_store *store = pages->tree->db->checkpointer.store;
     uint64_t bytes = 0;
-    int result = measure(pages, page, &bytes);
+    int result = measure(pages, page, gone, &bytes);
     if (result != 0 || bytes == 0) return result;
     qr_free_aligned(pages->large);
     pages->large = pages->skip_large ? NULL : qr_malloc_aligned(64, bytes);
@@ -334,9 +341,7 @@ static int read_large(struct quire_pages *pages, struct quire_page *page, uint64
         entry->value_size = ref.size;
         if (pages->skip_large) continue;
         result = qr_blob_read(store, &ref, pages->large + bytes);
-        if (result == QR_STORE_GONE && *gone == ref.address) result = qr_db_blob_missing(&ref);
-        if (result == QR_STORE_GONE) *gone = ref.address;
-        if (result != 0) return i == 0 ? result : cut(pages, page, i);
+        if (result != 0) return end_before(pages, page, i, &ref, result, gone);
         entry->value = pages->large + bytes;
         bytes += qr_round_up(ref.size, 64);
     }

@@ -300,17 +300,36 @@ static int read_sums(struct qr_blob_reader *reader)
     return result;
 }
 
+/* Pins the segment of a reference that says nothing impossible. */
+static int pin_place(struct qr_store *store, const struct qr_blob_ref *ref, struct qr_segment **ret_segment)
+{
+    int result = qr_segment_pin(store, qr_address_number(ref->address), ret_segment);
+    if (result != 0)
+        return result;
+    const struct qr_segment *segment = *ret_segment;
+    if (segment->stream == QR_STREAM_BLOB && qr_address_offset(ref->address) >= QR_SEGMENT_HEADER_BYTES &&
+        qr_address_offset(ref->address) + qr_blob_extent(ref) <= segment->size)
+        return 0;
+    qr_segment_unpin(store, *ret_segment);
+    return corrupt(store, ref, "no blob can be there");
+}
+
+int qr_blob_look(struct qr_store *store, const struct qr_blob_ref *ref)
+{
+    struct qr_segment *segment;
+    int result = pin_place(store, ref, &segment);
+    if (result == 0)
+        qr_segment_unpin(store, segment);
+    return result;
+}
+
 int qr_blob_open(struct qr_store *store, const struct qr_blob_ref *ref, struct qr_blob_reader *ret_reader)
 {
     struct qr_blob_reader reader = {.store = store, .ref = *ref};
-    int result = qr_segment_pin(store, qr_address_number(ref->address), &reader.segment);
+    int result = pin_place(store, ref, &reader.segment);
     if (result != 0)
         return result;
-    if (reader.segment->stream != QR_STREAM_BLOB || qr_address_offset(ref->address) < QR_SEGMENT_HEADER_BYTES ||
-        qr_address_offset(ref->address) + qr_blob_extent(ref) > reader.segment->size)
-        result = corrupt(store, ref, "no blob can be there");
-    if (result == 0)
-        result = read_sums(&reader);
+    result = read_sums(&reader);
     if (result != 0) {
         qr_blob_close(&reader);
         return result;

@@ -65,6 +65,10 @@ int qr_blob_write(struct qr_store *store, const struct qr_blob *blob, struct qr_
 /* Syncs what was written, and the names of its segments. 0, or a negated errno, which is final (STORE-5). */
 int qr_blob_sync(struct qr_store *store);
 
+/* Whether there can be a blob where the reference says: asked before memory is taken for as many bytes as it says. 0; results as
+ * below. */
+int qr_blob_look(struct qr_store *store, const struct qr_blob_ref *ref);
+
 /* Reads and verifies all of the value to `to`, which has ref->size bytes. QR_STORE_GONE: the segment is not there: if the record
  * still is, it is missing. CORRUPT, IO, NO_MEMORY. */
 int qr_blob_read(struct qr_store *store, const struct qr_blob_ref *ref, void *to);

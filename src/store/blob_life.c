@@ -14,6 +14,8 @@
  *         what is dead then is not needed at C, and what C does not know of is behind the mark (BLOB-5).
  * LIFE-3  A blob that was appended after a capture has its frame above the replay_from of that checkpoint. So after an opening
  *         what lies behind the root's `used` is named by a frame that was replayed, or is nobody's.
+ * LIFE-4  Places never overlap. What damaged references or lists say against it is not taken, since the next opening would refuse a
+ *         list with it, and all of the store: such a blob counts as alive.
  */
 #include <string.h>
 
@@ -56,11 +58,19 @@ static uint32_t index_of(const struct qr_blob_places *places, uint64_t offset)
     return low;
 }
 
-/* 1: added; 0: it was there; -1: no memory. */
+/* The index says where among the places it belongs: whether one of them has some of its bytes, or all. */
+static bool overlaps(const struct qr_blob_places *places, uint32_t index, uint64_t offset, uint64_t extent)
+{
+    if (index > 0 && place_offset(places->places[index - 1]) + place_extent(places->places[index - 1]) > offset)
+        return true;
+    return index < places->count && place_offset(places->places[index]) < offset + extent;
+}
+
+/* 1: added; 0: it was there, or a damaged file has one that cannot be beside it (LIFE-4); -1: no memory. */
 static int add_place(struct qr_blob_places *places, uint64_t offset, uint64_t extent)
 {
     uint32_t i = index_of(places, offset);
-    if (i < places->count && place_offset(places->places[i]) == offset)
+    if (overlaps(places, i, offset, extent))
         return 0;
     uint64_t *larger = qr_grow(places->places, places->count, &places->room, sizeof(*larger));
     if (larger == NULL) return -1;

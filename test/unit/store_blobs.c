@@ -261,6 +261,33 @@ Test(store_blobs, the_dead_are_counted_once_and_released)
     end();
 }
 
+/* LIFE-4: references that overlap are somebody's damage; a list with both would keep the store from opening. */
+Test(store_blobs, dead_places_never_overlap)
+{
+    struct qr_blob_stats stats;
+    begin();
+    struct qr_blob_ref first = write_blob(1, 1000), second = write_blob(2, 1000), third = write_blob(3, 1000);
+    struct qr_blob_ref before = second, behind = second, all = first;
+    before.address -= QR_BLOB_UNIT;
+    behind.address += QR_BLOB_UNIT;
+    all.size += 2 * (uint32_t)qr_blob_extent(&second);
+    say_dead(&second);
+    say_dead(&before);
+    say_dead(&behind);
+    say_dead(&all);
+    qr_blob_stats(store, &stats);
+    cr_assert_eq(stats.dead_bytes, qr_blob_extent(&second));
+    checkpoint(tail);
+    qr_store_close(store);
+    open_store();
+    say_dead(&first);
+    say_dead(&third);
+    qr_blob_stats(store, &stats);
+    cr_assert_eq(stats.dead_bytes, 3 * qr_blob_extent(&second));
+    cr_assert_eq(stats.live_bytes, 0);
+    end();
+}
+
 /* R3: replay may still name what died */
 Test(store_blobs, nothing_is_released_before_replay_has_passed_its_end)
 {
