@@ -335,7 +335,7 @@ QUIRE_API int quire_tree_list(struct quire *db, char ***ret_names, size_t *ret_c
  * after some rounds of reclamation; STALLED after waiting). Common
  * errors: INVALID, TOO_LARGE, NO_MEMORY, STALLED, FORKED; UNSUPPORTED in a tree with caller versions. With files: NO_SPACE
  * (nothing was changed; writes go on by themselves when there is space again, or a checkpoint has found some; deletions and
- * checkpoints have a reserve from 8 segments on), IO (a sync has failed before: reads go on, writes do not,
+ * checkpoints have a reserve from 2 MiB on), IO (a sync has failed before: reads go on, writes do not,
  * until the store is opened again), READ_ONLY; and UNKNOWN, where the write was done and is visible, but a sync failed that
  * should have made it durable.
  *

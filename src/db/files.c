@@ -521,7 +521,14 @@ static void keep_reserve(struct quire *db)
     struct qr_store_stats store;
     qr_log_counts(&db->log, &log);
     qr_store_stats(db->checkpointer.store, &store);
-    if (log.segments + store.segments >= QR_STORE_RESERVE_FROM) qr_log_keep_reserve(&db->log);
+    if (log.segments + store.segments >= QR_STORE_RESERVE_FROM || store.reserve_segments != 0) qr_log_keep_reserve(&db->log);
+}
+
+bool qr_db_give_up_spares(struct quire *db)
+{
+    bool of_store = qr_store_drop_spares(db->checkpointer.store);
+    bool of_log = db->log.files != NULL && qr_log_failure(&db->log) == 0 && qr_log_drop_spares(&db->log);
+    return of_store || of_log;
 }
 
 int qr_db_log_work(struct quire *db)
@@ -529,6 +536,7 @@ int qr_db_log_work(struct quire *db)
     if (db->log.files == NULL) return 0;
     keep_reserve(db);
     int result = qr_log_work(&db->log);
+    if (result == QUIRE_ERR_NO_SPACE && qr_db_give_up_spares(db)) result = qr_log_work(&db->log);
     if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {

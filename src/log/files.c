@@ -197,6 +197,15 @@ void qr_log_keep_reserve(struct qr_log *log)
     pthread_mutex_unlock(&log->files->make_mutex);
 }
 
+bool qr_log_drop_spares(struct qr_log *log)
+{
+    pthread_mutex_lock(&log->files->make_mutex);
+    bool found = log->files->spares != NULL;
+    while (log->files->spares != NULL) (void)qr_log_segment_remove(log->files, qr_log_spare_pop(log->files));
+    pthread_mutex_unlock(&log->files->make_mutex);
+    return found;
+}
+
 int qr_log_regain(struct qr_log *log)
 {
     pthread_mutex_lock(&log->files->make_mutex);

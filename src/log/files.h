@@ -151,6 +151,10 @@ void qr_log_keep_reserve(struct qr_log *log);
 /* The log is short of space: 0 if there is a reserve again, else a failure. Outside slots and sections. */
 int qr_log_regain(struct qr_log *log);
 
+/* Removes the segments that are kept to be used again, for somebody who finds no space; not the reserve. Whether there were any. Any
+ * thread. */
+bool qr_log_drop_spares(struct qr_log *log);
+
 /* Whether it has as many segments as it can have: then provisioning answers NO_SPACE until some are released. */
 bool qr_log_is_full(const struct qr_log *log);
 

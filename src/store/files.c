@@ -95,12 +95,26 @@ static int create_file(struct qr_store *store, struct qr_segment *segment)
     return error;
 }
 
+/* Whether the store is one that keeps a reserve, with `more` bytes that come to it. */
+static void choose_reserve(struct qr_store *store, uint64_t more)
+{
+    qr_lock(store);
+    store->keeps_reserve = store->segment_bytes + more >= QR_STORE_RESERVE_FROM * store->options.first_segment_bytes;
+    qr_unlock(store);
+}
+
+/* Under the mutex: how many files are to be kept. */
+static uint32_t reserve_wanted(const struct qr_store *store)
+{
+    return store->keeps_reserve ? store->options.reserve_segments : 0;
+}
+
 /* A spare of at least that size; the reserve's only if `all`. */
 static bool take_spare(struct qr_store *store, uint64_t size, bool all, struct qr_spare *ret_spare)
 {
     bool found = false;
     qr_lock(store);
-    uint32_t kept = all ? 0 : store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
+    uint32_t kept = all ? 0 : reserve_wanted(store);
     for (uint32_t i = 0; i < store->spare_count && store->spare_count > kept; i++) {
         if (store->spares[i].size < size)
             continue;
@@ -162,34 +176,67 @@ static int begin_segment(struct qr_store *store, struct qr_segment *segment)
 }
 
 static bool release_dead(struct qr_store *store);
+static int complete_reserve(struct qr_store *store);
 
-int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
-                    struct qr_segment **ret_segment)
+static bool is_full(int error)
+{
+    return error == -ENOSPC || error == -EDQUOT;
+}
+
+/* Large values take space that no checkpoint has asked for: before they get `more` of it, what a checkpoint needs to release some is
+ * there. What else fails the segment itself will tell. */
+static int keep_reserve(struct qr_store *store, uint64_t more)
+{
+    choose_reserve(store, more);
+    int error = QR_BUG(reserve_late) ? 0 : complete_reserve(store);
+    if (is_full(error) && release_dead(store))
+        error = complete_reserve(store);
+    return is_full(error) ? error : 0;
+}
+
+static int take_or_create(struct qr_store *store, struct qr_segment *segment, bool *ret_again)
 {
     struct qr_spare spare;
-    uint64_t least = qr_round_up(need + QR_SEGMENT_HEADER_BYTES, QR_SEGMENT_UNIT);
-    if (!qr_segment_size_is_possible(stream, least))
-        return qr_fail(QUIRE_ERR_TOO_LARGE, 0, "an image of %llu bytes", (unsigned long long)need);
-    struct qr_segment *segment = qr_calloc(1, sizeof(*segment));
-    if (segment == NULL)
-        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a page segment");
-    segment->stream = stream;
-    segment->size = qr_max(size_of_next(store), least);
-    bool again = take_spare(store, segment->size, false, &spare);
-    int error = again ? take_over_file(store, &spare, segment) : create_file(store, segment);
-    if ((error == -ENOSPC || error == -EDQUOT) && !again && release_dead(store)) {
-        again = take_spare(store, segment->size, false, &spare);
-        error = again ? take_over_file(store, &spare, segment) : create_file(store, segment);
-    }
-    if ((error == -ENOSPC || error == -EDQUOT) && !again && use_reserve && take_spare(store, least, true, &spare)) {
-        again = true;
+    *ret_again = take_spare(store, segment->size, false, &spare);
+    return *ret_again ? take_over_file(store, &spare, segment) : create_file(store, segment);
+}
+
+/* A file of segment->size, or with the reserve of less, but at least `least`. */
+static int find_file(struct qr_store *store, struct qr_segment *segment, uint64_t least, bool use_reserve, bool *ret_again)
+{
+    struct qr_spare spare;
+    int error = take_or_create(store, segment, ret_again);
+    if (is_full(error) && !*ret_again && release_dead(store))
+        error = take_or_create(store, segment, ret_again);
+    if (is_full(error) && !*ret_again && use_reserve && take_spare(store, least, true, &spare)) {
+        *ret_again = true;
         error = take_over_file(store, &spare, segment);
     }
-    while ((error == -ENOSPC || error == -EDQUOT) && !again && use_reserve &&
+    while (is_full(error) && !*ret_again && use_reserve &&
            segment->size / 2 >= qr_max(least, store->options.first_segment_bytes)) {
         segment->size /= 2; /* of what there is, as much as can be had */
         error = create_file(store, segment);
     }
+    return error;
+}
+
+int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
+                    struct qr_segment **ret_segment)
+{
+    uint64_t least = qr_round_up(need + QR_SEGMENT_HEADER_BYTES, QR_SEGMENT_UNIT);
+    bool again = false;
+    if (!qr_segment_size_is_possible(stream, least))
+        return qr_fail(QUIRE_ERR_TOO_LARGE, 0, "an image of %llu bytes", (unsigned long long)need);
+    uint64_t size = qr_max(size_of_next(store), least);
+    int error = stream == QR_STREAM_BLOB ? keep_reserve(store, size) : 0;
+    if (error != 0)
+        return qr_fail_io(-error, "page segments: creation of the reserve");
+    struct qr_segment *segment = qr_calloc(1, sizeof(*segment));
+    if (segment == NULL)
+        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a page segment");
+    segment->stream = stream;
+    segment->size = size;
+    error = find_file(store, segment, least, use_reserve, &again);
     int result = error != 0 ? qr_segment_failure(error, segment->number, again ? "using it again" : "creation")
                             : begin_segment(store, segment);
     if (result != 0) {
@@ -236,11 +283,6 @@ static struct qr_segment *take_dead(struct qr_store *store)
     return dead;
 }
 
-static uint32_t reserve_wanted(struct qr_store *store)
-{
-    return store->segment_count >= QR_STORE_RESERVE_FROM ? store->options.reserve_segments : 0;
-}
-
 /* Under the mutex: those that are at least so large. */
 static uint32_t count_spares(struct qr_store *store, uint64_t least)
 {
@@ -283,6 +325,36 @@ static void drop_small_spares(struct qr_store *store)
     }
 }
 
+/* Takes the one out that serves the store least: it is too small for it, or larger than the others. */
+static bool take_useless_spare(struct qr_store *store, uint64_t suits, struct qr_spare *ret_spare)
+{
+    uint32_t worst = 0;
+    qr_lock(store);
+    bool found = store->spare_count > reserve_wanted(store);
+    for (uint32_t i = 1; i < store->spare_count; i++) {
+        uint64_t size = store->spares[i].size, worst_size = store->spares[worst].size;
+        if (worst_size >= suits && (size < suits || size > worst_size))
+            worst = i;
+    }
+    if (found) {
+        *ret_spare = store->spares[worst];
+        store->spares[worst] = store->spares[--store->spare_count];
+    }
+    qr_unlock(store);
+    return found;
+}
+
+bool qr_store_drop_spares(struct qr_store *store)
+{
+    struct qr_spare spare;
+    bool found = false;
+    while (take_useless_spare(store, size_of_next(store), &spare)) {
+        found = true;
+        remove_file(store, spare.number);
+    }
+    return found;
+}
+
 bool qr_store_drop_reserve(struct qr_store *store)
 {
     bool found = false;
@@ -294,36 +366,46 @@ bool qr_store_drop_reserve(struct qr_store *store)
     return found;
 }
 
-/* Whether less is kept than should be, since there was no space for more. */
-static void note_reserve(struct qr_store *store, bool failed)
+/* Notes whether less is kept than should be; what is too small for the store counts as long as there is no other. */
+static bool note_reserve(struct qr_store *store, bool failed)
 {
     qr_lock(store);
-    store->stats.reserve_missing = failed && store->spare_count < reserve_wanted(store);
+    bool missing = failed && store->spare_count < reserve_wanted(store);
+    store->stats.reserve_missing = missing;
     qr_unlock(store);
+    return missing;
 }
 
-/* Files made ahead, as far as there is space for them. What is too small goes when there are others. */
-static void complete_reserve(struct qr_store *store)
+static bool is_whole(struct qr_store *store, uint64_t size)
 {
-    note_reserve(store, false);
-    for (;;) {
-        struct qr_segment segment = {.size = size_of_next(store)};
-        qr_lock(store);
-        bool complete = count_spares(store, segment.size) >= reserve_wanted(store);
-        qr_unlock(store);
-        if (complete)
+    qr_lock(store);
+    bool whole = count_spares(store, size) >= reserve_wanted(store);
+    qr_unlock(store);
+    return whole;
+}
+
+/* Files made ahead, as far as there is space for them. What is too small goes when there are others. 0, or the negated errno for
+ * which there are too few. */
+static int complete_reserve(struct qr_store *store)
+{
+    struct qr_segment segment = {0};
+    bool added = true;
+    int error = 0;
+    pthread_mutex_lock(&store->reserve_mutex);
+    while (error == 0 && added && !is_whole(store, segment.size = size_of_next(store))) {
+        error = create_file(store, &segment);
+        if (error != 0)
             break;
-        if (create_file(store, &segment) != 0) {
-            note_reserve(store, true);
-            return;
-        }
         ops_of(store)->file_close(segment.file);
-        if (!add_spare(store, segment.number, segment.size, 0)) {
+        added = add_spare(store, segment.number, segment.size, 0);
+        if (!added)
             remove_file(store, segment.number);
-            return;
-        }
     }
-    drop_small_spares(store);
+    if (error == 0 && added)
+        drop_small_spares(store);
+    bool missing = note_reserve(store, error != 0);
+    pthread_mutex_unlock(&store->reserve_mutex);
+    return missing ? error : 0;
 }
 
 /* Whether there was something. */
@@ -349,7 +431,8 @@ static bool release_dead(struct qr_store *store)
 void qr_segments_release(struct qr_store *store)
 {
     (void)release_dead(store);
-    complete_reserve(store);
+    choose_reserve(store, 0);
+    (void)complete_reserve(store);
 }
 
 /* ---- Leftovers -------------------------------------------------------------------------------------------------- */
@@ -475,6 +558,7 @@ int qr_store_clean_up(struct qr_store *store)
     int result = list_names(store, &listing);
     if (result != 0)
         return result;
+    choose_reserve(store, 0);
     for (uint32_t i = 0; i < listing.count && result == 0; i++) {
         uint32_t number = listing.numbers[i];
         qr_lock(store);

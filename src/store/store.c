@@ -215,6 +215,7 @@ int qr_store_open(struct qr_dir *dir, const struct qr_store_options *options, co
     pthread_mutex_init(&store->mutex, NULL);
     pthread_mutex_init(&store->blob_mutex, NULL);
     pthread_mutex_init(&store->blob_sync_mutex, NULL);
+    pthread_mutex_init(&store->reserve_mutex, NULL);
     qr_changes_init(&store->written);
     qr_changes_init(&store->changes);
     int result = settle_options(&store->options);
@@ -249,6 +250,7 @@ void qr_store_close(struct qr_store *store)
     pthread_mutex_destroy(&store->mutex);
     pthread_mutex_destroy(&store->blob_mutex);
     pthread_mutex_destroy(&store->blob_sync_mutex);
+    pthread_mutex_destroy(&store->reserve_mutex);
     qr_free(store);
 }
 

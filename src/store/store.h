@@ -18,6 +18,8 @@
  * STORE-4  What a manifest record that a commit filled in names was synced before, with the names of its segments.
  * STORE-5  A sync that failed is final: every later write and commit answers its result. Reads go on.
  * STORE-6  Whatever a file holds: a call answers right bytes, or QUIRE_ERR_CORRUPT with file and offset in the detail.
+ * STORE-7  From some size on (QR_STORE_RESERVE_FROM) a segment of large values is made only when the reserve is whole: what has
+ *          filled a disk leaves a checkpoint the space with which it releases some.
  *
  * Threads: all calls by any thread at once, but for open and close, and but for the life of a capture, which is one
  * thread's (qr_store_capture to qr_store_committed, _abandoned or _unknown; one at a time). qr_store_enter, _forget,
@@ -63,13 +65,13 @@ struct qr_store_options {
     uint64_t most_segment_bytes;  /* 64 MiB; a power of two */
     enum qr_store_codec codec;    /* of images that do not name one: none */
     bool direct;                  /* reads and writes past the page cache, where the file system can */
-    uint32_t reserve_segments;    /* 2: files kept for a full disk, once there are QR_STORE_RESERVE_FROM segments */
+    uint32_t reserve_segments;    /* 2: files kept for a full disk, from QR_STORE_RESERVE_FROM on */
     uint32_t most_open_files;     /* 256 */
     uint8_t store_id[16];
     int (*random)(void *context, void *ret_bytes, size_t size); /* for salts; 0 or a negated errno */
     void *context;
 };
-#define QR_STORE_RESERVE_FROM 8u
+#define QR_STORE_RESERVE_FROM 8u /* times the first segment's bytes in segments */
 #define QR_STORE_BATCH_BYTES (UINT64_C(1) << 20) /* of a batch, unless one image is larger */
 
 /* ---- Life ------------------------------------------------------------------------------------------------------- */
@@ -93,6 +95,9 @@ int qr_store_clean_up(struct qr_store *store);
 /* Removes what is kept ready for a full disk, for somebody who cannot go on without the space; the next checkpoint
  * makes it again. Whether there was something. */
 bool qr_store_drop_reserve(struct qr_store *store);
+
+/* Removes the files that are kept to be used again, for somebody who finds no space; not the reserve. Whether there were any. */
+bool qr_store_drop_spares(struct qr_store *store);
 
 /* Nobody uses it any more, no capture is open. Writes nothing. NULL is fine. */
 void qr_store_close(struct qr_store *store);

@@ -13,7 +13,7 @@
 static void clean_up(void)
 {
     char command[128];
-    snprintf(command, sizeof(command), "umount %s/m 2>/dev/null", root);
+    snprintf(command, sizeof(command), "umount -l %s/m 2>/dev/null", root);
     (void)!system(command); /* where a test has mounted one, and has not come to its end */
     remove_root();
 }
@@ -49,6 +49,19 @@ static uint64_t fill_up(struct quire *db, struct quire_tree *tree)
     return keys;
 }
 
+/* A write that may have to wait for a checkpoint, which a background thread would make. */
+static void put_soon(struct quire *db, struct quire_tree *tree, uint64_t k, const char *bytes, size_t size)
+{
+    char key[16];
+    int result = quire_put(tree, key, numbered(k, key), bytes, size, 0, NULL);
+    for (int tries = 0; tries < 3000 && result == QUIRE_ERR_NO_SPACE; tries++) {
+        usleep(1000);
+        quire_maintain(db);
+        result = quire_put(tree, key, numbered(k, key), bytes, size, 0, NULL);
+    }
+    OK(result);
+}
+
 /* The whole life of a full store; there is no space beyond what it has by now. */
 static void live_through(struct quire *db, struct quire_tree *tree, uint64_t keys)
 {
@@ -80,15 +93,7 @@ static void live_through(struct quire *db, struct quire_tree *tree, uint64_t key
     cr_assert(refused < made / 100);
     settle(db);
     OK(quire_checkpoint(db));
-    for (uint64_t i = 0; i < KEPT; i++) {
-        result = quire_put(tree, key, numbered(i, key), value, VALUE_BYTES, 0, NULL);
-        for (int tries = 0; tries < 1000 && result == QUIRE_ERR_NO_SPACE; tries++) {
-            usleep(1000);
-            quire_maintain(db); /* the log is full again: a checkpoint is due, which a background thread would make */
-            result = quire_put(tree, key, numbered(i, key), value, VALUE_BYTES, 0, NULL);
-        }
-        OK(result);
-    }
+    for (uint64_t i = 0; i < KEPT; i++) put_soon(db, tree, i, value, VALUE_BYTES);
 }
 
 /* What is there at the end, after another opening. */
@@ -147,18 +152,10 @@ Test(full_disk, without_a_log_too)
     simdisk_free(disk);
 }
 
-static bool put_large(struct quire_tree *tree, uint64_t k, int *ret_result)
-{
-    static char large[40000];
-    char key[16];
-    memset(large, 'a' + (int)(k % 26), sizeof(large));
-    *ret_result = quire_put(tree, key, numbered(k, key), large, sizeof(large), 0, NULL);
-    return *ret_result == 0;
-}
-
 /* Large values have files of their own: they are refused when there is no space for them, and come back with what dies. */
 static void fill_with_large_values(bool off)
 {
+    static char large[40000];
     struct simdisk *disk = simdisk_create();
     struct quire_options options = options_small();
     struct quire *db = NULL;
@@ -170,7 +167,7 @@ static void fill_with_large_values(bool off)
     OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
     struct quire_tree *tree = open_tree(db, "t");
     simdisk_facts(disk)->space_bytes = 48u << 20;
-    while (put_large(tree, made, &result))
+    while ((result = quire_put(tree, key, numbered(made, key), large, sizeof(large), 0, NULL)) == 0)
         if (++made % 100 == 0) (void)quire_checkpoint(db);
     cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
     cr_assert_gt(made, 400);
@@ -178,13 +175,7 @@ static void fill_with_large_values(bool off)
     for (uint64_t k = 0; k < made; k++) OK(quire_delete(tree, key, numbered(k, key), 0, NULL, NULL));
     settle(db);
     OK(quire_checkpoint(db));
-    for (uint64_t k = 0; k < KEPT; k++) {
-        for (int tries = 0; tries < 3000 && !put_large(tree, k, &result) && result == QUIRE_ERR_NO_SPACE; tries++) {
-            usleep(1000);
-            quire_maintain(db);
-        }
-        OK(result);
-    }
+    for (uint64_t k = 0; k < KEPT; k++) put_soon(db, tree, k, large, sizeof(large));
     OK(quire_verify(db, NULL, NULL));
     OK(quire_close(db));
     OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
@@ -252,6 +243,7 @@ static void fill_the_manifest(bool off)
         OK(quire_put(tree, key, numbered(keys++, key), "v", 1, 0, NULL));
         OK(quire_checkpoint(db));
     }
+    (void)qr_db_give_up_spares(db); /* a checkpoint would take their space */
     simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
     for (int i = 0; i < 10 && result == 0; i++) {
         OK(quire_put(tree, key, numbered(keys++, key), "v", 1, 0, NULL));
@@ -283,6 +275,65 @@ Test(full_disk, a_full_manifest_without_a_log)
 
 #define LARGE_BYTES 5000u
 static char large_value[LARGE_BYTES];
+
+/* ---- Before the first checkpoint -------------------------------------------------------------------------------- */
+
+static char own_file_value[1500000];
+static size_t own_file_bytes = 5000;
+
+/* Values that go to files of their own, and nobody asks for a checkpoint, until there is no space; answers how many. */
+static uint64_t fill_without_checkpoint(struct quire *db, struct quire_tree *tree)
+{
+    char key[16];
+    uint64_t made = 0;
+    int result;
+    while ((result = quire_put(tree, key, numbered(made, key), own_file_value, own_file_bytes, 0, NULL)) == 0)
+        if (++made % 32 == 0) quire_maintain(db);
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(count_all(tree, NULL), made);
+    return made;
+}
+
+/* All of it dies; then there is space again without another opening. */
+static void empty_and_write(struct quire *db, struct quire_tree *tree, uint64_t made)
+{
+    char key[16];
+    for (uint64_t i = 0; i < made; i++) OK(quire_delete(tree, key, numbered(i, key), 0, NULL, NULL));
+    settle(db);
+    OK(quire_checkpoint(db));
+    OK(quire_checkpoint(db));
+    for (uint64_t i = 0; i < KEPT; i++) put_soon(db, tree, i, own_file_value, 5000);
+}
+
+static void fill_first(uint64_t space, bool off)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_small();
+    struct quire *db = NULL;
+    options.log_cap_bytes = 0;
+    options.level = off ? 0 : QUIRE_LEVEL_PROCESS;
+    options.disable_log = off;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    simdisk_facts(disk)->space_bytes = space;
+    empty_and_write(db, tree, fill_without_checkpoint(db, tree));
+    OK(quire_verify(db, NULL, NULL));
+    OK(quire_close(db));
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    look(db);
+    simdisk_free(disk);
+}
+
+/* Large values take a disk before anything has asked for a checkpoint. */
+Test(full_disk, of_large_values_before_the_first_checkpoint)
+{
+    static const size_t sizes[] = {5000, 70000, sizeof(own_file_value)};
+    for (uint64_t space = 6u << 20; space <= 40u << 20; space += 1234567) {
+        own_file_bytes = sizes[space % 3];
+        fill_first(space, false);
+        fill_first(space, true);
+    }
+}
 
 /* ---- An opening ------------------------------------------------------------------------------------------------- */
 
@@ -342,12 +393,18 @@ Test(full_disk, an_opening_removes_what_nothing_needs_before_it_takes_space)
 
 /* ---- File systems of the machine -------------------------------------------------------------------------------- */
 
-/* F31, on a file system of the machine, mounted as root/m: where one may be mounted. %1$s in `mount` is root. */
-static void live_on(const char *mount)
+/* Mounts a file system as root/m. %1$s in `mount` is root. False: it cannot be tried here. */
+static bool mount_one(const char *mount)
 {
     char command[512];
     snprintf(command, sizeof(command), mount, root);
-    if (system(command) != 0) return; /* it cannot be tried here */
+    return system(command) == 0;
+}
+
+/* F31, on a file system of the machine. */
+static void live_on(const char *mount)
+{
+    if (!mount_one(mount)) return;
     struct quire_options options = options_small();
     struct quire *db = NULL;
     OK(quire_open(path_of("m/s"), &options, &db));
@@ -368,4 +425,20 @@ Test(full_disk, of_a_file_system_in_memory)
 Test(full_disk, of_ext4)
 {
     live_on("cd %1$s && mkdir m && truncate -s 80M image && { mkfs.ext4 -q -F image && mount -o loop image m; } 2>/dev/null");
+}
+
+/* With the defaults, threads and all, on one that is small. */
+Test(full_disk, of_a_small_file_system_in_memory)
+{
+    struct quire_options options;
+    if (!mount_one("mkdir %1$s/m && mount -t tmpfs -o size=16m quire-test %1$s/m 2>/dev/null")) return;
+    struct quire *db = NULL;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    OK(quire_open(path_of("m/s"), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    empty_and_write(db, tree, fill_without_checkpoint(db, tree));
+    OK(quire_close(db));
+    OK(quire_open(path_of("m/s"), &options, &db));
+    look(db);
 }
