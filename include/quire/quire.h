@@ -500,9 +500,9 @@ struct quire_value {
 };
 
 /*
- * Finds the value; the pointer in *ret_value is valid until the guard ends. Trees with engine versions. A large value is read to
- * memory that counts as retained by the guard: NO_MEMORY if the limit leaves no room for it; + CORRUPT, IO.
- * Errors as those of reads by copy; INVALID (a guard of another database, not pinned, or ended), WRONG_THREAD.
+ * Finds the value; the pointer in *ret_value is valid until the guard ends. Unless 0 is answered *ret_value says nothing. Trees
+ * with engine versions. A large value is read to memory that counts as retained by the guard: NO_MEMORY if the limit leaves no
+ * room for it; + CORRUPT, IO. Errors as those of reads by copy; INVALID (a guard of another database, not pinned, or ended), WRONG_THREAD.
  */
 QUIRE_API int quire_guard_get(struct quire_guard *guard, struct quire_tree *tree, struct quire_snapshot *snapshot,
                               const void *key, size_t key_size, struct quire_value *ret_value);
