@@ -15,6 +15,8 @@
 
 /* ---- Header ----------------------------------------------------------------------------------------------------- */
 
+#define NUMBER_MOST (UINT64_MAX / 2) /* of generations and sequences: nobody gets there, and who writes on counts on from them */
+
 enum header_offset {
     HEADER_MAGIC = 0,
     HEADER_VERSION = 8,
@@ -74,7 +76,8 @@ static int check_features(const struct qr_manifest_header *header, bool for_writ
 
 static bool has_sound_sizes(const struct qr_manifest_header *header)
 {
-    return header->first_sequence != 0 && header->size_bytes <= QR_MANIFEST_SIZE_MOST &&
+    return header->first_sequence != 0 && header->first_sequence <= NUMBER_MOST && header->generation <= NUMBER_MOST &&
+           header->size_bytes <= QR_MANIFEST_SIZE_MOST &&
            header->size_bytes % QR_MANIFEST_UNIT == 0 && header->base_end % QR_MANIFEST_UNIT == 0 &&
            header->base_end >= QR_MANIFEST_HEADER_BYTES + QR_MANIFEST_RECORD_HEADER_BYTES &&
            header->base_end <= header->size_bytes;
