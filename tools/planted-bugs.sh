@@ -97,7 +97,7 @@ rule_of() {
     store_abandon_loses) echo "R2" ;;
     store_resume_over) echo "STORE-1" ;;
     cleaned_early | cleaned_late) echo "RECOVER-5" ;;
-    reserve_late) echo "STORE-7" ;;
+    reserve_late | spares_kept) echo "STORE-7" ;;
     as_of_unfiltered | equal_not_held | lsn_range_unused | blob_dead_beyond) echo "R14" ;;
     blob_unsynced) echo "R3, BLOB-1" ;;
     blob_not_rewritten | blob_mark_forgotten) echo "BLOB-1, R12" ;;
@@ -161,8 +161,8 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    cleaned_late:full_disk | reserve_late:full_disk | cleaned_early:cleaned) true ;;
-    cleaned_*:* | reserve_late:* | *:full_disk | *:cleaned) false ;;
+    cleaned_late:full_disk | reserve_late:full_disk | spares_kept:full_disk | cleaned_early:cleaned) true ;;
+    cleaned_*:* | reserve_late:* | spares_kept:* | *:full_disk | *:cleaned) false ;;
     dir_*:names) true ;;
     dir_*:* | *:names) false ;;
     manifest_header_first:torn) true ;;

@@ -23,6 +23,7 @@
 #define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
 #define NO_ROOM_PAUSE_NS 100000000u /* between two because space is missing */
 #define BLOB_CAP_LEAST ((uint64_t)256 << 20)
+#define LITTLE_LEAST_BYTES (UINT64_C(1) << 20) /* less than that is no burden for any checkpoint */
 #define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
 
 /* ---- Sets of pages ---------------------------------------------------------------------------------------------- */
@@ -585,7 +586,7 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     int result = run_once(db, thread, full, &is_short, &left_out);
     if (result == 0 && left_out) result = run_once(db, thread, full, &is_short, NULL);
     bool more = (is_short || result == QUIRE_ERR_NO_SPACE) && qr_db_give_up_spares(db);
-    if (more && result == QUIRE_ERR_NO_SPACE) result = run_once(db, thread, full, &is_short, NULL);
+    if (more && result == QUIRE_ERR_NO_SPACE) result = run_once(db, thread, full, &is_short, &left_out);
     note_refusal(db, result, is_short);
     return result;
 }
@@ -656,6 +657,18 @@ uint64_t qr_db_log_cap(struct quire *db)
     return qr_min(qr_min(qr_max(cap, LOG_CAP_LEAST), LOG_CAP_MOST), most);
 }
 
+/*
+ * Whether the space that is left is little for what a checkpoint may have to write, which is about as much as came to the log: one
+ * that comes while there is space releases the log, one that comes later may find none. It only comes earlier: nothing is refused for
+ * what a file system says of itself, and 0 may mean that it does not say.
+ */
+static bool is_space_little(struct quire *db, uint64_t unsaved_bytes)
+{
+    uint64_t free_bytes;
+    return unsaved_bytes > LITTLE_LEAST_BYTES && db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) == 0 &&
+           free_bytes != 0 && unsaved_bytes > free_bytes / 4;
+}
+
 bool qr_db_checkpoint_is_due(struct quire *db)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
@@ -673,6 +686,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: a threshold */
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
     if (tail - from > qr_db_log_cap(db)) return true;
+    if (!unlogged && now - last_ns >= NO_ROOM_PAUSE_NS && is_space_little(db, tail - from)) return true;
     if (tail > from && now - last_ns >= NO_ROOM_PAUSE_NS && qr_db_has_no_room(db)) return true; /* what it releases is used again */
     if (qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE && now - last_ns >= FAILED_PAUSE_NS) return true; /* there may be by now */
     /* relaxed: a threshold. After power loss recovery reads the blobs that were written since. */

@@ -514,18 +514,20 @@ static bool sync_is_due(struct quire *db, uint64_t tail)
     return period != QUIRE_NO_PERIOD && qr_clock_ns() - qr_log_last_sync_ns(&db->log) >= period * 1000000ull;
 }
 
-/* A store of some size keeps files for when the file system is full: the page store by itself, the log is told. */
-static void keep_reserve(struct quire *db)
+void qr_db_keep_reserve(struct quire *db)
 {
     struct qr_log_counts log;
     struct qr_store_stats store;
     qr_log_counts(&db->log, &log);
     qr_store_stats(db->checkpointer.store, &store);
-    if (log.segments + store.segments >= QR_STORE_RESERVE_FROM || store.reserve_segments != 0) qr_log_keep_reserve(&db->log);
+    if (log.segments + store.segments < QR_STORE_RESERVE_FROM && !store.keeps_reserve) return;
+    qr_log_keep_reserve(&db->log);
+    (void)qr_log_regain(&db->log); /* it notes what it does not find */
 }
 
 bool qr_db_give_up_spares(struct quire *db)
 {
+    if (QR_BUG(spares_kept)) return false;
     bool of_store = qr_store_drop_spares(db->checkpointer.store);
     bool of_log = db->log.files != NULL && qr_log_failure(&db->log) == 0 && qr_log_drop_spares(&db->log);
     return of_store || of_log;
@@ -534,9 +536,9 @@ bool qr_db_give_up_spares(struct quire *db)
 int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
-    keep_reserve(db);
+    qr_db_keep_reserve(db);
     int result = qr_log_work(&db->log);
-    if (result == QUIRE_ERR_NO_SPACE && qr_db_give_up_spares(db)) result = qr_log_work(&db->log);
+    if (result == QUIRE_ERR_NO_SPACE && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db)) result = qr_log_work(&db->log);
     if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {

@@ -54,7 +54,8 @@ static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, boo
     const bool unlogged = qr_db_is_unlogged(db);
     uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
     int result = unlogged ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, may_use_reserve);
-    if (result == QUIRE_ERR_NO_SPACE && !unlogged && qr_db_give_up_spares(db)) result = qr_log_provision(&db->log, may_use_reserve);
+    if (result == QUIRE_ERR_NO_SPACE && !unlogged && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db))
+        result = qr_log_provision(&db->log, may_use_reserve);
     while (result == QUIRE_ERR_NO_SPACE && !unlogged && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
            !qr_epoch_inside(thread) && qr_clock_ns() < end_ns) {
         qr_event_signal(&db->checkpointer.wake);
@@ -147,6 +148,7 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
         noted = true;
     }
     if (result != 0) return result;
+    if (!qr_db_is_unlogged(db) && qr_store_has_grown(db->checkpointer.store)) qr_db_keep_reserve(db);
     QR_STOP("write.blob_written");
     result = run_write(tree, thread, &record, ret_waited);
     if (result != 0)

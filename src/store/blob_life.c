@@ -175,6 +175,8 @@ void qr_blob_mark(struct qr_store *store)
 static bool copy_dead(const struct qr_segment *segment, struct qr_blob_captured *captured)
 {
     uint32_t count = captured->used == segment->used ? segment->dead.count : index_of(&segment->dead, captured->used);
+    while (count != 0 && place_offset(segment->dead.places[count - 1]) + place_extent(segment->dead.places[count - 1]) > captured->used)
+        count--; /* only of damaged references (LIFE-4) */
     captured->dead_bytes = segment->dead_bytes;
     for (uint32_t i = count; i < segment->dead.count; i++)
         captured->dead_bytes -= place_extent(segment->dead.places[i]);

@@ -180,7 +180,7 @@ static int complete_reserve(struct qr_store *store);
 
 static bool is_full(int error)
 {
-    return error == -ENOSPC || error == -EDQUOT;
+    return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
 }
 
 /* Large values take space that no checkpoint has asked for: before they get `more` of it, what a checkpoint needs to release some is
@@ -241,9 +241,12 @@ int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need
                             : begin_segment(store, segment);
     if (result != 0) {
         qr_segment_free(segment);
+        choose_reserve(store, 0); /* what has not come asks for none */
+        (void)qr_store_drop_spares(store);
         return result;
     }
     qr_lock(store);
+    store->has_grown = true;
     store->stats.segments_made += !again;
     store->stats.segments_recycled += again;
     qr_unlock(store);
@@ -433,6 +436,15 @@ void qr_segments_release(struct qr_store *store)
     (void)release_dead(store);
     choose_reserve(store, 0);
     (void)complete_reserve(store);
+}
+
+bool qr_store_has_grown(struct qr_store *store)
+{
+    qr_lock(store);
+    bool grown = store->has_grown;
+    store->has_grown = false;
+    qr_unlock(store);
+    return grown;
 }
 
 /* ---- Leftovers -------------------------------------------------------------------------------------------------- */

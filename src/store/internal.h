@@ -123,7 +123,8 @@ struct qr_store {
     pthread_mutex_t blob_mutex;      /* of the segment that blobs go to; taken before `mutex` */
     pthread_mutex_t blob_sync_mutex; /* as above */
     pthread_mutex_t reserve_mutex;   /* of who makes files for the reserve; taken before `mutex`, after the other ones */
-    bool keeps_reserve;
+    bool keeps_reserve; /* QR_STORE_RESERVE_FROM */
+    bool has_grown;     /* qr_store_has_grown */
     bool blobs_dirty, blob_names_dirty;
     struct qr_blob_stats blob_stats;
     bool frozen;      /* nothing is released any more */

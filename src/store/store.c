@@ -315,6 +315,7 @@ void qr_store_stats(struct qr_store *store, struct qr_store_stats *ret_stats)
     stats.segment_bytes = store->segment_bytes;
     stats.live_bytes = stats.reserve_bytes = 0;
     stats.reserve_segments = store->spare_count;
+    stats.keeps_reserve = store->keeps_reserve;
     for (uint32_t i = 0; i < store->spare_count; i++)
         stats.reserve_bytes += store->spares[i].size;
     for (uint32_t i = 0; i < store->segment_count; i++)

@@ -18,8 +18,9 @@
  * STORE-4  What a manifest record that a commit filled in names was synced before, with the names of its segments.
  * STORE-5  A sync that failed is final: every later write and commit answers its result. Reads go on.
  * STORE-6  Whatever a file holds: a call answers right bytes, or QUIRE_ERR_CORRUPT with file and offset in the detail.
- * STORE-7  From some size on (QR_STORE_RESERVE_FROM) a segment of large values is made only when the reserve is whole: what has
- *          filled a disk leaves a checkpoint the space with which it releases some.
+ * STORE-7  Files that are kept to be used again go before NO_SPACE is answered (qr_db_give_up_spares). From some size on
+ *          (QR_STORE_RESERVE_FROM) a segment of large values is made only when the reserve is whole: what has filled a disk
+ *          leaves a checkpoint the space with which it releases some.
  *
  * Threads: all calls by any thread at once, but for open and close, and but for the life of a capture, which is one
  * thread's (qr_store_capture to qr_store_committed, _abandoned or _unknown; one at a time). qr_store_enter, _forget,
@@ -95,6 +96,9 @@ int qr_store_clean_up(struct qr_store *store);
 /* Removes what is kept ready for a full disk, for somebody who cannot go on without the space; the next checkpoint
  * makes it again. Whether there was something. */
 bool qr_store_drop_reserve(struct qr_store *store);
+
+/* Whether a segment was made since it was asked last. Any thread. */
+bool qr_store_has_grown(struct qr_store *store);
 
 /* Removes the files that are kept to be used again, for somebody who finds no space; not the reserve. Whether there were any. */
 bool qr_store_drop_spares(struct qr_store *store);
@@ -241,6 +245,7 @@ bool qr_store_segment(struct qr_store *store, uint32_t number, struct qr_store_s
 struct qr_store_stats {
     uint64_t segments, segment_bytes; /* files, without the reserve */
     uint64_t reserve_segments, reserve_bytes;
+    bool keeps_reserve;            /* QR_STORE_RESERVE_FROM */
     bool reserve_missing;          /* when it was to be completed last there was no space for all of it */
     uint64_t live_bytes;           /* that some mapping names, or may yet */
     uint64_t durable_bytes, pages; /* of the last durable mapping: images */

@@ -335,6 +335,61 @@ Test(full_disk, of_large_values_before_the_first_checkpoint)
     }
 }
 
+/* Log and page store have files that they keep only to use them again, and no more space than that. */
+static struct quire *open_with_spares(struct simdisk *disk, struct quire_tree **ret_tree)
+{
+    struct quire_options options = options_small();
+    struct qr_store_stats stats;
+    struct quire *db = NULL;
+    char key[16];
+    options.log_cap_bytes = 16u << 20;
+    options.log_segment_bytes = 256u << 10;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    *ret_tree = open_tree(db, "t");
+    for (uint64_t i = 0; i < 10; i++) OK(quire_put(*ret_tree, key, numbered(i, key), own_file_value, 100000, 0, NULL));
+    for (uint64_t i = 0; i < 10; i++) OK(quire_delete(*ret_tree, key, numbered(i, key), 0, NULL, NULL));
+    settle(db);
+    OK(quire_checkpoint(db));
+    for (uint64_t i = 0; i < 1000; i++) OK(quire_put(*ret_tree, "again", 5, value, VALUE_BYTES, 0, NULL));
+    settle(db);
+    OK(quire_checkpoint(db));
+    qr_store_stats(db->checkpointer.store, &stats);
+    cr_assert(!stats.keeps_reserve);
+    cr_assert_gt(stats.reserve_segments, 0);
+    cr_assert_gt(db->log.files->spare_bytes, 1u << 20);
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    return db;
+}
+
+/* Writes until there is no space; then nobody keeps any. */
+static void use_up(struct quire *db, struct quire_tree *tree, size_t size, uint64_t least)
+{
+    struct qr_store_stats stats;
+    char key[16];
+    uint64_t made = 0;
+    int result;
+    while ((result = quire_put(tree, key, numbered(made, key), own_file_value, size, 0, NULL)) == 0) made++;
+    cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
+    cr_assert_geq(made, least, "%llu", (unsigned long long)made);
+    qr_store_stats(db->checkpointer.store, &stats);
+    cr_assert_leq(stats.reserve_segments, stats.keeps_reserve ? 2 : 0);
+    cr_assert_eq(db->log.files->spare_bytes, 0);
+    OK(quire_close(db));
+}
+
+Test(full_disk, what_is_kept_to_be_used_again_goes_before_a_refusal)
+{
+    struct quire_tree *tree;
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_with_spares(disk, &tree);
+    use_up(db, tree, 100000, 10); /* 1 MiB of the log's */
+    simdisk_free(disk);
+    disk = simdisk_create();
+    db = open_with_spares(disk, &tree);
+    use_up(db, tree, 3000, 300); /* and what the page store had */
+    simdisk_free(disk);
+}
+
 /* ---- An opening ------------------------------------------------------------------------------------------------- */
 
 #define BEFORE 1000u

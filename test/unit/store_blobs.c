@@ -288,6 +288,30 @@ Test(store_blobs, dead_places_never_overlap)
     end();
 }
 
+/* The same without a log: a damaged place that ends behind the mark is in no list of the checkpoint. */
+Test(store_blobs, a_dead_place_across_the_mark_is_not_captured)
+{
+    begin();
+    struct qr_blob_ref first = write_blob(1, 1000), all = first;
+    qr_blob_mark(store);
+    tail += 10;
+    struct qr_blob_ref second = write_blob(2, 1000);
+    tail += 10;
+    all.size += (uint32_t)qr_blob_extent(&second);
+    say_dead(&all); /* a damaged reference */
+    struct qr_store_capture *capture;
+    struct qr_manifest_checkpoint next = {
+        .number = record.number + 1, .replay_from = tail, .as_of_lsn = tail - 1, .next_page_id = 1};
+    cr_assert_eq(qr_store_capture(store, &capture), 0);
+    cr_assert_eq(qr_blob_capture(capture, true), 0);
+    cr_assert_eq(qr_store_commit(store, capture, NULL, 0, &next), 0);
+    record = next;
+    qr_store_committed(store, capture);
+    qr_store_close(store);
+    open_store();
+    end();
+}
+
 /* R3: replay may still name what died */
 Test(store_blobs, nothing_is_released_before_replay_has_passed_its_end)
 {
