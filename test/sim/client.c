@@ -29,7 +29,6 @@ int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_ce
     struct quire_guard guard;
     struct quire_value value;
     *ret_cell = *ret_lsn = 0;
-    if (tree == VERSIONED_TREE) return version_look(life, key, ret_cell, ret_lsn);
     int result = quire_pin(life->db, "look", &guard);
     if (result != 0) return result;
     result = quire_guard_get(&guard, life->trees[tree], NULL, name, key_of(key, name), &value);
@@ -73,7 +72,7 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
 {
     char name[64];
     bool versioned = tree == VERSIONED_TREE;
-    if (versioned) kind = kind == OP_DELETE && key % VERSIONS == 1 ? OP_DELETE : OP_PUT;
+    if (versioned) kind = kind == OP_DELETE && version_deletes(key) ? OP_DELETE : OP_PUT;
     size_t name_size = key_of(key, name);
     bool durable;
     unsigned flags = random_flags(life, random, &durable);
@@ -81,8 +80,9 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
     uint64_t expected = kind == OP_SWAP ? expected_cell(life, client, tree, key) : 0;
     int existed = 0, result = 0;
     int64_t sum = 0;
-    bool ask = random_chance(random, 50);
+    bool asks = random_chance(random, 50);
     if (kind == OP_SWAP && (expected == 0 || random_chance(random, 10))) expected = new_stamp(life, random);
+    struct op *ask = versioned ? safe_begin_ask(life, client, key % VERSIONS) : NULL; /* it is refused up to that one */
     struct op *op = life_begin_op(life, client, kind, tree, key);
     if (op == NULL) return;
     op->durable = durable;
@@ -95,7 +95,7 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
     switch (versioned ? OP_KINDS : kind) {
     case OP_KINDS: result = version_write(life, key, kind == OP_DELETE, value, size, flags, &lsn); break;
     case OP_PUT: result = quire_put(t, name, name_size, value, size, flags, &lsn); break;
-    case OP_DELETE: result = quire_delete(t, name, name_size, flags, ask ? &existed : NULL, &lsn); break;
+    case OP_DELETE: result = quire_delete(t, name, name_size, flags, asks ? &existed : NULL, &lsn); break;
     case OP_INSERT: result = quire_insert(t, name, name_size, value, size, flags, &lsn); break;
     case OP_SWAP:
         value_of(expected, EXPECTED(client));
@@ -104,9 +104,10 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
     default: result = quire_add(t, name, name_size, (int64_t)op->delta, flags, &sum, &lsn); break;
     }
     if (kind == OP_ADD) op->cell = (uint64_t)sum;
-    if (kind == OP_DELETE && ask && !versioned && result == 0) op->expected = (uint64_t)existed;
+    if (kind == OP_DELETE && asks && !versioned && result == 0) op->expected = (uint64_t)existed;
     op->lsn = lsn;
     life_end_op(life, op, result);
+    if (ask != NULL) safe_end_ask(life, ask, result);
 }
 
 /* ---- Reads ------------------------------------------------------------------------------------------------------ */
@@ -287,7 +288,7 @@ static void read(struct life *life, unsigned client, struct random_stream *rando
     if (tree == VERSIONED_TREE && dice < 15)
         version_scan(life, client, random);
     else if (tree == VERSIONED_TREE)
-        version_get(life, client, key);
+        version_get(life, client, random, key);
     else if (dice < 15)
         scan(life, client, random, snapshot, tree);
     else if (dice < 27)
@@ -304,8 +305,8 @@ static void burst(struct life *life, unsigned client, struct random_stream *rand
     enum op_kind kind = random_chance(random, 55) ? OP_DELETE : OP_PUT;
     uint32_t count = (uint32_t)random_between(random, 3, KEYS);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t k = (key + i) % KEYS;
-        if (!is_counter(tree, k) && cell_exists(tree, k)) write(life, client, random, kind, tree, k);
+        uint32_t k = (key + i) % cells_of(tree);
+        if (!is_counter(tree, k)) write(life, client, random, kind, tree, k);
         sched_point("client.next");
     }
 }
@@ -328,7 +329,7 @@ static void operation(struct life *life, unsigned client, struct random_stream *
 {
     enum op_kind kind = random_kind(life->plan, random);
     uint32_t tree = random_chance(random, 20) ? VERSIONED_TREE : (uint32_t)random_below(random, VERSIONED_TREE);
-    uint32_t key = (uint32_t)random_below(random, life->plan->keys);
+    uint32_t key = tree == VERSIONED_TREE ? version_cell(life, random) : (uint32_t)random_below(random, life->plan->keys);
     if (tree == 0 && random_chance(random, 15)) key = KEYS - 1 - (uint32_t)random_below(random, COUNTERS);
     if (random_chance(random, life->plan->hot_percent)) {
         tree = 1;
@@ -338,7 +339,9 @@ static void operation(struct life *life, unsigned client, struct random_stream *
         quire_snapshot_release(*snapshot);
         *snapshot = NULL;
     }
-    if (kind == OP_READ)
+    if (random_chance(random, life->plan->raise_percent))
+        random_chance(random, 70) ? safe_raise(life, client, random) : safe_read(life, client);
+    else if (kind == OP_READ)
         read(life, client, random, *snapshot, tree, key);
     else if (kind == OP_SNAPSHOT)
         take_snapshot(life, client, snapshot);

@@ -24,7 +24,7 @@
 #define STORE "store"
 #define MOST_LOG_FILES 64u
 
-static const char *const tree_names[SIM_TREES] = {"first", "second", "versions"};
+static const char *const tree_names[SIM_TREES] = {"first", "second", VERSIONED_NAME, NULL};
 
 /* ---- Notes ------------------------------------------------------------------------------------------------------ */
 
@@ -34,10 +34,10 @@ struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, 
     struct op *op = &life->ops[life->op_count++];
     *op = (struct op){.kind = kind, .client = (uint8_t)client, .tree = (uint8_t)tree, .key = (uint8_t)key};
     op->begin = life->time++;
-    op->end = NEVER;
+    op->end = op->shown = NEVER;
     life->current[client] = op;
     life->window[client] = NO_WINDOW;
-    if (kind != OP_READ && kind != OP_READ_OLD) life->begun++;
+    if (kind != OP_READ && kind != OP_READ_OLD && kind != OP_ASK) life->begun++;
     return op;
 }
 
@@ -45,7 +45,8 @@ struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, 
 static bool may_answer(const struct life *life, const struct op *op)
 {
     if (op->result == 0) return true;
-    if (op->result == QUIRE_EXISTS) return op->kind == OP_INSERT;
+    if (op->result == QUIRE_EXISTS) return op->kind == OP_INSERT || op->kind == OP_RAISE;
+    if (op->result == QUIRE_ERR_LSN_TOO_OLD) return op->kind == OP_ASK || (op->tree == VERSIONED_TREE && op_writes(op));
     if (op->result == QUIRE_CONFLICT || op->result == QUIRE_NOT_FOUND) return op->kind == OP_SWAP;
     if (!life->faulty) return false;
     bool reads_value = op->kind == OP_READ || op->kind == OP_READ_OLD || op->kind == OP_SWAP;
@@ -62,8 +63,11 @@ static void note_unknown(struct life *life, struct op *op)
         sim_fail(life, "a write of client %u that answers UNKNOWN had reserved nothing", op->client);
         return;
     }
-    op->lsn = op->attempts[op->attempt_count < MOST_ATTEMPTS ? op->attempt_count - 1 : MOST_ATTEMPTS - 1].position;
+    op->lsn = op_last_attempt(op)->position;
     op->least = true;
+    if (op_last_attempt(op)->lsn == 0) return;
+    op->lsn = op_last_attempt(op)->lsn;
+    op->least = false;
 }
 
 void life_end_op(struct life *life, struct op *op, int result)
@@ -85,7 +89,7 @@ void life_end_op(struct life *life, struct op *op, int result)
     }
     if (!op_writes(op)) return;
     if (op->attempt_count > 1) sim_counts.retried++;
-    if (result < 0) sim_counts.failed_writes++;
+    if (result < 0 && result != QUIRE_ERR_LSN_TOO_OLD) sim_counts.failed_writes++;
     if (result == QUIRE_ERR_UNKNOWN) note_unknown(life, op);
     if (result != 0) return;
     sim_counts.writes_done++;
@@ -232,6 +236,7 @@ static void note_attempt(struct life *life, unsigned client)
     if (life->window[client] == WINDOW_OPEN) op->attempt_count++;
     uint32_t last = op->attempt_count < MOST_ATTEMPTS ? op->attempt_count - 1 : MOST_ATTEMPTS - 1;
     op->attempts[last] = (struct attempt){.position = life->resumed_at[client], .time = life->time++};
+    if (op->tree == LIST) op->attempts[last].lsn = safe_lsn_of(life);
     life->window[client] = WINDOW_NOTED;
 }
 
@@ -370,28 +375,37 @@ static bool open_store(struct life *life)
     return result == 0;
 }
 
-static bool look(struct life *life, struct state *ret_state, uint64_t (*ret_lsns)[KEYS])
+/* A tree, or the list of them. */
+static int look_at(struct life *life, uint32_t tree, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS])
+{
+    if (tree == LIST) return safe_look(life, &ret_contents->cells[LIST][SAFE_CELL], &ret_lsns[LIST][SAFE_CELL]);
+    if (tree == VERSIONED_TREE) return version_look(life, ret_contents, ret_lsns);
+    for (uint32_t k = 0; k < KEYS; k++) {
+        int result = client_look(life, tree, k, &ret_contents->cells[tree][k], &ret_lsns[tree][k]);
+        if (fault_may_corrupt(life, result))
+            ret_contents->cells[tree][k] = NEVER;
+        else if (result != 0)
+            return result;
+    }
+    return 0;
+}
+
+static bool look(struct life *life, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS])
 {
     char message[256];
-    memset(ret_state, 0, sizeof(*ret_state));
+    memset(ret_contents, 0, sizeof(*ret_contents));
+    memset(ret_lsns, 0, SIM_TREES * sizeof(*ret_lsns));
     for (uint32_t t = 0; t < SIM_TREES; t++) {
-        if (life->trees[t] == NULL) continue;
-        ret_state->exists[t] = true;
-        if (qr_testing_check(life->trees[t], message, sizeof(message)) != 0) {
+        if (t != LIST && life->trees[t] == NULL) continue;
+        if (t != LIST && qr_testing_check(life->trees[t], message, sizeof(message)) != 0) {
             if (!fault_lie_explains(life, QUIRE_ERR_CORRUPT)) sim_fail(life, "tree %u: %s", t, message);
             return false;
         }
-        for (uint32_t k = 0; k < KEYS && cell_exists(t, k); k++) {
-            int result = client_look(life, t, k, &ret_state->cells[t][k], &ret_lsns[t][k]);
-            if (fault_may_corrupt(life, result)) {
-                ret_state->cells[t][k] = NEVER;
-                continue;
-            }
-            if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "a read", result);
-            if (result != 0) return false;
-        }
+        int result = look_at(life, t, ret_contents, ret_lsns);
+        if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "a read", result);
+        if (result != 0) return false;
     }
-    return true;
+    return sim_failures == 0;
 }
 
 static int tell_defect(void *context, const struct quire_defect *defect)
@@ -406,7 +420,7 @@ static int tell_defect(void *context, const struct quire_defect *defect)
 static bool accept_lsns(const struct life *life, uint64_t last)
 {
     for (uint32_t t = 0; t < SIM_TREES; t++) {
-        for (uint32_t k = 0; k < KEYS; k++) {
+        for (uint32_t k = 0; k < cells_of(t); k++) {
             uint64_t lsn = life->base_lsns[t][k], cell = life->base.cells[t][k];
             if (lsn == 0 || (lsn <= last && expect_lsn(&life->image, t, k, cell, lsn))) continue;
             sim_fail(life, "tree %u, key %u is %llx with LSN %llu, which no write of it had; the last one is %llu", t, k,
@@ -417,12 +431,20 @@ static bool accept_lsns(const struct life *life, uint64_t last)
     return true;
 }
 
+static uint64_t contents_hash(const struct contents *contents)
+{
+    uint64_t hash = 0;
+    for (uint32_t t = 0; t < SIM_TREES; t++)
+        for (uint32_t k = 0; k < cells_of(t); k++) hash = random_mix(hash ^ contents->cells[t][k]);
+    return hash;
+}
+
 /* LIFE-1 */
 static bool accept(struct life *life)
 {
     char text[256];
     uint64_t last = 0;
-    for (uint32_t t = 0; t < SIM_TREES; t++) {
+    for (uint32_t t = 0; t < LIST; t++) {
         int result = open_tree(life, t, false);
         if (result == QUIRE_NOT_FOUND && !life->image.trees) continue;
         if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "opening a tree", result);
@@ -438,8 +460,9 @@ static bool accept(struct life *life)
     if (!accept_lsns(life, last)) return false;
     life->max_lsn = last > life->image.max_lsn ? last : life->image.max_lsn;
     life->image.max_lsn = life->max_lsn;
+    life->safe = life->base.cells[LIST][SAFE_CELL];
     life->accepted = true;
-    sched_note(state_hash(&life->base));
+    sched_note(contents_hash(&life->base));
     result = fault_of_check(life, quire_verify(life->db, tell_defect, life));
     if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "the check", result);
     life->image.may_be_corrupt = false;
@@ -450,7 +473,7 @@ static bool accept(struct life *life)
 static bool make_trees(struct life *life)
 {
     bool made = false;
-    for (uint32_t t = 0; t < SIM_TREES; t++) {
+    for (uint32_t t = 0; t < LIST; t++) {
         if (life->trees[t] != NULL) continue;
         int result = open_tree(life, t, true);
         if (result != 0) fail_result(life, "making a tree", result);
@@ -505,12 +528,12 @@ static void work(struct life *life)
 /* LIFE-2 */
 static void check_last(struct life *life)
 {
-    struct state shown, last;
-    uint64_t lsns[SIM_TREES][KEYS];
+    struct contents shown, last;
+    uint64_t lsns[SIM_TREES][CELLS];
     if (sim_failures != 0 || !look(life, &shown, lsns)) return;
     history_last(life, &last);
     for (uint32_t t = 0; t < SIM_TREES; t++)
-        for (uint32_t k = 0; k < KEYS; k++)
+        for (uint32_t k = 0; k < cells_of(t); k++)
             if (shown.cells[t][k] != NEVER && shown.cells[t][k] != last.cells[t][k])
                 sim_fail(life, "in the end tree %u, key %u is %llx, should be %llx", t, k,
                          (unsigned long long)shown.cells[t][k], (unsigned long long)last.cells[t][k]);

@@ -23,7 +23,8 @@
 #include "lib/simdisk.h"
 #include "sim/schedule.h"
 
-#define SIM_TREES 3u /* of the model's */
+#define SIM_TREES 4u /* three, and what the list of them says */
+#define CELLS 40u    /* of a tree, the most */
 #define MOST_OPS 6000u
 #define MOST_CUTS 8u
 #define MOST_ATTEMPTS 24u
@@ -33,30 +34,43 @@
 #define NEVER UINT64_MAX
 
 /*
- * The last tree has caller versions. A cell of it is a version of a key; a deletion is a cell like others, not an absent one. Every key
- * has a version 0, which is never written again, and of the others the middle one alone is deleted: so what a read answers says of
+ * One tree has caller versions. A cell of it is a version of a key; a deletion is a cell like others, not an absent one. Every key
+ * has a version 0, which is never written again, and of the others one alone is deleted: so what a read answers says of
  * each version up to its own whether it is there (VERSIONS-1).
  */
 #define VERSIONED_TREE 2u
-#define VERSIONS 3u /* 1 to this */
-#define VERSIONED_KEYS 6u
+#define VERSIONED_NAME "versions"
+#define VERSIONS 8u /* 1 to this */
+#define VERSIONED_KEYS 5u
 #define DELETED UINT64_C(1) /* no stamp */
 
-static inline bool cell_exists(uint32_t tree, uint32_t key)
+/* No tree, but what the list of trees says: how far the safe version has been raised. */
+#define LIST 3u
+#define SAFE_CELL 0u
+#define LIST_CELLS 1u
+
+static inline uint32_t cells_of(uint32_t tree)
 {
-    return tree != VERSIONED_TREE || key < VERSIONS * VERSIONED_KEYS;
+    return tree == VERSIONED_TREE ? VERSIONS * VERSIONED_KEYS : tree == LIST ? LIST_CELLS : KEYS;
 }
+
+/* What a store has. 0: absent; NEVER: nobody can say any more what it is. */
+struct contents {
+    uint64_t cells[SIM_TREES][CELLS];
+};
 
 /* ---- What was done ---------------------------------------------------------------------------------------------- */
 
 enum op_kind {
-    OP_PUT, /* the first five write */
+    OP_PUT, /* the first six write */
     OP_DELETE,
     OP_INSERT,
     OP_SWAP,
     OP_ADD,
+    OP_RAISE,    /* the safe version */
     OP_READ,     /* newest: by copy, under a guard, or of many keys, in a scan or by their names, which is one of each; so is READ_OLD */
     OP_READ_OLD, /* with a snapshot */
+    OP_ASK,      /* whether the safe version is above `expected`, which a read or a write has been told by the way */
     OP_SNAPSHOT,
     OP_SYNC,
     OP_WAIT,
@@ -69,6 +83,7 @@ enum op_kind {
 /* A frame that a write has reserved. Its LSN is at least `position`, and no frame of another lies between. */
 struct attempt {
     uint64_t position, time;
+    uint64_t lsn; /* of a record of the list of trees, whose size is known; else 0 */
 };
 
 struct op {
@@ -77,6 +92,7 @@ struct op {
     bool durable;
     int result;
     uint64_t begin, end; /* times of the life; NEVER: under way */
+    uint64_t shown;      /* raise: when somebody else was told of it first */
     uint64_t lsn;        /* of a write that was done; of a value read under a guard; of a snapshot */
     bool least;          /* the LSN is this or higher, and no other write's lies between: its write answered UNKNOWN */
     uint64_t cell;       /* written, summed up or read */
@@ -88,7 +104,13 @@ struct op {
 
 static inline bool op_writes(const struct op *op)
 {
-    return op->kind <= OP_ADD;
+    return op->kind <= OP_RAISE;
+}
+
+/* The last attempt that was noted. */
+static inline const struct attempt *op_last_attempt(const struct op *op)
+{
+    return &op->attempts[op->attempt_count < MOST_ATTEMPTS ? op->attempt_count - 1 : MOST_ATTEMPTS - 1];
 }
 
 /* It was done, and that is known. */
@@ -131,7 +153,7 @@ struct plan {
     uint32_t leaf_bytes, keys;
     bool mixed, buffered;
     unsigned off_percent, durable_percent, large_percent, fault_percent, checkpoint_percent, conditional_percent, read_percent,
-        burst_percent, hot_percent, opening_fault_percent; /* hot: on one key */
+        burst_percent, hot_percent, opening_fault_percent, raise_percent; /* hot: on one key */
     uint32_t level;
     uint64_t blob_threshold, log_cap;
     unsigned depth;
@@ -155,8 +177,8 @@ struct life {
     bool buffered, off, accepted, trees_known;
     bool closing_syncs;
 
-    struct state base;                     /* what the opening showed */
-    uint64_t base_lsns[SIM_TREES][KEYS]; /* ... and with what LSNs; 0: not known, or nothing is there */
+    struct contents base;                 /* what the opening showed */
+    uint64_t base_lsns[SIM_TREES][CELLS]; /* ... and with what LSNs; 0: not known, or nothing is there */
     uint64_t time;     /* counts what is noted below */
     struct op *ops;
     uint32_t op_count;
@@ -164,7 +186,9 @@ struct life {
     uint32_t order_count;
     uint64_t returned_lsn, durable_lsn; /* the highest of a write that has returned; all up to it are durable */
     uint64_t max_lsn;
-    uint64_t written[SIM_TREES][KEYS]; /* when a write of the key has ended last */
+    uint64_t written[SIM_TREES][CELLS]; /* when a write of the key has ended last */
+
+    uint64_t safe; /* the highest safe version that anybody was told of */
 
     struct random_stream streams[SCHED_CLIENTS];
     struct op *current[SCHED_CLIENTS];  /* the operation under way */
@@ -240,27 +264,40 @@ void fault_end_of_opening(struct life *life, int result);
 /* ---- Clients ---------------------------------------------------------------------------------------------------- */
 
 void client_run(struct life *life, unsigned number);
-/* A cell as it is now, and its LSN (0: absent, or a version that is deleted), without noting it: 0 or a failing result. */
+/* A cell of the others as it is now, and its LSN (0: absent), without noting it: 0 or a failing result. */
 int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell, uint64_t *ret_lsn);
 /* Whether bytes are what their beginning says; and that, the cell. */
 bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const void *bytes, size_t size, uint64_t *ret_cell);
 
 /* Of the tree with caller versions, `cell` says which key and version. */
+uint32_t version_cell(const struct life *life, struct random_stream *random);
+bool version_deletes(uint32_t cell);
 int version_write(struct life *life, uint32_t cell, bool deletes, const void *value, size_t size, unsigned flags, uint64_t *ret_lsn);
-void version_get(struct life *life, unsigned client, uint32_t cell);
+void version_get(struct life *life, unsigned client, struct random_stream *random, uint32_t cell);
 void version_scan(struct life *life, unsigned client, struct random_stream *random);
-int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell, uint64_t *ret_lsn);
+/* All cells as they are now, those that nobody can say NEVER, and their LSNs (0: as above); 0 or a failing result. */
+int version_look(struct life *life, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS]);
 /* Writes version 0 of each key. */
 int version_begin(struct life *life);
+
+/* The safe version (safe.c). Before a write of a version, and when it has been answered: whether it was refused is right, or wrong. */
+struct op *safe_begin_ask(struct life *life, unsigned client, uint64_t version);
+void safe_end_ask(struct life *life, struct op *op, int result);
+void safe_raise(struct life *life, unsigned client, struct random_stream *random);
+void safe_read(struct life *life, unsigned client);
+/* The safe version as it is now, and the LSN of its record; 0 or a failing result. It refuses what it has to. */
+int safe_look(struct life *life, uint64_t *ret_cell, uint64_t *ret_lsn);
+/* The LSN of a record of the list of trees that has just been reserved. */
+uint64_t safe_lsn_of(const struct life *life);
 
 /* ---- Judges ----------------------------------------------------------------------------------------------------- */
 
 /* Puts the writes in order, and looks at every answer. */
 void history_check(struct life *life);
 /* What the life holds in the end. */
-void history_last(const struct life *life, struct state *ret_state);
+void history_last(const struct life *life, struct contents *ret_contents);
 /* Whether the image may show this. */
-bool expect_check(const struct image *image, const struct state *shown, char *text, size_t size);
+bool expect_check(const struct image *image, const struct contents *shown, char *text, size_t size);
 /* ... and the LSN of what it shows there. */
 bool expect_lsn(const struct image *image, uint32_t tree, uint32_t key, uint64_t cell, uint64_t lsn);
 
@@ -274,6 +311,7 @@ struct sim_counts {
     uint64_t lies, lied_images, lied_corrupt, reverted_corrupt; /* lied_corrupt: of these images, refused or not all read */
     uint64_t opening_set, opening_fired, opening_refused, opening_hits[SIMDISK_KINDS];
     uint64_t retried; /* writes that reserved more than once */
+    uint64_t raised, refused; /* safe versions; what lay below them */
     uint64_t splits, merges, consolidations, checkpoints, log_segments;
 };
 extern struct sim_counts sim_counts;
