@@ -325,10 +325,18 @@ static enum op_kind random_kind(const struct plan *plan, struct random_stream *r
     return dice < 45 ? OP_DELETE : OP_PUT;
 }
 
+/* One of the trees that clients have made, if it is there. */
+static uint32_t random_made(const struct life *life, struct random_stream *random, uint32_t otherwise)
+{
+    uint32_t tree = (uint32_t)random_between(random, MADE_TREE, SIM_TREES - 1);
+    return life->trees[tree] != NULL ? tree : otherwise;
+}
+
 static void operation(struct life *life, unsigned client, struct random_stream *random, struct quire_snapshot **snapshot)
 {
     enum op_kind kind = random_kind(life->plan, random);
     uint32_t tree = random_chance(random, 20) ? VERSIONED_TREE : (uint32_t)random_below(random, VERSIONED_TREE);
+    if (life->plan->make_percent != 0 && random_chance(random, 25)) tree = random_made(life, random, tree);
     uint32_t key = tree == VERSIONED_TREE ? version_cell(life, random) : (uint32_t)random_below(random, life->plan->keys);
     if (tree == 0 && random_chance(random, 15)) key = KEYS - 1 - (uint32_t)random_below(random, COUNTERS);
     if (random_chance(random, life->plan->hot_percent)) {
@@ -339,7 +347,10 @@ static void operation(struct life *life, unsigned client, struct random_stream *
         quire_snapshot_release(*snapshot);
         *snapshot = NULL;
     }
-    if (random_chance(random, life->plan->raise_percent))
+    unsigned times = life->faulty ? 3 : 1; /* a fault should meet them, too */
+    if (random_chance(random, life->plan->make_percent * times))
+        make_tree(life, client, random, (uint32_t)random_between(random, 1, LIST_CELLS - 1));
+    else if (random_chance(random, life->plan->raise_percent * times))
         random_chance(random, 70) ? safe_raise(life, client, random) : safe_read(life, client);
     else if (kind == OP_READ)
         read(life, client, random, *snapshot, tree, key);

@@ -13,8 +13,8 @@
  *           there.
  * EXPECT-3  A write that was refused, or that had not reserved a frame yet, is not there.
  * EXPECT-4  What is there has the LSN that it had in the life before, or that of a frame of its write.
- * EXPECT-5  A safe version that somebody was told of is as durable as the level of the database says, whether or not the call that
- *           raised it had returned. Versions that nobody can read any more may be there or not.
+ * EXPECT-5  A safe version that somebody was told of, and a tree that somebody has opened, is as durable as the level of the database
+ *           says, whether or not the call that raised or made it had returned. Versions that nobody can read any more may be there or not.
  */
 #include <stdio.h>
 #include <stdlib.h>

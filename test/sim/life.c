@@ -24,7 +24,7 @@
 #define STORE "store"
 #define MOST_LOG_FILES 64u
 
-static const char *const tree_names[SIM_TREES] = {"first", "second", VERSIONED_NAME, NULL};
+static const char *const tree_names[LIST] = {"first", "second", VERSIONED_NAME};
 
 /* ---- Notes ------------------------------------------------------------------------------------------------------ */
 
@@ -45,7 +45,8 @@ struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, 
 static bool may_answer(const struct life *life, const struct op *op)
 {
     if (op->result == 0) return true;
-    if (op->result == QUIRE_EXISTS) return op->kind == OP_INSERT || op->kind == OP_RAISE;
+    if (op->kind == OP_MAKE && (op->result == QUIRE_NOT_FOUND || op->result == QUIRE_ERR_INVALID)) return true;
+    if (op->result == QUIRE_EXISTS) return op->kind == OP_INSERT || op->kind == OP_RAISE || op->kind == OP_MAKE;
     if (op->result == QUIRE_ERR_LSN_TOO_OLD) return op->kind == OP_ASK || (op->tree == VERSIONED_TREE && op_writes(op));
     if (op->result == QUIRE_CONFLICT || op->result == QUIRE_NOT_FOUND) return op->kind == OP_SWAP;
     if (!life->faulty) return false;
@@ -89,7 +90,7 @@ void life_end_op(struct life *life, struct op *op, int result)
     }
     if (!op_writes(op)) return;
     if (op->attempt_count > 1) sim_counts.retried++;
-    if (result < 0 && result != QUIRE_ERR_LSN_TOO_OLD) sim_counts.failed_writes++;
+    if (result < 0 && result != QUIRE_ERR_LSN_TOO_OLD && result != QUIRE_ERR_INVALID) sim_counts.failed_writes++;
     if (result == QUIRE_ERR_UNKNOWN) note_unknown(life, op);
     if (result != 0) return;
     sim_counts.writes_done++;
@@ -171,6 +172,7 @@ static void cut(struct life *life, const char *where, bool race)
         *image = (struct image){.from = life, .time = life->time++, .durable_lsn = life->durable_lsn, .max_lsn = life->max_lsn};
         image->all = crash.mode == SIMDISK_DEATH && !other_mount && !life->off && !life->hurt;
         image->trees = life->trees_known || life->image.trees;
+        memcpy(image->ids, life->image.ids, sizeof(image->ids));
     }
     fault_mark_image(life, image, crash.mode == SIMDISK_DEATH);
     image->disk = simdisk_crash(life->disk, &crash);
@@ -186,10 +188,10 @@ static void cut(struct life *life, const char *where, bool race)
 
 static void plan_cuts(struct life *life, uint32_t count, uint32_t ops)
 {
-    static const uint64_t delays[CUT_POINTS] = {40, 10, 6, 3};
+    static const uint64_t delays[CUT_POINTS] = {40, 10, 6, 3, 12};
     life->planned_count = count;
     for (uint32_t i = 0; i < count; i++) {
-        enum cut_point point = (enum cut_point)random_below(&life->random, CUT_POINTS);
+        enum cut_point point = (enum cut_point)random_below(&life->random, life->plan->make_percent != 0 ? CUT_POINTS : CUT_IN_MAKING);
         life->planned[i] = (struct planned_cut){point, random_between(&life->random, 1, ops),
                                                 random_below(&life->random, delays[point])};
     }
@@ -210,6 +212,7 @@ static bool is_at(const struct life *life, unsigned client, const char *point, e
     case CUT_AT_DISK: return strncmp(point, "disk", 4) == 0;
     case CUT_IN_WINDOW: return window;
     case CUT_IN_RACE: return window && is_race(life, client);
+    case CUT_IN_MAKING: return life->current[client] != NULL && life->current[client]->kind == OP_MAKE;
     default: return true;
     }
 }
@@ -236,7 +239,8 @@ static void note_attempt(struct life *life, unsigned client)
     if (life->window[client] == WINDOW_OPEN) op->attempt_count++;
     uint32_t last = op->attempt_count < MOST_ATTEMPTS ? op->attempt_count - 1 : MOST_ATTEMPTS - 1;
     op->attempts[last] = (struct attempt){.position = life->resumed_at[client], .time = life->time++};
-    if (op->tree == LIST) op->attempts[last].lsn = safe_lsn_of(life);
+    if (op->tree == LIST) op->attempts[last].lsn = list_reserved_lsn(life, op->key);
+    if (op->kind == OP_MAKE) op->cell = make_written(life, op);
     life->window[client] = WINDOW_NOTED;
 }
 
@@ -378,7 +382,7 @@ static bool open_store(struct life *life)
 /* A tree, or the list of them. */
 static int look_at(struct life *life, uint32_t tree, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS])
 {
-    if (tree == LIST) return safe_look(life, &ret_contents->cells[LIST][SAFE_CELL], &ret_lsns[LIST][SAFE_CELL]);
+    if (tree == LIST) return list_look(life, ret_contents, ret_lsns);
     if (tree == VERSIONED_TREE) return version_look(life, ret_contents, ret_lsns);
     for (uint32_t k = 0; k < KEYS; k++) {
         int result = client_look(life, tree, k, &ret_contents->cells[tree][k], &ret_lsns[tree][k]);
@@ -461,6 +465,10 @@ static bool accept(struct life *life)
     life->max_lsn = last > life->image.max_lsn ? last : life->image.max_lsn;
     life->image.max_lsn = life->max_lsn;
     life->safe = life->base.cells[LIST][SAFE_CELL];
+    for (uint32_t k = 1; k < LIST_CELLS; k++) {
+        life->made[k] = life->base.cells[LIST][k] != 0;
+        sim_counts.made_found += life->made[k];
+    }
     life->accepted = true;
     sched_note(contents_hash(&life->base));
     result = fault_of_check(life, quire_verify(life->db, tell_defect, life));
@@ -486,6 +494,7 @@ static bool make_trees(struct life *life)
         if (result != 0) fail_result(life, "the beginning of the trees", result);
         if (result != 0) return false;
     }
+    for (uint32_t t = 0; t < LIST; t++) life->image.ids[t] = life->trees[t]->tree.id;
     life->trees_known = true;
     return true;
 }
@@ -585,6 +594,7 @@ static void keep_for_reopening(struct life *life)
     *image = (struct image){.from = life, .time = life->time++, .durable_lsn = life->durable_lsn, .max_lsn = life->max_lsn};
     image->all = !life->off && !life->hurt;
     image->trees = life->trees_known || life->image.trees;
+    memcpy(image->ids, life->image.ids, sizeof(image->ids));
     fault_mark_image(life, image, true);
     image->disk = simdisk_crash(life->disk, &crash);
     snprintf(image->name, sizeof(image->name), "%.120s/reopened", life->image.name);

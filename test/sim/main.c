@@ -77,6 +77,7 @@ static struct plan plan_of(struct random_stream *random, unsigned depth)
         .read_percent = random_chance(random, 30) ? 60 : 30,
         .hot_percent = random_chance(random, 30) ? 60 : 0,
         .raise_percent = random_chance(random, 50) ? 0 : random_chance(random, 50) ? 2 : 5,
+        .make_percent = random_chance(random, 50) ? 0 : random_chance(random, 50) ? 3 : 8,
         .burst_percent = random_chance(random, 50) ? 12 : 1,
         .level = random_chance(random, 50) ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS,
         .blob_threshold = thresholds[random_below(random, 4)],
@@ -138,6 +139,8 @@ static void print_counts(uint64_t from)
            N(ops), N(c->ops[OP_PUT]), N(c->ops[OP_DELETE]), N(c->ops[OP_INSERT]), N(c->ops[OP_SWAP]), N(c->ops[OP_ADD]),
            N(c->ops[OP_READ]), N(c->ops[OP_READ_OLD]), N(c->ops[OP_SNAPSHOT]), N(c->ops[OP_SYNC]), N(c->ops[OP_WAIT]),
            N(c->ops[OP_CHECKPOINT]), N(c->ops[OP_MAINTAIN]), N(c->ops[OP_VERIFY]));
+    printf("trees made %llu, in calls %llu, given other sizes %llu, opened again %llu; found by openings of the store %llu\n", N(c->made),
+           N(c->ops[OP_MAKE]), N(c->adopted), N(c->opened), N(c->made_found));
     printf("safe versions raised %llu, in calls %llu; reads and writes refused for them %llu, of %llu\n", N(c->raised),
            N(c->ops[OP_RAISE]), N(c->refused), N(c->ops[OP_ASK]));
     printf("writes done %llu, after another attempt %llu, failed %llu, of them unknown %llu\n", N(c->writes_done), N(c->retried),

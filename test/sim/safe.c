@@ -12,17 +12,7 @@
  */
 #include <string.h>
 
-#include "db/db.h"
-#include "log/frame.h"
 #include "sim/sim.h"
-
-#define RECORD_BYTES 48u /* what the list says of a tree */
-
-uint64_t safe_lsn_of(const struct life *life)
-{
-    const struct qr_frame frame = {.key_size = sizeof(VERSIONED_NAME) - 1, .value_size = RECORD_BYTES};
-    return qr_log_tail(&life->db->log) - qr_frame_size(&frame);
-}
 
 /* ---- Who is told ------------------------------------------------------------------------------------------------ */
 
@@ -39,8 +29,7 @@ static void note_told(struct life *life, uint64_t version)
     }
     if (raise == NULL) return; /* the history will say so */
     life->safe = raise->cell;
-    raise->shown = life->time++;
-    if (raise->durable && !life->faulty) life_is_durable(life, op_last_attempt(raise)->lsn);
+    list_told(life, raise);
 }
 
 struct op *safe_begin_ask(struct life *life, unsigned client, uint64_t version)
@@ -112,20 +101,10 @@ static void check_refusals(struct life *life, uint64_t safe)
     }
 }
 
-int safe_look(struct life *life, uint64_t *ret_cell, uint64_t *ret_lsn)
+int safe_look(struct life *life, uint64_t *ret_cell)
 {
-    struct quire_guard guard;
-    struct quire_value record;
     if (life->trees[VERSIONED_TREE] == NULL) return 0;
     int result = quire_safe_lsn(life->trees[VERSIONED_TREE], ret_cell);
-    if (result != 0) return result;
-    check_refusals(life, *ret_cell);
-    if (*ret_cell == 0) return 0;
-    result = quire_pin(life->db, "look", &guard);
-    if (result != 0) return result;
-    result = quire_guard_get(&guard, life->db->catalogue, NULL, VERSIONED_NAME, sizeof(VERSIONED_NAME) - 1, &record);
-    if (result == 0) *ret_lsn = record.lsn;
-    if (result == 0 && record.size != RECORD_BYTES) sim_fail(life, "a record of the list of trees has %zu bytes", record.size);
-    quire_unpin(&guard);
+    if (result == 0) check_refusals(life, *ret_cell);
     return result;
 }

@@ -23,7 +23,7 @@
 #include "lib/simdisk.h"
 #include "sim/schedule.h"
 
-#define SIM_TREES 4u /* three, and what the list of them says */
+#define SIM_TREES 7u /* three, what the list of them says, and those that clients make */
 #define CELLS 40u    /* of a tree, the most */
 #define MOST_OPS 6000u
 #define MOST_CUTS 8u
@@ -44,10 +44,36 @@
 #define VERSIONED_KEYS 5u
 #define DELETED UINT64_C(1) /* no stamp */
 
-/* No tree, but what the list of trees says: how far the safe version has been raised. */
+/*
+ * No tree, but what the list of trees says: how far the safe version has been raised, and of each tree that clients make, or that is not
+ * there yet, a cell of its own: 0, or its id and options (struct made).
+ */
 #define LIST 3u
 #define SAFE_CELL 0u
-#define LIST_CELLS 1u
+#define LIST_CELLS 4u
+#define MADE_TREE 4u /* the first one that clients make */
+
+static inline uint32_t tree_of_cell(uint32_t key)
+{
+    return MADE_TREE + key - 1;
+}
+
+/* What the list says of a tree that clients made; a cell, or what a call gives. */
+struct made {
+    uint32_t id, leaf_bytes, alignment; /* given: 0 says nothing */
+    enum made_mode { MADE_EITHER, MADE_MUST_EXIST, MADE_MUST_CREATE } mode; /* given */
+};
+
+static inline uint64_t made_pack(struct made made)
+{
+    return (uint64_t)made.id << 40 | (uint64_t)made.leaf_bytes << 16 | (uint64_t)made.alignment << 8 | (uint64_t)made.mode << 2;
+}
+
+static inline struct made made_unpack(uint64_t word)
+{
+    return (struct made){.id = (uint32_t)(word >> 40), .leaf_bytes = word >> 16 & 0xffffff, .alignment = word >> 8 & 0xff,
+                         .mode = (enum made_mode)(word >> 2 & 3)};
+}
 
 static inline uint32_t cells_of(uint32_t tree)
 {
@@ -62,12 +88,13 @@ struct contents {
 /* ---- What was done ---------------------------------------------------------------------------------------------- */
 
 enum op_kind {
-    OP_PUT, /* the first six write */
+    OP_PUT, /* the first seven write */
     OP_DELETE,
     OP_INSERT,
     OP_SWAP,
     OP_ADD,
     OP_RAISE,    /* the safe version */
+    OP_MAKE,     /* a tree, or open it, or give it other sizes */
     OP_READ,     /* newest: by copy, under a guard, or of many keys, in a scan or by their names, which is one of each; so is READ_OLD */
     OP_READ_OLD, /* with a snapshot */
     OP_ASK,      /* whether the safe version is above `expected`, which a read or a write has been told by the way */
@@ -92,11 +119,11 @@ struct op {
     bool durable;
     int result;
     uint64_t begin, end; /* times of the life; NEVER: under way */
-    uint64_t shown;      /* raise: when somebody else was told of it first */
+    uint64_t shown;      /* raise, make: when somebody else was told of it first */
     uint64_t lsn;        /* of a write that was done; of a value read under a guard; of a snapshot */
     bool least;          /* the LSN is this or higher, and no other write's lies between: its write answered UNKNOWN */
     uint64_t cell;       /* written, summed up or read */
-    uint64_t expected;   /* swap: a cell; delete: whether it said that there was one, or NEVER */
+    uint64_t expected;   /* swap: a cell; delete: whether it said that there was one, or NEVER; make: what was given */
     uint64_t delta;
     struct attempt attempts[MOST_ATTEMPTS]; /* the last one is that which was done, if one was */
     uint32_t attempt_count;                 /* more: those in the middle are not kept */
@@ -104,7 +131,7 @@ struct op {
 
 static inline bool op_writes(const struct op *op)
 {
-    return op->kind <= OP_RAISE;
+    return op->kind <= OP_MAKE;
 }
 
 /* The last attempt that was noted. */
@@ -138,6 +165,7 @@ struct image {
     bool all;                /* ... and whatever was done at all */
     bool trees;              /* ... and the trees */
     uint64_t max_lsn;        /* nobody may get one again up to this */
+    uint32_t ids[LIST];      /* of the first trees; 0: not known */
     bool lied;               /* a sync of the log has answered 0 and done nothing, and nobody was told yet */
     bool lied_once;          /* ... or was: what is left of it in the log, and not needed any more, is a defect to a check */
     bool may_be_corrupt;     /* ... and the power has gone: some of it, or all, may be CORRUPT */
@@ -153,7 +181,8 @@ struct plan {
     uint32_t leaf_bytes, keys;
     bool mixed, buffered;
     unsigned off_percent, durable_percent, large_percent, fault_percent, checkpoint_percent, conditional_percent, read_percent,
-        burst_percent, hot_percent, opening_fault_percent, raise_percent; /* hot: on one key */
+        burst_percent, hot_percent, opening_fault_percent, raise_percent,
+        make_percent; /* hot: on one key */
     uint32_t level;
     uint64_t blob_threshold, log_cap;
     unsigned depth;
@@ -162,7 +191,14 @@ struct plan {
 
 /* At the so manieth point of a kind after so many operations were begun. */
 struct planned_cut {
-    enum cut_point { CUT_ANYWHERE, CUT_AT_DISK, CUT_IN_WINDOW, CUT_IN_RACE, CUT_POINTS } point;  /* RACE: another has written the same key */
+    enum cut_point {
+        CUT_ANYWHERE,
+        CUT_AT_DISK,
+        CUT_IN_WINDOW,
+        CUT_IN_RACE,   /* another has written the same key */
+        CUT_IN_MAKING, /* ... a tree, or right after */
+        CUT_POINTS
+    } point;
     uint64_t at_op, delay;
 };
 
@@ -188,7 +224,8 @@ struct life {
     uint64_t max_lsn;
     uint64_t written[SIM_TREES][CELLS]; /* when a write of the key has ended last */
 
-    uint64_t safe; /* the highest safe version that anybody was told of */
+    uint64_t safe;          /* the highest safe version that anybody was told of */
+    bool made[LIST_CELLS];  /* somebody was told that the tree is there */
 
     struct random_stream streams[SCHED_CLIENTS];
     struct op *current[SCHED_CLIENTS];  /* the operation under way */
@@ -280,15 +317,31 @@ int version_look(struct life *life, struct contents *ret_contents, uint64_t (*re
 /* Writes version 0 of each key. */
 int version_begin(struct life *life);
 
+/* The list of trees (list.c): the name of the tree that a cell of it is about; the LSN of a record that has just been reserved, and of the
+ * newest one (0: none), which changes nothing. */
+const char *list_name(uint32_t key);
+uint64_t list_reserved_lsn(const struct life *life, uint32_t key);
+int list_record_lsn(struct life *life, uint32_t key, uint64_t *ret_lsn);
+/* All its cells as they are now, and their LSNs. Trees that are there are opened. 0 or a failing result. */
+int list_look(struct life *life, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS]);
+/* Somebody was told of what this call does, which may not have returned. */
+void list_told(struct life *life, struct op *op);
+
+/* Trees that clients make (make.c). What such a call writes, once it has reserved. */
+uint64_t make_written(struct life *life, const struct op *op);
+void make_tree(struct life *life, unsigned client, struct random_stream *random, uint32_t key);
+int make_look(struct life *life, uint32_t key, uint64_t *ret_cell);
+/* Whether what a call wrote goes with what was there; whether an answer does. */
+bool make_fits(const struct op *op, uint64_t before);
+bool make_explains(const struct op *op, uint64_t cell);
+
 /* The safe version (safe.c). Before a write of a version, and when it has been answered: whether it was refused is right, or wrong. */
 struct op *safe_begin_ask(struct life *life, unsigned client, uint64_t version);
 void safe_end_ask(struct life *life, struct op *op, int result);
 void safe_raise(struct life *life, unsigned client, struct random_stream *random);
 void safe_read(struct life *life, unsigned client);
-/* The safe version as it is now, and the LSN of its record; 0 or a failing result. It refuses what it has to. */
-int safe_look(struct life *life, uint64_t *ret_cell, uint64_t *ret_lsn);
-/* The LSN of a record of the list of trees that has just been reserved. */
-uint64_t safe_lsn_of(const struct life *life);
+/* The safe version as it is now; 0 or a failing result. It refuses what it has to. */
+int safe_look(struct life *life, uint64_t *ret_cell);
 
 /* ---- Judges ----------------------------------------------------------------------------------------------------- */
 
@@ -312,6 +365,7 @@ struct sim_counts {
     uint64_t opening_set, opening_fired, opening_refused, opening_hits[SIMDISK_KINDS];
     uint64_t retried; /* writes that reserved more than once */
     uint64_t raised, refused; /* safe versions; what lay below them */
+    uint64_t made, adopted, opened, made_found; /* trees: made, given other sizes, opened; found by openings of the store */
     uint64_t splits, merges, consolidations, checkpoints, log_segments;
 };
 extern struct sim_counts sim_counts;
