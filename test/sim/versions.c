@@ -158,6 +158,16 @@ static uint32_t key_named(const struct quire_entry *entry)
     return VERSIONED_KEYS;
 }
 
+/* A safe version that was raised before the page was asked for refuses it. */
+static int next_page(struct life *life, unsigned client, uint32_t version, struct quire_pages *pages, struct quire_page *page)
+{
+    struct op *ask = safe_begin_ask(life, client, version);
+    int result = quire_pages_next(pages, page);
+    if (ask != NULL && result == QUIRE_END) life_drop_op(life, ask);
+    if (ask != NULL && result != QUIRE_END) safe_end_ask(life, ask, result);
+    return result;
+}
+
 void version_scan(struct life *life, unsigned client, struct random_stream *random)
 {
     struct quire_pages_options options;
@@ -172,7 +182,7 @@ void version_scan(struct life *life, unsigned client, struct random_stream *rand
     for (uint32_t key = 0; key < VERSIONED_KEYS; key++)
         if (!begin(life, client, key, version, ops[key])) return;
     int result = quire_pages_open(life->trees[VERSIONED_TREE], &options, &pages);
-    while (result == 0 && (result = quire_pages_next(pages, &page)) == 0) {
+    while (result == 0 && (result = next_page(life, client, version, pages, &page)) == 0) {
         for (size_t i = 0; i < page.count; i++) {
             const struct quire_entry *entry = &page.entries[i];
             uint32_t key = key_named(entry);
