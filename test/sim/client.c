@@ -68,7 +68,7 @@ static uint64_t expected_cell(struct life *life, unsigned client, uint32_t tree,
     return cell;
 }
 
-static void write(struct life *life, unsigned client, struct random_stream *random, enum op_kind kind, uint32_t tree, uint32_t key)
+void client_write(struct life *life, unsigned client, struct random_stream *random, enum op_kind kind, uint32_t tree, uint32_t key)
 {
     char name[64];
     bool versioned = tree == VERSIONED_TREE;
@@ -155,6 +155,7 @@ static void guarded_get(struct life *life, unsigned client, struct quire_snapsho
     note_read(life, op, result, value.data, value.size, value.lsn);
     op->end = seen;
     sched_point("client.guarded");
+    memory_hold(life, client);
     uint64_t cell;
     if (result == 0) client_decode(life, tree, key, value.data, value.size, &cell);
     quire_unpin(&guard);
@@ -306,7 +307,7 @@ static void burst(struct life *life, unsigned client, struct random_stream *rand
     uint32_t count = (uint32_t)random_between(random, 3, KEYS);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t k = (key + i) % cells_of(tree);
-        if (!is_counter(tree, k)) write(life, client, random, kind, tree, k);
+        if (!is_counter(tree, k)) client_write(life, client, random, kind, tree, k);
         sched_point("client.next");
     }
 }
@@ -361,7 +362,7 @@ static void operation(struct life *life, unsigned client, struct random_stream *
     else if (random_chance(random, life->plan->burst_percent))
         burst(life, client, random, tree, key);
     else
-        write(life, client, random, is_counter(tree, key) ? OP_ADD : kind, tree, key);
+        client_write(life, client, random, is_counter(tree, key) ? OP_ADD : kind, tree, key);
 }
 
 void client_run(struct life *life, unsigned number)
@@ -369,6 +370,7 @@ void client_run(struct life *life, unsigned number)
     struct quire_snapshot *snapshot = NULL;
     for (uint32_t i = 0; i < life->ops_each && sim_failures == 0; i++) {
         sched_point("client.next");
+        memory_if_due(life, &life->streams[number]);
         operation(life, number, &life->streams[number], &snapshot);
     }
     quire_snapshot_release(snapshot);

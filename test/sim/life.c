@@ -23,6 +23,7 @@
 
 #define STORE "store"
 #define MOST_LOG_FILES 64u
+#define MEMORY_LIMIT_BYTES 4194304u /* the lowest one */
 
 static const char *const tree_names[LIST] = {"first", "second", VERSIONED_NAME};
 
@@ -49,6 +50,7 @@ static bool may_answer(const struct life *life, const struct op *op)
     if (op->result == QUIRE_EXISTS) return op->kind == OP_INSERT || op->kind == OP_RAISE || op->kind == OP_MAKE;
     if (op->result == QUIRE_ERR_LSN_TOO_OLD) return op->kind == OP_ASK || (op->tree == VERSIONED_TREE && op_writes(op));
     if (op->result == QUIRE_CONFLICT || op->result == QUIRE_NOT_FOUND) return op->kind == OP_SWAP;
+    if (memory_may_answer(life, op)) return true;
     if (!life->faulty) return false;
     bool reads_value = op->kind == OP_READ || op->kind == OP_READ_OLD || op->kind == OP_SWAP;
     if (reads_value && fault_may_corrupt(life, op->result)) return true;
@@ -338,6 +340,8 @@ static int try_to_open(struct life *life)
     life->off = random_chance(&life->random, plan->off_percent);
     options.disable_log = life->off;
     options.level = life->off ? 0 : plan->level;
+    if (plan->memory_percent != 0) options.memory_limit_bytes = MEMORY_LIMIT_BYTES;
+    if (plan->memory_percent != 0) options.stall_timeout_ms = 2;
     options.no_sync_at_close = random_chance(&life->random, 50);
     life->closing_syncs = options.no_sync_at_close == 0;
     int result = qr_db_open(STORE, simdisk_disk(life->disk), &options, &life->db);
@@ -531,6 +535,7 @@ static void work(struct life *life)
     sched_run(&setup, count, random_split(&life->random));
     life->client_count = 0;
     fault_end(life);
+    memory_end(life);
     history_check(life);
 }
 

@@ -182,7 +182,7 @@ struct plan {
     bool mixed, buffered;
     unsigned off_percent, durable_percent, large_percent, fault_percent, checkpoint_percent, conditional_percent, read_percent,
         burst_percent, hot_percent, opening_fault_percent, raise_percent,
-        make_percent; /* hot: on one key */
+        make_percent, memory_percent; /* hot: on one key */
     uint32_t level;
     uint64_t blob_threshold, log_cap;
     unsigned depth;
@@ -226,6 +226,8 @@ struct life {
 
     uint64_t safe;          /* the highest safe version that anybody was told of */
     bool made[LIST_CELLS];  /* somebody was told that the tree is there */
+    bool limited;           /* memory may have come to its limit */
+    int64_t ballast_bytes;  /* what counts against the limit, and is not the store's */
 
     struct random_stream streams[SCHED_CLIENTS];
     struct op *current[SCHED_CLIENTS];  /* the operation under way */
@@ -298,9 +300,22 @@ void fault_set_for_opening(struct life *life);
 void fault_follow_opening(struct life *life, enum simdisk_kind kind);
 void fault_end_of_opening(struct life *life, int result);
 
+/* ---- Memory ----------------------------------------------------------------------------------------------------- */
+
+/* Of a seed with a limit of memory (memory.c): before an operation, how much is left may change. */
+void memory_if_due(struct life *life, struct random_stream *random);
+/* An answer that the limit explains. */
+bool memory_may_answer(const struct life *life, const struct op *op);
+/* Under a guard: others may find that it holds what they need. */
+void memory_hold(const struct life *life, unsigned client);
+/* When clients have ended. */
+void memory_end(struct life *life);
+
 /* ---- Clients ---------------------------------------------------------------------------------------------------- */
 
 void client_run(struct life *life, unsigned number);
+/* A write by chance, of this kind. */
+void client_write(struct life *life, unsigned client, struct random_stream *random, enum op_kind kind, uint32_t tree, uint32_t key);
 /* A cell of the others as it is now, and its LSN (0: absent), without noting it: 0 or a failing result. */
 int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell, uint64_t *ret_lsn);
 /* Whether bytes are what their beginning says; and that, the cell. */
@@ -365,6 +380,7 @@ struct sim_counts {
     uint64_t opening_set, opening_fired, opening_refused, opening_hits[SIMDISK_KINDS];
     uint64_t retried; /* writes that reserved more than once */
     uint64_t raised, refused; /* safe versions; what lay below them */
+    uint64_t no_memory, stalled, limits; /* answers; how often it was changed how much is left */
     uint64_t made, adopted, opened, made_found; /* trees: made, given other sizes, opened; found by openings of the store */
     uint64_t splits, merges, consolidations, checkpoints, log_segments;
 };
