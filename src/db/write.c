@@ -268,6 +268,7 @@ int qr_db_put(struct quire_tree *tree, struct qr_thread *thread, const void *key
     bool waited;
     int result = tree->db->files == NULL ? 0 : check_writable(tree->db, thread);
     if (result == 0) result = run_write(tree, thread, &write, &waited);
+    if (result == 0) qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write.ret_lsn);
     if (result != 0 || tree->db->files == NULL) return result;
     write.level = tree->db->options.level;
     return acknowledge(tree->db, thread, &write);

@@ -526,6 +526,7 @@ int sim_inode_sync_with(struct simdisk *disk, struct sim_inode *inode, int error
         make_durable(disk, inode);
         return 0;
     }
+    if (error == 0) behaviour = SIMDISK_FAILED_LATE; /* what is to be told is told, in whatever way syncs fail by now */
     sim_inode_observe(disk, inode);
     if (behaviour == SIMDISK_FAILED_REVERTS) {
         sim_note_effect(SIMDISK_SYNC_REVERTED);

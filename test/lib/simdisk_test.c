@@ -542,6 +542,7 @@ static void a_failed_sync_may_be_told_of_one_sync_late(void)
     EXPECT_AFTER(&place, "f", "aaaa", .mode = SIMDISK_DROP);
     struct simdisk *dead = simdisk_crash(place.disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
     struct place after = {.disk = dead};
+    simdisk_facts(dead)->failed_sync = SIMDISK_FAILED_CLEAN; /* that is about syncs to come */
     after.dir = open_dir(dead);
     after.file = open_file(after.dir, "f");
     CHECK_EQUAL(ops_of(&after)->file_sync(after.file), -EIO); /* told to the next process */

@@ -29,7 +29,6 @@ int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_ce
     struct quire_guard guard;
     struct quire_value value;
     *ret_cell = *ret_lsn = 0;
-    if (tree == VERSIONED_TREE) return version_look(life, key, ret_cell, ret_lsn);
     int result = quire_pin(life->db, "look", &guard);
     if (result != 0) return result;
     result = quire_guard_get(&guard, life->trees[tree], NULL, name, key_of(key, name), &value);
@@ -69,11 +68,11 @@ static uint64_t expected_cell(struct life *life, unsigned client, uint32_t tree,
     return cell;
 }
 
-static void write(struct life *life, unsigned client, struct random_stream *random, enum op_kind kind, uint32_t tree, uint32_t key)
+void client_write(struct life *life, unsigned client, struct random_stream *random, enum op_kind kind, uint32_t tree, uint32_t key)
 {
     char name[64];
     bool versioned = tree == VERSIONED_TREE;
-    if (versioned) kind = kind == OP_DELETE && key % VERSIONS == 1 ? OP_DELETE : OP_PUT;
+    if (versioned) kind = kind == OP_DELETE && version_deletes(key) ? OP_DELETE : OP_PUT;
     size_t name_size = key_of(key, name);
     bool durable;
     unsigned flags = random_flags(life, random, &durable);
@@ -81,8 +80,9 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
     uint64_t expected = kind == OP_SWAP ? expected_cell(life, client, tree, key) : 0;
     int existed = 0, result = 0;
     int64_t sum = 0;
-    bool ask = random_chance(random, 50);
+    bool asks = random_chance(random, 50);
     if (kind == OP_SWAP && (expected == 0 || random_chance(random, 10))) expected = new_stamp(life, random);
+    struct op *ask = versioned ? safe_begin_ask(life, client, key % VERSIONS) : NULL; /* it is refused up to that one */
     struct op *op = life_begin_op(life, client, kind, tree, key);
     if (op == NULL) return;
     op->durable = durable;
@@ -95,7 +95,7 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
     switch (versioned ? OP_KINDS : kind) {
     case OP_KINDS: result = version_write(life, key, kind == OP_DELETE, value, size, flags, &lsn); break;
     case OP_PUT: result = quire_put(t, name, name_size, value, size, flags, &lsn); break;
-    case OP_DELETE: result = quire_delete(t, name, name_size, flags, ask ? &existed : NULL, &lsn); break;
+    case OP_DELETE: result = quire_delete(t, name, name_size, flags, asks ? &existed : NULL, &lsn); break;
     case OP_INSERT: result = quire_insert(t, name, name_size, value, size, flags, &lsn); break;
     case OP_SWAP:
         value_of(expected, EXPECTED(client));
@@ -104,9 +104,10 @@ static void write(struct life *life, unsigned client, struct random_stream *rand
     default: result = quire_add(t, name, name_size, (int64_t)op->delta, flags, &sum, &lsn); break;
     }
     if (kind == OP_ADD) op->cell = (uint64_t)sum;
-    if (kind == OP_DELETE && ask && !versioned && result == 0) op->expected = (uint64_t)existed;
+    if (kind == OP_DELETE && asks && !versioned && result == 0) op->expected = (uint64_t)existed;
     op->lsn = lsn;
     life_end_op(life, op, result);
+    if (ask != NULL) safe_end_ask(life, ask, result);
 }
 
 /* ---- Reads ------------------------------------------------------------------------------------------------------ */
@@ -154,6 +155,7 @@ static void guarded_get(struct life *life, unsigned client, struct quire_snapsho
     note_read(life, op, result, value.data, value.size, value.lsn);
     op->end = seen;
     sched_point("client.guarded");
+    memory_hold(life, client);
     uint64_t cell;
     if (result == 0) client_decode(life, tree, key, value.data, value.size, &cell);
     quire_unpin(&guard);
@@ -287,7 +289,7 @@ static void read(struct life *life, unsigned client, struct random_stream *rando
     if (tree == VERSIONED_TREE && dice < 15)
         version_scan(life, client, random);
     else if (tree == VERSIONED_TREE)
-        version_get(life, client, key);
+        version_get(life, client, random, key);
     else if (dice < 15)
         scan(life, client, random, snapshot, tree);
     else if (dice < 27)
@@ -304,8 +306,8 @@ static void burst(struct life *life, unsigned client, struct random_stream *rand
     enum op_kind kind = random_chance(random, 55) ? OP_DELETE : OP_PUT;
     uint32_t count = (uint32_t)random_between(random, 3, KEYS);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t k = (key + i) % KEYS;
-        if (!is_counter(tree, k) && cell_exists(tree, k)) write(life, client, random, kind, tree, k);
+        uint32_t k = (key + i) % cells_of(tree);
+        if (!is_counter(tree, k)) client_write(life, client, random, kind, tree, k);
         sched_point("client.next");
     }
 }
@@ -324,11 +326,19 @@ static enum op_kind random_kind(const struct plan *plan, struct random_stream *r
     return dice < 45 ? OP_DELETE : OP_PUT;
 }
 
+/* One of the trees that clients have made, if it is there. */
+static uint32_t random_made(const struct life *life, struct random_stream *random, uint32_t otherwise)
+{
+    uint32_t tree = (uint32_t)random_between(random, MADE_TREE, SIM_TREES - 1);
+    return life->trees[tree] != NULL ? tree : otherwise;
+}
+
 static void operation(struct life *life, unsigned client, struct random_stream *random, struct quire_snapshot **snapshot)
 {
     enum op_kind kind = random_kind(life->plan, random);
     uint32_t tree = random_chance(random, 20) ? VERSIONED_TREE : (uint32_t)random_below(random, VERSIONED_TREE);
-    uint32_t key = (uint32_t)random_below(random, life->plan->keys);
+    if (life->plan->make_percent != 0 && random_chance(random, 25)) tree = random_made(life, random, tree);
+    uint32_t key = tree == VERSIONED_TREE ? version_cell(life, random) : (uint32_t)random_below(random, life->plan->keys);
     if (tree == 0 && random_chance(random, 15)) key = KEYS - 1 - (uint32_t)random_below(random, COUNTERS);
     if (random_chance(random, life->plan->hot_percent)) {
         tree = 1;
@@ -338,7 +348,12 @@ static void operation(struct life *life, unsigned client, struct random_stream *
         quire_snapshot_release(*snapshot);
         *snapshot = NULL;
     }
-    if (kind == OP_READ)
+    unsigned times = life->faulty ? 3 : 1; /* a fault should meet them, too */
+    if (random_chance(random, life->plan->make_percent * times))
+        make_tree(life, client, random, (uint32_t)random_between(random, 1, LIST_CELLS - 1));
+    else if (random_chance(random, life->plan->raise_percent * times))
+        random_chance(random, 70) ? safe_raise(life, client, random) : safe_read(life, client);
+    else if (kind == OP_READ)
         read(life, client, random, *snapshot, tree, key);
     else if (kind == OP_SNAPSHOT)
         take_snapshot(life, client, snapshot);
@@ -347,7 +362,7 @@ static void operation(struct life *life, unsigned client, struct random_stream *
     else if (random_chance(random, life->plan->burst_percent))
         burst(life, client, random, tree, key);
     else
-        write(life, client, random, is_counter(tree, key) ? OP_ADD : kind, tree, key);
+        client_write(life, client, random, is_counter(tree, key) ? OP_ADD : kind, tree, key);
 }
 
 void client_run(struct life *life, unsigned number)
@@ -355,6 +370,7 @@ void client_run(struct life *life, unsigned number)
     struct quire_snapshot *snapshot = NULL;
     for (uint32_t i = 0; i < life->ops_each && sim_failures == 0; i++) {
         sched_point("client.next");
+        memory_if_due(life, &life->streams[number]);
         operation(life, number, &life->streams[number], &snapshot);
     }
     quire_snapshot_release(snapshot);

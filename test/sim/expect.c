@@ -13,6 +13,8 @@
  *           there.
  * EXPECT-3  A write that was refused, or that had not reserved a frame yet, is not there.
  * EXPECT-4  What is there has the LSN that it had in the life before, or that of a frame of its write.
+ * EXPECT-5  A safe version that somebody was told of, and a tree that somebody has opened, is as durable as the level of the database
+ *           says, whether or not the call that raised or made it had returned. Versions that nobody can read any more may be there or not.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,8 +37,8 @@ struct question {
     const struct op *confirmed[MOST_OPS]; /* A */
     uint32_t confirmed_count;
     bool read[MOST_OPS]; /* by operation: a read that had returned showed it */
-    struct state cells; /* of the beginning in hand */
-    uint64_t lsns[SIM_TREES][KEYS];
+    struct contents cells; /* of the beginning in hand */
+    uint64_t lsns[SIM_TREES][CELLS];
 };
 
 static bool had_begun(const struct image *image, const struct op *op)
@@ -48,6 +50,7 @@ static bool had_begun(const struct image *image, const struct op *op)
 static bool had_returned(const struct question *q, const struct op *op)
 {
     if (op->end < q->image->time) return true;
+    if (op_took_effect(op) && op->shown < q->image->time) return true; /* EXPECT-5 */
     return op_was_done(op) && (op->lsn <= q->image->durable_lsn || q->read[op - q->life->ops]);
 }
 
@@ -108,6 +111,7 @@ static bool apply(const struct op *op, uint64_t cell, uint64_t *ret_cell)
     case OP_INSERT: *ret_cell = op->cell; return cell == 0;
     case OP_SWAP: *ret_cell = op->cell; return cell == op->expected;
     case OP_ADD: *ret_cell = cell + op->delta; return true;
+    case OP_RAISE: *ret_cell = cell > op->cell ? cell : op->cell; return true;
     default: *ret_cell = op->cell; return true;
     }
 }
@@ -151,13 +155,13 @@ static bool key_can_be(const struct question *q, uint32_t tree, uint32_t key, ui
     return is_reached(frames, count, q->cells.cells[tree][key], shown);
 }
 
-static bool all_can_be(const struct question *q, uint64_t below, const struct state *shown, uint32_t *ret_tree, uint32_t *ret_key)
+static bool all_can_be(const struct question *q, uint64_t below, const struct contents *shown, uint32_t *ret_tree, uint32_t *ret_key)
 {
     for (uint32_t t = 0; t < SIM_TREES; t++) {
-        for (uint32_t k = 0; k < KEYS; k++) {
+        for (uint32_t k = 0; k < cells_of(t); k++) {
             *ret_tree = t;
             *ret_key = k;
-            if (!key_can_be(q, t, k, below, shown->cells[t][k])) return false;
+            if (shown->cells[t][k] != NEVER && !key_can_be(q, t, k, below, shown->cells[t][k])) return false;
         }
     }
     return true;
@@ -178,9 +182,9 @@ static uint32_t least(const struct question *q)
     return n;
 }
 
-bool expect_check(const struct image *image, const struct state *shown, char *text, size_t size)
+bool expect_check(const struct image *image, const struct contents *shown, char *text, size_t size)
 {
-    static const struct state nothing;
+    static const struct contents nothing;
     static struct question q;
     const struct life *life = image->from;
     uint32_t tree = 0, key = 0;

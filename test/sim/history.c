@@ -10,6 +10,10 @@
  *            a read had shown, and below that of any write that began later.
  * HISTORY-5  A write that answered UNKNOWN was done. Its LSN is what reads say of its value, or else lies between the place where it
  *            reserved and the next write; a sum is that of what was there.
+ * HISTORY-6  The safe version only grows, and who is told that a version is refused, or is not, is told what it was meanwhile: none
+ *            that was lower than one that had been in force before.
+ * HISTORY-7  One call makes a tree, with an id that no other has; who opens it sees the id and the options that it was made with, and the
+ *            sizes that it was given last (make.c).
  */
 #include <stdlib.h>
 #include <string.h>
@@ -42,7 +46,7 @@ static void ask_reads(const struct life *life, struct op *op)
 /* HISTORY-5 */
 static void add_up(struct life *life)
 {
-    struct state now = life->base;
+    struct contents now = life->base;
     for (uint32_t i = 0; i < life->order_count; i++) {
         struct op *op = &life->ops[life->order[i]];
         uint64_t *cell = &now.cells[op->tree][op->key];
@@ -65,7 +69,7 @@ static void put_in_order(struct life *life)
 
 static const char *name_of(const struct op *op)
 {
-    static const char *const names[OP_KINDS] = {"put",  "delete", "insert", "swap",       "add",      "read",  "read_old",
+    static const char *const names[OP_KINDS] = {"put",      "delete", "insert", "swap",       "add",      "raise", "make", "read", "read_old", "ask",
                                                 "snapshot", "sync",   "wait",   "checkpoint", "maintain", "verify"};
     return names[op->kind];
 }
@@ -115,6 +119,8 @@ static void check_write(const struct life *life, const struct op *op, uint64_t b
     if (op->kind == OP_INSERT && before != 0) fail_op(life, op, "it inserted over a value");
     if (op->kind == OP_SWAP && before != op->expected) fail_op(life, op, "it replaced another value");
     if (op->kind == OP_ADD && op->cell != before + op->delta) fail_op(life, op, "the sum is not right");
+    if (op->kind == OP_MAKE && !make_fits(op, before)) fail_op(life, op, "it cannot have written this");
+    if (op->kind == OP_RAISE && op->cell <= before) fail_op(life, op, "it does not raise the safe version");
     if (op->kind == OP_DELETE && op->expected != NEVER && op->expected != (before != 0))
         fail_op(life, op, "it is not right about what was there");
 }
@@ -136,6 +142,9 @@ static bool explains(const struct op *op, const struct version *version)
 {
     if (op->kind == OP_READ) return op->cell == version->cell;
     if (op->kind == OP_INSERT) return version->cell != 0;
+    if (op->kind == OP_RAISE) return version->cell >= op->cell;
+    if (op->kind == OP_MAKE) return make_explains(op, version->cell);
+    if (op->kind == OP_ASK) return (op->result == QUIRE_ERR_LSN_TOO_OLD) == (version->cell > op->expected);
     if (op->result == QUIRE_NOT_FOUND) return version->cell == 0;
     return version->cell != 0 && version->cell != op->expected;
 }
@@ -144,7 +153,9 @@ static bool shows_newest(const struct op *op)
 {
     if (op->end == NEVER) return false;
     if (op->kind == OP_READ) return op->result == 0;
-    return (op->kind == OP_INSERT && op->result == QUIRE_EXISTS) ||
+    if (op->kind == OP_ASK) return op->result == 0 || op->result == QUIRE_ERR_LSN_TOO_OLD;
+    if (op->kind == OP_MAKE && (op->result == QUIRE_NOT_FOUND || op->result == QUIRE_ERR_INVALID)) return true;
+    return ((op->kind == OP_INSERT || op->kind == OP_RAISE || op->kind == OP_MAKE) && op->result == QUIRE_EXISTS) ||
            (op->kind == OP_SWAP && (op->result == QUIRE_CONFLICT || op->result == QUIRE_NOT_FOUND));
 }
 
@@ -205,7 +216,7 @@ static void check_key(const struct life *life, uint32_t tree, uint32_t key)
     collect(life, tree, key, &versions);
     for (uint32_t i = 0; i < life->op_count; i++) {
         const struct op *op = &life->ops[i];
-        if (op->kind > OP_READ_OLD || op->tree != tree || op->key != key) continue;
+        if (op->kind > OP_ASK || op->tree != tree || op->key != key) continue;
         if (op->kind == OP_READ_OLD && op->result == 0 && op->end != NEVER) check_old(life, &versions, op, seen, &seen_count);
         if (shows_newest(op)) newest[count++] = op;
     }
@@ -228,6 +239,22 @@ static void check_snapshot(const struct life *life, const struct op *snapshot)
     }
 }
 
+/* HISTORY-7 */
+static void check_ids(const struct life *life)
+{
+    uint32_t ids[LIST_CELLS] = {0};
+    for (uint32_t k = 1; k < LIST_CELLS; k++) ids[k] = made_unpack(life->base.cells[LIST][k]).id;
+    for (uint32_t i = 0; i < life->order_count; i++) {
+        const struct op *op = &life->ops[life->order[i]];
+        if (op->kind != OP_MAKE) continue;
+        ids[op->key] = made_unpack(op->cell).id;
+        for (uint32_t k = 1; k < LIST_CELLS; k++)
+            if (k != op->key && ids[k] == ids[op->key]) fail_op(life, op, "it has the id of another tree");
+        for (uint32_t t = 0; t < LIST; t++)
+            if (life->image.ids[t] == ids[op->key]) fail_op(life, op, "it has the id of one of the first trees");
+    }
+}
+
 /* ---- All -------------------------------------------------------------------------------------------------------- */
 
 void history_check(struct life *life)
@@ -235,16 +262,17 @@ void history_check(struct life *life)
     put_in_order(life);
     check_order(life);
     for (uint32_t t = 0; t < SIM_TREES; t++)
-        for (uint32_t k = 0; k < KEYS; k++) check_key(life, t, k);
+        for (uint32_t k = 0; k < cells_of(t); k++) check_key(life, t, k);
+    check_ids(life);
     for (uint32_t i = 0; i < life->op_count; i++)
         if (life->ops[i].kind == OP_SNAPSHOT && life->ops[i].result == 0) check_snapshot(life, &life->ops[i]);
 }
 
-void history_last(const struct life *life, struct state *ret_state)
+void history_last(const struct life *life, struct contents *ret_contents)
 {
-    *ret_state = life->base;
+    *ret_contents = life->base;
     for (uint32_t i = 0; i < life->order_count; i++) {
         const struct op *op = &life->ops[life->order[i]];
-        ret_state->cells[op->tree][op->key] = op->cell;
+        ret_contents->cells[op->tree][op->key] = op->cell;
     }
 }

@@ -23,8 +23,9 @@
 
 #define STORE "store"
 #define MOST_LOG_FILES 64u
+#define MEMORY_LIMIT_BYTES 4194304u /* the lowest one */
 
-static const char *const tree_names[SIM_TREES] = {"first", "second", "versions"};
+static const char *const tree_names[LIST] = {"first", "second", VERSIONED_NAME};
 
 /* ---- Notes ------------------------------------------------------------------------------------------------------ */
 
@@ -34,10 +35,10 @@ struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, 
     struct op *op = &life->ops[life->op_count++];
     *op = (struct op){.kind = kind, .client = (uint8_t)client, .tree = (uint8_t)tree, .key = (uint8_t)key};
     op->begin = life->time++;
-    op->end = NEVER;
+    op->end = op->shown = NEVER;
     life->current[client] = op;
     life->window[client] = NO_WINDOW;
-    if (kind != OP_READ && kind != OP_READ_OLD) life->begun++;
+    if (kind != OP_READ && kind != OP_READ_OLD && kind != OP_ASK) life->begun++;
     return op;
 }
 
@@ -45,8 +46,11 @@ struct op *life_begin_op(struct life *life, unsigned client, enum op_kind kind, 
 static bool may_answer(const struct life *life, const struct op *op)
 {
     if (op->result == 0) return true;
-    if (op->result == QUIRE_EXISTS) return op->kind == OP_INSERT;
+    if (op->kind == OP_MAKE && (op->result == QUIRE_NOT_FOUND || op->result == QUIRE_ERR_INVALID)) return true;
+    if (op->result == QUIRE_EXISTS) return op->kind == OP_INSERT || op->kind == OP_RAISE || op->kind == OP_MAKE;
+    if (op->result == QUIRE_ERR_LSN_TOO_OLD) return op->kind == OP_ASK || (op->tree == VERSIONED_TREE && op_writes(op));
     if (op->result == QUIRE_CONFLICT || op->result == QUIRE_NOT_FOUND) return op->kind == OP_SWAP;
+    if (memory_may_answer(life, op)) return true;
     if (!life->faulty) return false;
     bool reads_value = op->kind == OP_READ || op->kind == OP_READ_OLD || op->kind == OP_SWAP;
     if (reads_value && fault_may_corrupt(life, op->result)) return true;
@@ -62,8 +66,11 @@ static void note_unknown(struct life *life, struct op *op)
         sim_fail(life, "a write of client %u that answers UNKNOWN had reserved nothing", op->client);
         return;
     }
-    op->lsn = op->attempts[op->attempt_count < MOST_ATTEMPTS ? op->attempt_count - 1 : MOST_ATTEMPTS - 1].position;
+    op->lsn = op_last_attempt(op)->position;
     op->least = true;
+    if (op_last_attempt(op)->lsn == 0) return;
+    op->lsn = op_last_attempt(op)->lsn;
+    op->least = false;
 }
 
 void life_end_op(struct life *life, struct op *op, int result)
@@ -85,7 +92,7 @@ void life_end_op(struct life *life, struct op *op, int result)
     }
     if (!op_writes(op)) return;
     if (op->attempt_count > 1) sim_counts.retried++;
-    if (result < 0) sim_counts.failed_writes++;
+    if (result < 0 && result != QUIRE_ERR_LSN_TOO_OLD && result != QUIRE_ERR_INVALID) sim_counts.failed_writes++;
     if (result == QUIRE_ERR_UNKNOWN) note_unknown(life, op);
     if (result != 0) return;
     sim_counts.writes_done++;
@@ -167,6 +174,7 @@ static void cut(struct life *life, const char *where, bool race)
         *image = (struct image){.from = life, .time = life->time++, .durable_lsn = life->durable_lsn, .max_lsn = life->max_lsn};
         image->all = crash.mode == SIMDISK_DEATH && !other_mount && !life->off && !life->hurt;
         image->trees = life->trees_known || life->image.trees;
+        memcpy(image->ids, life->image.ids, sizeof(image->ids));
     }
     fault_mark_image(life, image, crash.mode == SIMDISK_DEATH);
     image->disk = simdisk_crash(life->disk, &crash);
@@ -182,10 +190,10 @@ static void cut(struct life *life, const char *where, bool race)
 
 static void plan_cuts(struct life *life, uint32_t count, uint32_t ops)
 {
-    static const uint64_t delays[CUT_POINTS] = {40, 10, 6, 3};
+    static const uint64_t delays[CUT_POINTS] = {40, 10, 6, 3, 12};
     life->planned_count = count;
     for (uint32_t i = 0; i < count; i++) {
-        enum cut_point point = (enum cut_point)random_below(&life->random, CUT_POINTS);
+        enum cut_point point = (enum cut_point)random_below(&life->random, life->plan->make_percent != 0 ? CUT_POINTS : CUT_IN_MAKING);
         life->planned[i] = (struct planned_cut){point, random_between(&life->random, 1, ops),
                                                 random_below(&life->random, delays[point])};
     }
@@ -206,6 +214,7 @@ static bool is_at(const struct life *life, unsigned client, const char *point, e
     case CUT_AT_DISK: return strncmp(point, "disk", 4) == 0;
     case CUT_IN_WINDOW: return window;
     case CUT_IN_RACE: return window && is_race(life, client);
+    case CUT_IN_MAKING: return life->current[client] != NULL && life->current[client]->kind == OP_MAKE;
     default: return true;
     }
 }
@@ -232,6 +241,8 @@ static void note_attempt(struct life *life, unsigned client)
     if (life->window[client] == WINDOW_OPEN) op->attempt_count++;
     uint32_t last = op->attempt_count < MOST_ATTEMPTS ? op->attempt_count - 1 : MOST_ATTEMPTS - 1;
     op->attempts[last] = (struct attempt){.position = life->resumed_at[client], .time = life->time++};
+    if (op->tree == LIST) op->attempts[last].lsn = list_reserved_lsn(life, op->key);
+    if (op->kind == OP_MAKE) op->cell = make_written(life, op);
     life->window[client] = WINDOW_NOTED;
 }
 
@@ -329,6 +340,8 @@ static int try_to_open(struct life *life)
     life->off = random_chance(&life->random, plan->off_percent);
     options.disable_log = life->off;
     options.level = life->off ? 0 : plan->level;
+    if (plan->memory_percent != 0) options.memory_limit_bytes = MEMORY_LIMIT_BYTES;
+    if (plan->memory_percent != 0) options.stall_timeout_ms = 2;
     options.no_sync_at_close = random_chance(&life->random, 50);
     life->closing_syncs = options.no_sync_at_close == 0;
     int result = qr_db_open(STORE, simdisk_disk(life->disk), &options, &life->db);
@@ -370,28 +383,37 @@ static bool open_store(struct life *life)
     return result == 0;
 }
 
-static bool look(struct life *life, struct state *ret_state, uint64_t (*ret_lsns)[KEYS])
+/* A tree, or the list of them. */
+static int look_at(struct life *life, uint32_t tree, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS])
+{
+    if (tree == LIST) return list_look(life, ret_contents, ret_lsns);
+    if (tree == VERSIONED_TREE) return version_look(life, ret_contents, ret_lsns);
+    for (uint32_t k = 0; k < KEYS; k++) {
+        int result = client_look(life, tree, k, &ret_contents->cells[tree][k], &ret_lsns[tree][k]);
+        if (fault_may_corrupt(life, result))
+            ret_contents->cells[tree][k] = NEVER;
+        else if (result != 0)
+            return result;
+    }
+    return 0;
+}
+
+static bool look(struct life *life, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS])
 {
     char message[256];
-    memset(ret_state, 0, sizeof(*ret_state));
+    memset(ret_contents, 0, sizeof(*ret_contents));
+    memset(ret_lsns, 0, SIM_TREES * sizeof(*ret_lsns));
     for (uint32_t t = 0; t < SIM_TREES; t++) {
-        if (life->trees[t] == NULL) continue;
-        ret_state->exists[t] = true;
-        if (qr_testing_check(life->trees[t], message, sizeof(message)) != 0) {
+        if (t != LIST && life->trees[t] == NULL) continue;
+        if (t != LIST && qr_testing_check(life->trees[t], message, sizeof(message)) != 0) {
             if (!fault_lie_explains(life, QUIRE_ERR_CORRUPT)) sim_fail(life, "tree %u: %s", t, message);
             return false;
         }
-        for (uint32_t k = 0; k < KEYS && cell_exists(t, k); k++) {
-            int result = client_look(life, t, k, &ret_state->cells[t][k], &ret_lsns[t][k]);
-            if (fault_may_corrupt(life, result)) {
-                ret_state->cells[t][k] = NEVER;
-                continue;
-            }
-            if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "a read", result);
-            if (result != 0) return false;
-        }
+        int result = look_at(life, t, ret_contents, ret_lsns);
+        if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "a read", result);
+        if (result != 0) return false;
     }
-    return true;
+    return sim_failures == 0;
 }
 
 static int tell_defect(void *context, const struct quire_defect *defect)
@@ -406,7 +428,7 @@ static int tell_defect(void *context, const struct quire_defect *defect)
 static bool accept_lsns(const struct life *life, uint64_t last)
 {
     for (uint32_t t = 0; t < SIM_TREES; t++) {
-        for (uint32_t k = 0; k < KEYS; k++) {
+        for (uint32_t k = 0; k < cells_of(t); k++) {
             uint64_t lsn = life->base_lsns[t][k], cell = life->base.cells[t][k];
             if (lsn == 0 || (lsn <= last && expect_lsn(&life->image, t, k, cell, lsn))) continue;
             sim_fail(life, "tree %u, key %u is %llx with LSN %llu, which no write of it had; the last one is %llu", t, k,
@@ -417,12 +439,20 @@ static bool accept_lsns(const struct life *life, uint64_t last)
     return true;
 }
 
+static uint64_t contents_hash(const struct contents *contents)
+{
+    uint64_t hash = 0;
+    for (uint32_t t = 0; t < SIM_TREES; t++)
+        for (uint32_t k = 0; k < cells_of(t); k++) hash = random_mix(hash ^ contents->cells[t][k]);
+    return hash;
+}
+
 /* LIFE-1 */
 static bool accept(struct life *life)
 {
     char text[256];
     uint64_t last = 0;
-    for (uint32_t t = 0; t < SIM_TREES; t++) {
+    for (uint32_t t = 0; t < LIST; t++) {
         int result = open_tree(life, t, false);
         if (result == QUIRE_NOT_FOUND && !life->image.trees) continue;
         if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "opening a tree", result);
@@ -438,8 +468,13 @@ static bool accept(struct life *life)
     if (!accept_lsns(life, last)) return false;
     life->max_lsn = last > life->image.max_lsn ? last : life->image.max_lsn;
     life->image.max_lsn = life->max_lsn;
+    life->safe = life->base.cells[LIST][SAFE_CELL];
+    for (uint32_t k = 1; k < LIST_CELLS; k++) {
+        life->made[k] = life->base.cells[LIST][k] != 0;
+        sim_counts.made_found += life->made[k];
+    }
     life->accepted = true;
-    sched_note(state_hash(&life->base));
+    sched_note(contents_hash(&life->base));
     result = fault_of_check(life, quire_verify(life->db, tell_defect, life));
     if (result != 0 && !fault_lie_explains(life, result)) fail_result(life, "the check", result);
     life->image.may_be_corrupt = false;
@@ -450,7 +485,7 @@ static bool accept(struct life *life)
 static bool make_trees(struct life *life)
 {
     bool made = false;
-    for (uint32_t t = 0; t < SIM_TREES; t++) {
+    for (uint32_t t = 0; t < LIST; t++) {
         if (life->trees[t] != NULL) continue;
         int result = open_tree(life, t, true);
         if (result != 0) fail_result(life, "making a tree", result);
@@ -463,6 +498,7 @@ static bool make_trees(struct life *life)
         if (result != 0) fail_result(life, "the beginning of the trees", result);
         if (result != 0) return false;
     }
+    for (uint32_t t = 0; t < LIST; t++) life->image.ids[t] = life->trees[t]->tree.id;
     life->trees_known = true;
     return true;
 }
@@ -499,18 +535,19 @@ static void work(struct life *life)
     sched_run(&setup, count, random_split(&life->random));
     life->client_count = 0;
     fault_end(life);
+    memory_end(life);
     history_check(life);
 }
 
 /* LIFE-2 */
 static void check_last(struct life *life)
 {
-    struct state shown, last;
-    uint64_t lsns[SIM_TREES][KEYS];
+    struct contents shown, last;
+    uint64_t lsns[SIM_TREES][CELLS];
     if (sim_failures != 0 || !look(life, &shown, lsns)) return;
     history_last(life, &last);
     for (uint32_t t = 0; t < SIM_TREES; t++)
-        for (uint32_t k = 0; k < KEYS; k++)
+        for (uint32_t k = 0; k < cells_of(t); k++)
             if (shown.cells[t][k] != NEVER && shown.cells[t][k] != last.cells[t][k])
                 sim_fail(life, "in the end tree %u, key %u is %llx, should be %llx", t, k,
                          (unsigned long long)shown.cells[t][k], (unsigned long long)last.cells[t][k]);
@@ -562,6 +599,7 @@ static void keep_for_reopening(struct life *life)
     *image = (struct image){.from = life, .time = life->time++, .durable_lsn = life->durable_lsn, .max_lsn = life->max_lsn};
     image->all = !life->off && !life->hurt;
     image->trees = life->trees_known || life->image.trees;
+    memcpy(image->ids, life->image.ids, sizeof(image->ids));
     fault_mark_image(life, image, true);
     image->disk = simdisk_crash(life->disk, &crash);
     snprintf(image->name, sizeof(image->name), "%.120s/reopened", life->image.name);

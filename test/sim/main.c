@@ -76,6 +76,9 @@ static struct plan plan_of(struct random_stream *random, unsigned depth)
         .conditional_percent = random_chance(random, 30) ? 60 : 20,
         .read_percent = random_chance(random, 30) ? 60 : 30,
         .hot_percent = random_chance(random, 30) ? 60 : 0,
+        .raise_percent = random_chance(random, 50) ? 0 : random_chance(random, 50) ? 2 : 5,
+        .make_percent = random_chance(random, 50) ? 0 : random_chance(random, 50) ? 3 : 8,
+        .memory_percent = random_chance(random, 75) ? 0 : 10,
         .burst_percent = random_chance(random, 50) ? 12 : 1,
         .level = random_chance(random, 50) ? QUIRE_LEVEL_DURABLE : QUIRE_LEVEL_PROCESS,
         .blob_threshold = thresholds[random_below(random, 4)],
@@ -88,6 +91,10 @@ static struct plan plan_of(struct random_stream *random, unsigned depth)
         plan.switch_percent = 40;
         plan.conditional_percent = 60;
         plan.read_percent = 20;
+    }
+    if (plan.memory_percent != 0) { /* values that are kept in memory, so that it ends */
+        plan.large_percent = 25;
+        if (random_chance(random, 50)) plan.blob_threshold = NO_BLOBS;
     }
     return plan;
 }
@@ -137,6 +144,11 @@ static void print_counts(uint64_t from)
            N(ops), N(c->ops[OP_PUT]), N(c->ops[OP_DELETE]), N(c->ops[OP_INSERT]), N(c->ops[OP_SWAP]), N(c->ops[OP_ADD]),
            N(c->ops[OP_READ]), N(c->ops[OP_READ_OLD]), N(c->ops[OP_SNAPSHOT]), N(c->ops[OP_SYNC]), N(c->ops[OP_WAIT]),
            N(c->ops[OP_CHECKPOINT]), N(c->ops[OP_MAINTAIN]), N(c->ops[OP_VERIFY]));
+    printf("memory: what is left changed %llu times, answers NO_MEMORY %llu, STALLED %llu\n", N(c->limits), N(c->no_memory), N(c->stalled));
+    printf("trees made %llu, in calls %llu, given other sizes %llu, opened again %llu; found by openings of the store %llu\n", N(c->made),
+           N(c->ops[OP_MAKE]), N(c->adopted), N(c->opened), N(c->made_found));
+    printf("safe versions raised %llu, in calls %llu; reads and writes refused for them %llu, of %llu\n", N(c->raised),
+           N(c->ops[OP_RAISE]), N(c->refused), N(c->ops[OP_ASK]));
     printf("writes done %llu, after another attempt %llu, failed %llu, of them unknown %llu\n", N(c->writes_done), N(c->retried),
            N(c->failed_writes), N(c->unknown_writes));
     printf("splits %llu, merges %llu, consolidations %llu, checkpoints %llu, segments of the log %llu\n", N(c->splits), N(c->merges),

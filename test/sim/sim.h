@@ -23,7 +23,8 @@
 #include "lib/simdisk.h"
 #include "sim/schedule.h"
 
-#define SIM_TREES 3u /* of the model's */
+#define SIM_TREES 7u /* three, what the list of them says, and those that clients make */
+#define CELLS 40u    /* of a tree, the most */
 #define MOST_OPS 6000u
 #define MOST_CUTS 8u
 #define MOST_ATTEMPTS 24u
@@ -33,30 +34,70 @@
 #define NEVER UINT64_MAX
 
 /*
- * The last tree has caller versions. A cell of it is a version of a key; a deletion is a cell like others, not an absent one. Every key
- * has a version 0, which is never written again, and of the others the middle one alone is deleted: so what a read answers says of
+ * One tree has caller versions. A cell of it is a version of a key; a deletion is a cell like others, not an absent one. Every key
+ * has a version 0, which is never written again, and of the others one alone is deleted: so what a read answers says of
  * each version up to its own whether it is there (VERSIONS-1).
  */
 #define VERSIONED_TREE 2u
-#define VERSIONS 3u /* 1 to this */
-#define VERSIONED_KEYS 6u
+#define VERSIONED_NAME "versions"
+#define VERSIONS 8u /* 1 to this */
+#define VERSIONED_KEYS 5u
 #define DELETED UINT64_C(1) /* no stamp */
 
-static inline bool cell_exists(uint32_t tree, uint32_t key)
+/*
+ * No tree, but what the list of trees says: how far the safe version has been raised, and of each tree that clients make, or that is not
+ * there yet, a cell of its own: 0, or its id and options (struct made).
+ */
+#define LIST 3u
+#define SAFE_CELL 0u
+#define LIST_CELLS 4u
+#define MADE_TREE 4u /* the first one that clients make */
+
+static inline uint32_t tree_of_cell(uint32_t key)
 {
-    return tree != VERSIONED_TREE || key < VERSIONS * VERSIONED_KEYS;
+    return MADE_TREE + key - 1;
 }
+
+/* What the list says of a tree that clients made; a cell, or what a call gives. */
+struct made {
+    uint32_t id, leaf_bytes, alignment; /* given: 0 says nothing */
+    enum made_mode { MADE_EITHER, MADE_MUST_EXIST, MADE_MUST_CREATE } mode; /* given */
+};
+
+static inline uint64_t made_pack(struct made made)
+{
+    return (uint64_t)made.id << 40 | (uint64_t)made.leaf_bytes << 16 | (uint64_t)made.alignment << 8 | (uint64_t)made.mode << 2;
+}
+
+static inline struct made made_unpack(uint64_t word)
+{
+    return (struct made){.id = (uint32_t)(word >> 40), .leaf_bytes = word >> 16 & 0xffffff, .alignment = word >> 8 & 0xff,
+                         .mode = (enum made_mode)(word >> 2 & 3)};
+}
+
+static inline uint32_t cells_of(uint32_t tree)
+{
+    return tree == VERSIONED_TREE ? VERSIONS * VERSIONED_KEYS : tree == LIST ? LIST_CELLS : KEYS;
+}
+
+/* What a store has. 0: absent; NEVER: nobody can say any more what it is. */
+struct contents {
+    uint64_t cells[SIM_TREES][CELLS];
+};
 
 /* ---- What was done ---------------------------------------------------------------------------------------------- */
 
 enum op_kind {
-    OP_PUT, /* the first five write */
+    OP_PUT, /* the first seven write */
     OP_DELETE,
     OP_INSERT,
     OP_SWAP,
     OP_ADD,
+    OP_RAISE,    /* the safe version */
+    OP_MAKE,     /* a tree, or open it, or give it other sizes */
     OP_READ,     /* newest: by copy, under a guard, or of many keys, in a scan or by their names, which is one of each; so is READ_OLD */
     OP_READ_OLD, /* with a snapshot */
+    OP_ASK,      /* whether the safe version is above `expected`, which a read or a write has been told by the way */
     OP_SNAPSHOT,
     OP_SYNC,
     OP_WAIT,
@@ -69,6 +110,7 @@ enum op_kind {
 /* A frame that a write has reserved. Its LSN is at least `position`, and no frame of another lies between. */
 struct attempt {
     uint64_t position, time;
+    uint64_t lsn; /* of a record of the list of trees, whose size is known; else 0 */
 };
 
 struct op {
@@ -77,10 +119,11 @@ struct op {
     bool durable;
     int result;
     uint64_t begin, end; /* times of the life; NEVER: under way */
+    uint64_t shown;      /* raise, make: when somebody else was told of it first */
     uint64_t lsn;        /* of a write that was done; of a value read under a guard; of a snapshot */
     bool least;          /* the LSN is this or higher, and no other write's lies between: its write answered UNKNOWN */
     uint64_t cell;       /* written, summed up or read */
-    uint64_t expected;   /* swap: a cell; delete: whether it said that there was one, or NEVER */
+    uint64_t expected;   /* swap: a cell; delete: whether it said that there was one, or NEVER; make: what was given */
     uint64_t delta;
     struct attempt attempts[MOST_ATTEMPTS]; /* the last one is that which was done, if one was */
     uint32_t attempt_count;                 /* more: those in the middle are not kept */
@@ -88,7 +131,13 @@ struct op {
 
 static inline bool op_writes(const struct op *op)
 {
-    return op->kind <= OP_ADD;
+    return op->kind <= OP_MAKE;
+}
+
+/* The last attempt that was noted. */
+static inline const struct attempt *op_last_attempt(const struct op *op)
+{
+    return &op->attempts[op->attempt_count < MOST_ATTEMPTS ? op->attempt_count - 1 : MOST_ATTEMPTS - 1];
 }
 
 /* It was done, and that is known. */
@@ -116,6 +165,7 @@ struct image {
     bool all;                /* ... and whatever was done at all */
     bool trees;              /* ... and the trees */
     uint64_t max_lsn;        /* nobody may get one again up to this */
+    uint32_t ids[LIST];      /* of the first trees; 0: not known */
     bool lied;               /* a sync of the log has answered 0 and done nothing, and nobody was told yet */
     bool lied_once;          /* ... or was: what is left of it in the log, and not needed any more, is a defect to a check */
     bool may_be_corrupt;     /* ... and the power has gone: some of it, or all, may be CORRUPT */
@@ -131,7 +181,8 @@ struct plan {
     uint32_t leaf_bytes, keys;
     bool mixed, buffered;
     unsigned off_percent, durable_percent, large_percent, fault_percent, checkpoint_percent, conditional_percent, read_percent,
-        burst_percent, hot_percent, opening_fault_percent; /* hot: on one key */
+        burst_percent, hot_percent, opening_fault_percent, raise_percent,
+        make_percent, memory_percent; /* hot: on one key */
     uint32_t level;
     uint64_t blob_threshold, log_cap;
     unsigned depth;
@@ -140,7 +191,14 @@ struct plan {
 
 /* At the so manieth point of a kind after so many operations were begun. */
 struct planned_cut {
-    enum cut_point { CUT_ANYWHERE, CUT_AT_DISK, CUT_IN_WINDOW, CUT_IN_RACE, CUT_POINTS } point;  /* RACE: another has written the same key */
+    enum cut_point {
+        CUT_ANYWHERE,
+        CUT_AT_DISK,
+        CUT_IN_WINDOW,
+        CUT_IN_RACE,   /* another has written the same key */
+        CUT_IN_MAKING, /* ... a tree, or right after */
+        CUT_POINTS
+    } point;
     uint64_t at_op, delay;
 };
 
@@ -155,8 +213,8 @@ struct life {
     bool buffered, off, accepted, trees_known;
     bool closing_syncs;
 
-    struct state base;                     /* what the opening showed */
-    uint64_t base_lsns[SIM_TREES][KEYS]; /* ... and with what LSNs; 0: not known, or nothing is there */
+    struct contents base;                 /* what the opening showed */
+    uint64_t base_lsns[SIM_TREES][CELLS]; /* ... and with what LSNs; 0: not known, or nothing is there */
     uint64_t time;     /* counts what is noted below */
     struct op *ops;
     uint32_t op_count;
@@ -164,7 +222,12 @@ struct life {
     uint32_t order_count;
     uint64_t returned_lsn, durable_lsn; /* the highest of a write that has returned; all up to it are durable */
     uint64_t max_lsn;
-    uint64_t written[SIM_TREES][KEYS]; /* when a write of the key has ended last */
+    uint64_t written[SIM_TREES][CELLS]; /* when a write of the key has ended last */
+
+    uint64_t safe;          /* the highest safe version that anybody was told of */
+    bool made[LIST_CELLS];  /* somebody was told that the tree is there */
+    bool limited;           /* memory may have come to its limit */
+    int64_t ballast_bytes;  /* what counts against the limit, and is not the store's */
 
     struct random_stream streams[SCHED_CLIENTS];
     struct op *current[SCHED_CLIENTS];  /* the operation under way */
@@ -237,30 +300,72 @@ void fault_set_for_opening(struct life *life);
 void fault_follow_opening(struct life *life, enum simdisk_kind kind);
 void fault_end_of_opening(struct life *life, int result);
 
+/* ---- Memory ----------------------------------------------------------------------------------------------------- */
+
+/* Of a seed with a limit of memory (memory.c): before an operation, how much is left may change. */
+void memory_if_due(struct life *life, struct random_stream *random);
+/* An answer that the limit explains. */
+bool memory_may_answer(const struct life *life, const struct op *op);
+/* Under a guard: others may find that it holds what they need. */
+void memory_hold(const struct life *life, unsigned client);
+/* When clients have ended. */
+void memory_end(struct life *life);
+
 /* ---- Clients ---------------------------------------------------------------------------------------------------- */
 
 void client_run(struct life *life, unsigned number);
-/* A cell as it is now, and its LSN (0: absent, or a version that is deleted), without noting it: 0 or a failing result. */
+/* A write by chance, of this kind. */
+void client_write(struct life *life, unsigned client, struct random_stream *random, enum op_kind kind, uint32_t tree, uint32_t key);
+/* A cell of the others as it is now, and its LSN (0: absent), without noting it: 0 or a failing result. */
 int client_look(struct life *life, uint32_t tree, uint32_t key, uint64_t *ret_cell, uint64_t *ret_lsn);
 /* Whether bytes are what their beginning says; and that, the cell. */
 bool client_decode(const struct life *life, uint32_t tree, uint32_t key, const void *bytes, size_t size, uint64_t *ret_cell);
 
 /* Of the tree with caller versions, `cell` says which key and version. */
+uint32_t version_cell(const struct life *life, struct random_stream *random);
+bool version_deletes(uint32_t cell);
 int version_write(struct life *life, uint32_t cell, bool deletes, const void *value, size_t size, unsigned flags, uint64_t *ret_lsn);
-void version_get(struct life *life, unsigned client, uint32_t cell);
+void version_get(struct life *life, unsigned client, struct random_stream *random, uint32_t cell);
 void version_scan(struct life *life, unsigned client, struct random_stream *random);
-int version_look(struct life *life, uint32_t cell, uint64_t *ret_cell, uint64_t *ret_lsn);
+/* All cells as they are now, those that nobody can say NEVER, and their LSNs (0: as above); 0 or a failing result. */
+int version_look(struct life *life, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS]);
 /* Writes version 0 of each key. */
 int version_begin(struct life *life);
+
+/* The list of trees (list.c): the name of the tree that a cell of it is about; the LSN of a record that has just been reserved, and of the
+ * newest one (0: none), which changes nothing. */
+const char *list_name(uint32_t key);
+uint64_t list_reserved_lsn(const struct life *life, uint32_t key);
+int list_record_lsn(struct life *life, uint32_t key, uint64_t *ret_lsn);
+/* All its cells as they are now, and their LSNs. Trees that are there are opened. 0 or a failing result. */
+int list_look(struct life *life, struct contents *ret_contents, uint64_t (*ret_lsns)[CELLS]);
+/* Somebody was told of what this call does, which may not have returned. */
+void list_told(struct life *life, struct op *op);
+
+/* Trees that clients make (make.c). What such a call writes, once it has reserved. */
+uint64_t make_written(struct life *life, const struct op *op);
+void make_tree(struct life *life, unsigned client, struct random_stream *random, uint32_t key);
+int make_look(struct life *life, uint32_t key, uint64_t *ret_cell);
+/* Whether what a call wrote goes with what was there; whether an answer does. */
+bool make_fits(const struct op *op, uint64_t before);
+bool make_explains(const struct op *op, uint64_t cell);
+
+/* The safe version (safe.c). Before a write of a version, and when it has been answered: whether it was refused is right, or wrong. */
+struct op *safe_begin_ask(struct life *life, unsigned client, uint64_t version);
+void safe_end_ask(struct life *life, struct op *op, int result);
+void safe_raise(struct life *life, unsigned client, struct random_stream *random);
+void safe_read(struct life *life, unsigned client);
+/* The safe version as it is now; 0 or a failing result. It refuses what it has to. */
+int safe_look(struct life *life, uint64_t *ret_cell);
 
 /* ---- Judges ----------------------------------------------------------------------------------------------------- */
 
 /* Puts the writes in order, and looks at every answer. */
 void history_check(struct life *life);
 /* What the life holds in the end. */
-void history_last(const struct life *life, struct state *ret_state);
+void history_last(const struct life *life, struct contents *ret_contents);
 /* Whether the image may show this. */
-bool expect_check(const struct image *image, const struct state *shown, char *text, size_t size);
+bool expect_check(const struct image *image, const struct contents *shown, char *text, size_t size);
 /* ... and the LSN of what it shows there. */
 bool expect_lsn(const struct image *image, uint32_t tree, uint32_t key, uint64_t cell, uint64_t lsn);
 
@@ -274,6 +379,9 @@ struct sim_counts {
     uint64_t lies, lied_images, lied_corrupt, reverted_corrupt; /* lied_corrupt: of these images, refused or not all read */
     uint64_t opening_set, opening_fired, opening_refused, opening_hits[SIMDISK_KINDS];
     uint64_t retried; /* writes that reserved more than once */
+    uint64_t raised, refused; /* safe versions; what lay below them */
+    uint64_t no_memory, stalled, limits; /* answers; how often it was changed how much is left */
+    uint64_t made, adopted, opened, made_found; /* trees: made, given other sizes, opened; found by openings of the store */
     uint64_t splits, merges, consolidations, checkpoints, log_segments;
 };
 extern struct sim_counts sim_counts;
