@@ -15,14 +15,15 @@
 #include "sim/sim.h"
 
 #define RECORD_BYTES 48u /* what the list says of a tree */
+#define LONG_NAME \
+    "a name of many bytes: one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen " \
+    "seventeen eighteen nineteen twenty twenty-one twenty-two"
 
 const char *list_name(uint32_t key)
 {
     /* Also the default tree, and a name whose length takes two bytes. */
     static const char *const names[LIST_CELLS] = {
-        VERSIONED_NAME, "", "late",
-        "a name of many bytes: one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty twenty-one twenty-two"};
+        VERSIONED_NAME, "", "late", LONG_NAME};
     return names[key];
 }
 
