@@ -105,12 +105,11 @@ static int take_segment(struct qr_store *store, const struct qr_root_segment *en
 }
 
 /*
- * Whether so many bytes from there on are in what its segment has used. What lies behind is overwritten by the next writer: of what
- * the root names that would be the store.
+ * Whether so many bytes from there on are in what their segment, NULL if it is missing, has used. What lies behind is overwritten by
+ * the next writer: of what the root names that would be the store.
  */
-static bool is_used(struct qr_store *store, uint64_t address, uint64_t size)
+static bool is_used(const struct qr_segment *segment, uint64_t address, uint64_t size)
 {
-    const struct qr_segment *segment = qr_segment_find(store, qr_address_number(address));
     return segment != NULL && qr_address_offset(address) + size <= segment->used;
 }
 
@@ -121,8 +120,8 @@ static int take_dead(struct qr_store *store, const struct qr_manifest_place *roo
     struct qr_segment *home = qr_segment_find(store, qr_address_number(entry->address));
     void *bytes;
     uint32_t size;
-    if (segment == NULL || segment->stream != QR_STREAM_BLOB || segment->dead_place.size_bytes != 0 || home == NULL ||
-        !is_used(store, entry->address, entry->stored_bytes))
+    if (segment == NULL || segment->stream != QR_STREAM_BLOB || segment->dead_place.size_bytes != 0 ||
+        !is_used(home, entry->address, entry->stored_bytes))
         return corrupt_root(store, root, "the table of dead blobs is impossible");
     segment->dead_place = (struct qr_manifest_place){entry->address, entry->stored_bytes};
     segment->dead_lsn = entry->lsn;
@@ -147,7 +146,7 @@ static int take_places(struct qr_store *store, const struct qr_manifest_checkpoi
         struct qr_segment *segment = qr_segment_find(store, qr_address_number(places[i].address));
         if (segment == NULL)
             return corrupt_root(store, &places[i], "the segment that the checkpoint names is missing");
-        if (!is_used(store, places[i].address, places[i].size_bytes))
+        if (!is_used(segment, places[i].address, places[i].size_bytes))
             return corrupt_root(store, &places[i], "the checkpoint names what its segment has not used");
         segment->meta += places[i].size_bytes;
         store->places[i] = places[i];
@@ -205,11 +204,9 @@ static int read_mapping(struct qr_store *store, const struct qr_manifest_checkpo
     store->sequence = root.sequence + QR_SEQUENCE_JUMP;
     if (root.top == 0)
         return 0;
-    if (!is_used(store, root.top, QR_IMAGE_HEADER_BYTES))
+    if (!is_used(qr_segment_find(store, qr_address_number(root.top)), root.top, QR_IMAGE_HEADER_BYTES))
         return corrupt_root(store, &from->mapping_index, "the root names a node that its segment has not used");
     result = qr_mapping_load(store, root.top, 0, root.height, &top);
-    if (result == QR_STORE_GONE)
-        result = corrupt_root(store, &from->mapping_index, "the segment of the mapping is missing");
     if (result == 0)
         qr_mapping_set_top(store, top);
     return result;

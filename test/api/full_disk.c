@@ -279,15 +279,14 @@ static char large_value[LARGE_BYTES];
 /* ---- Before the first checkpoint -------------------------------------------------------------------------------- */
 
 static char own_file_value[1500000];
-static size_t own_file_bytes = 5000;
 
 /* Values that go to files of their own, and nobody asks for a checkpoint, until there is no space; answers how many. */
-static uint64_t fill_without_checkpoint(struct quire *db, struct quire_tree *tree)
+static uint64_t fill_without_checkpoint(struct quire *db, struct quire_tree *tree, size_t size)
 {
     char key[16];
     uint64_t made = 0;
     int result;
-    while ((result = quire_put(tree, key, numbered(made, key), own_file_value, own_file_bytes, 0, NULL)) == 0)
+    while ((result = quire_put(tree, key, numbered(made, key), own_file_value, size, 0, NULL)) == 0)
         if (++made % 32 == 0) quire_maintain(db);
     cr_assert_eq(result, QUIRE_ERR_NO_SPACE);
     cr_assert_eq(count_all(tree, NULL), made);
@@ -305,7 +304,7 @@ static void empty_and_write(struct quire *db, struct quire_tree *tree, uint64_t 
     for (uint64_t i = 0; i < KEPT; i++) put_soon(db, tree, i, own_file_value, 5000);
 }
 
-static void fill_first(uint64_t space, bool off)
+static void fill_first(uint64_t space, size_t size, bool off)
 {
     struct simdisk *disk = simdisk_create();
     struct quire_options options = options_small();
@@ -316,7 +315,7 @@ static void fill_first(uint64_t space, bool off)
     OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
     struct quire_tree *tree = open_tree(db, "t");
     simdisk_facts(disk)->space_bytes = space;
-    empty_and_write(db, tree, fill_without_checkpoint(db, tree));
+    empty_and_write(db, tree, fill_without_checkpoint(db, tree, size));
     OK(quire_verify(db, NULL, NULL));
     OK(quire_close(db));
     OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
@@ -329,9 +328,8 @@ Test(full_disk, of_large_values_before_the_first_checkpoint)
 {
     static const size_t sizes[] = {5000, 70000, sizeof(own_file_value)};
     for (uint64_t space = 6u << 20; space <= 40u << 20; space += 1234567) {
-        own_file_bytes = sizes[space % 3];
-        fill_first(space, false);
-        fill_first(space, true);
+        fill_first(space, sizes[space % 3], false);
+        fill_first(space, sizes[space % 3], true);
     }
 }
 
@@ -492,7 +490,7 @@ Test(full_disk, of_a_small_file_system_in_memory)
     options.level = QUIRE_LEVEL_PROCESS;
     OK(quire_open(path_of("m/s"), &options, &db));
     struct quire_tree *tree = open_tree(db, "t");
-    empty_and_write(db, tree, fill_without_checkpoint(db, tree));
+    empty_and_write(db, tree, fill_without_checkpoint(db, tree, 5000));
     OK(quire_close(db));
     OK(quire_open(path_of("m/s"), &options, &db));
     look(db);

@@ -59,16 +59,22 @@ static void end(void)
     simdisk_free(sim);
 }
 
-/* With the oldest frame that recovery would read. */
-static void checkpoint(uint64_t replay_from)
+/* With the oldest frame that recovery would read; as_of_lsn: 0, or without a log, after a mark. */
+static void checkpoint_as_of(uint64_t replay_from, uint64_t as_of_lsn)
 {
     struct qr_store_capture *capture;
-    struct qr_manifest_checkpoint next = {.number = record.number + 1, .replay_from = replay_from, .next_page_id = 1};
+    struct qr_manifest_checkpoint next = {
+        .number = record.number + 1, .replay_from = replay_from, .as_of_lsn = as_of_lsn, .next_page_id = 1};
     cr_assert_eq(qr_store_capture(store, &capture), 0);
-    cr_assert_eq(qr_blob_capture(capture, false), 0);
+    cr_assert_eq(qr_blob_capture(capture, as_of_lsn != 0), 0);
     cr_assert_eq(qr_store_commit(store, capture, NULL, 0, &next), 0);
     record = next;
     qr_store_committed(store, capture);
+}
+
+static void checkpoint(uint64_t replay_from)
+{
+    checkpoint_as_of(replay_from, 0);
 }
 
 static uint8_t *value_of(uint64_t seed, uint32_t size)
@@ -299,14 +305,7 @@ Test(store_blobs, a_dead_place_across_the_mark_is_not_captured)
     tail += 10;
     all.size += (uint32_t)qr_blob_extent(&second);
     say_dead(&all); /* a damaged reference */
-    struct qr_store_capture *capture;
-    struct qr_manifest_checkpoint next = {
-        .number = record.number + 1, .replay_from = tail, .as_of_lsn = tail - 1, .next_page_id = 1};
-    cr_assert_eq(qr_store_capture(store, &capture), 0);
-    cr_assert_eq(qr_blob_capture(capture, true), 0);
-    cr_assert_eq(qr_store_commit(store, capture, NULL, 0, &next), 0);
-    record = next;
-    qr_store_committed(store, capture);
+    checkpoint_as_of(tail, tail - 1);
     qr_store_close(store);
     open_store();
     end();
@@ -347,14 +346,7 @@ Test(store_blobs, what_comes_behind_the_mark_is_in_no_checkpoint)
     say_dead(&early[0]);
     say_dead(&late[0]);
     say_dead(&late[7]);
-    struct qr_store_capture *capture;
-    struct qr_manifest_checkpoint next = {
-        .number = record.number + 1, .replay_from = tail, .as_of_lsn = tail - 1, .next_page_id = 1};
-    cr_assert_eq(qr_store_capture(store, &capture), 0);
-    cr_assert_eq(qr_blob_capture(capture, true), 0);
-    cr_assert_eq(qr_store_commit(store, capture, NULL, 0, &next), 0);
-    record = next;
-    qr_store_committed(store, capture);
+    checkpoint_as_of(tail, tail - 1);
     for (uint64_t i = 1; i < 7; i++) cr_assert(reads_as(&late[i], 10 + i, 30000), "this life goes on with it");
 
     qr_store_close(store); /* as a crash would */
