@@ -98,6 +98,7 @@ rule_of() {
     store_resume_over) echo "STORE-1" ;;
     cleaned_early | cleaned_late) echo "RECOVER-5" ;;
     reserve_late | spares_kept) echo "STORE-7" ;;
+    space_not_awaited) echo "SPACE-2" ;;
     as_of_unfiltered | equal_not_held | lsn_range_unused | blob_dead_beyond) echo "R14" ;;
     blob_unsynced) echo "R3, BLOB-1" ;;
     blob_not_rewritten | blob_mark_forgotten) echo "BLOB-1, R12" ;;
@@ -124,7 +125,7 @@ stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
 names=(cases names torn manifest store rules replay repair repair_log blobs unlogged power_twice power_cuts power_io power_sync_blobs
-    power_blob_behind power_sync_late full_disk cleaned)
+    power_blob_behind power_sync_late full_disk small_disk cleaned)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/regress/regress_names_of_failed_sync"
     "$build/test/regress/regress_manifest_torn"
     "$build/test/store/store_manifest_crash --first"
@@ -136,7 +137,7 @@ commands=("$interleave --mode cases --limit-ms 3000" "$build/test/regress/regres
     "$power --seed 1 --effort 10 --no-faults --first" "$power --seed 1 --effort 10 --scenario io_once --first"
     "$power --seed 1 --effort 10 --scenario sync_blobs --first" "$power --seed 1 --effort 10 --scenario blob_behind --first"
     "$power --seed 1 --effort 10 --scenario sync_late --first"
-    "$build/test/api/api_full_disk --jobs 1" "$build/test/regress/regress_cleaned_early")
+    "$build/test/api/api_full_disk --jobs 1" "$build/test/api/api_small_disk --jobs 1" "$build/test/regress/regress_cleaned_early")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(
@@ -161,8 +162,8 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    cleaned_late:full_disk | reserve_late:full_disk | spares_kept:full_disk | cleaned_early:cleaned) true ;;
-    cleaned_*:* | reserve_late:* | spares_kept:* | *:full_disk | *:cleaned) false ;;
+    cleaned_late:full_disk | reserve_late:full_disk | spares_kept:full_disk | space_not_awaited:small_disk | cleaned_early:cleaned) true ;;
+    cleaned_*:* | reserve_late:* | spares_kept:* | space_not_awaited:* | *:full_disk | *:small_disk | *:cleaned) false ;;
     dir_*:names) true ;;
     dir_*:* | *:names) false ;;
     manifest_header_first:torn) true ;;

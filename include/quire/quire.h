@@ -157,9 +157,9 @@ struct quire_options {
                                       QUIRE_NO_THREADS = none: the caller drives maintenance by quire_maintain, and
                                       writers reclaim memory themselves; at most 16 */
     uint32_t stall_timeout_ms;     /* 0 = default (10000). How long a write waits for memory that a guard holds back
-                                      before it answers QUIRE_ERR_STALLED, and at most for memory that is on its way
-                                      back, or in the hands of another thread that reclaims or sorts free memory,
-                                      before QUIRE_ERR_NO_MEMORY; at most 3600000 */
+                                      before QUIRE_ERR_STALLED, at most for memory on its way back, or with another
+                                      thread that reclaims or sorts free memory, before QUIRE_ERR_NO_MEMORY, and for a
+                                      checkpoint while the disk is nearly full; at most 3600000 */
     uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
     uint32_t reserved;             /* must be 0 */
 

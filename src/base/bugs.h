@@ -75,6 +75,7 @@
     X(cleaned_early)            /* an opening removes files before it has recorded its incarnation */                  \
     X(reserve_late)             /* large values take the space of the reserve for a full disk */                       \
     X(spares_kept)              /* files that are kept to be used again stay when somebody finds no space */           \
+    X(space_not_awaited)        /* while space is short writers go on without a checkpoint */                          \
     X(cleaned_late)             /* an opening takes space before it removes files that nothing needs */                \
     X(log_released_early)       /* the log is released before the checkpoint's record is durable */                    \
     X(checkpoint_slots)         /* replay_from does not look at open slots and large writes under way */               \

@@ -23,7 +23,8 @@
 #define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
 #define NO_ROOM_PAUSE_NS 100000000u /* between two because space is missing */
 #define BLOB_CAP_LEAST ((uint64_t)256 << 20)
-#define LITTLE_LEAST_BYTES (UINT64_C(1) << 20) /* less than that is no burden for any checkpoint */
+#define COVERED_LEAST_BYTES 65536u /* of log, to tell what a checkpoint writes for each */
+#define SIXTEENTHS_MOST 4096u
 #define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
 
 /* ---- Sets of pages ---------------------------------------------------------------------------------------------- */
@@ -591,13 +592,23 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     return result;
 }
 
-/* Keeps account of one that has ended; under the mutex. */
-static struct qr_checkpoint_end note_end(struct qr_checkpointer *cp, int result)
+/* What the next one may have to write for each byte that comes to the log: as this one. */
+static void note_share(struct qr_checkpointer *cp, uint64_t written_bytes, uint64_t covered_bytes)
+{
+    if (covered_bytes < COVERED_LEAST_BYTES) return;
+    uint64_t sixteenths = qr_max(16, qr_min(written_bytes * 16 / covered_bytes, SIXTEENTHS_MOST));
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->sixteenths, sixteenths, memory_order_relaxed);
+}
+
+/* Keeps account of one that has ended; under the mutex. replay_from: of the one before. */
+static struct qr_checkpoint_end note_end(struct qr_checkpointer *cp, int result, uint64_t replay_from)
 {
     struct qr_store_stats store;
     qr_store_stats(cp->store, &store);
     struct qr_checkpoint_end end = {.written_bytes = store.written_bytes - cp->written_bytes, .replay_from = cp->record.replay_from};
     cp->written_bytes = store.written_bytes;
+    if (result == 0) note_share(cp, end.written_bytes, end.replay_from - replay_from);
     if (result != 0) {
         /* relaxed: written under the mutex */
         end.repeated = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed) != 0;
@@ -617,11 +628,15 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     pthread_mutex_lock(&cp->mutex);
     /* relaxed: who asks from here on wants the next one */
     bool asked = atomic_exchange_explicit(&cp->asked, 0, memory_order_relaxed) != 0;
+    uint64_t replay_from = cp->record.replay_from;
+    uint64_t began_at = qr_log_tail(&db->log);
     int result = cp->unknown ? qr_fail(QUIRE_ERR_IO, 0, "the manifest has failed: no checkpoint until the store is opened again")
                              : run(db, thread, full);
     /* relaxed: as above */
     if (result != 0 && asked) atomic_store_explicit(&cp->asked, 1, memory_order_relaxed);
-    struct qr_checkpoint_end end = note_end(cp, result);
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->began_at, began_at, memory_order_relaxed);
+    struct qr_checkpoint_end end = note_end(cp, result, replay_from);
     pthread_mutex_unlock(&cp->mutex);
     if (!end.repeated) qr_db_tell_checkpoint(db, result, &end);
     qr_db_tell(db);
@@ -657,16 +672,12 @@ uint64_t qr_db_log_cap(struct quire *db)
     return qr_min(qr_min(qr_max(cap, LOG_CAP_LEAST), LOG_CAP_MOST), most);
 }
 
-/*
- * Whether the space that is left is little for what a checkpoint may have to write, which is about as much as came to the log: one
- * that comes while there is space releases the log, one that comes later may find none. It only comes earlier: nothing is refused for
- * what a file system says of itself, and 0 may mean that it does not say.
- */
-static bool is_space_little(struct quire *db, uint64_t unsaved_bytes)
+/* While space is missing: whether another one can bring some back, since something was written, or the reserve, which is not used up for nothing, is whole again. */
+static bool may_help(struct quire *db)
 {
-    uint64_t free_bytes;
-    return unsaved_bytes > LITTLE_LEAST_BYTES && db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) == 0 &&
-           free_bytes != 0 && unsaved_bytes > free_bytes / 4;
+    /* relaxed: a threshold */
+    uint64_t began_at = atomic_load_explicit(&db->checkpointer.began_at, memory_order_relaxed);
+    return qr_log_tail(&db->log) != began_at || qr_store_regain(db->checkpointer.store);
 }
 
 bool qr_db_checkpoint_is_due(struct quire *db)
@@ -680,15 +691,19 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     if (failed_ns != 0 && now - failed_ns < FAILED_PAUSE_NS) return false;
     /* relaxed: only the flag itself, which whoever makes one takes */
     if (atomic_load_explicit(&cp->asked, memory_order_relaxed) != 0) return true;
+    bool refuses = qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE;
+    if (failed_ns != 0 && refuses) return may_help(db);
     /* relaxed: a threshold */
     uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
     uint64_t tail = qr_log_tail(&db->log);
     /* relaxed: a threshold */
     uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
     if (tail - from > qr_db_log_cap(db)) return true;
-    if (!unlogged && now - last_ns >= NO_ROOM_PAUSE_NS && is_space_little(db, tail - from)) return true;
+    if (!unlogged && now - last_ns >= NO_ROOM_PAUSE_NS && qr_db_space_is_little(db)) return true;
+    /* relaxed: only the number itself */
+    if (atomic_load_explicit(&cp->waiting, memory_order_relaxed) != 0 && qr_db_space_is_short(db)) return true;
     if (tail > from && now - last_ns >= NO_ROOM_PAUSE_NS && qr_db_has_no_room(db)) return true; /* what it releases is used again */
-    if (qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE && now - last_ns >= FAILED_PAUSE_NS) return true; /* there may be by now */
+    if (refuses && now - last_ns >= FAILED_PAUSE_NS && may_help(db)) return true;
     /* relaxed: a threshold. After power loss recovery reads the blobs that were written since. */
     uint64_t blobs = qr_blob_written_bytes(cp->store) - atomic_load_explicit(&cp->blob_mark, memory_order_relaxed);
     if (blobs > (unlogged ? qr_db_log_cap(db) : qr_max(qr_db_log_cap(db), BLOB_CAP_LEAST))) return true;
@@ -715,10 +730,10 @@ static void *run_checkpoints(void *argument)
 int qr_db_checkpoint_thread_start(struct quire *db)
 {
     if (db->files == NULL || db->files->read_only || db->options.background_threads == QUIRE_NO_THREADS) return 0;
-    if (qr_thread_start(&db->checkpointer.thread, "quire-check", run_checkpoints, db) != 0)
-        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no thread for checkpoints");
-    db->checkpointer.thread_runs = true;
-    return 0;
+    db->checkpointer.thread_runs = true; /* it asks, too */
+    if (qr_thread_start(&db->checkpointer.thread, "quire-check", run_checkpoints, db) == 0) return 0;
+    db->checkpointer.thread_runs = false;
+    return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no thread for checkpoints");
 }
 
 void qr_db_checkpoint_thread_stop(struct quire *db)
@@ -734,10 +749,12 @@ void qr_db_checkpoint_thread_stop(struct quire *db)
 int qr_db_checkpointer_open(struct quire *db)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
-    struct qr_store_options options = {.random = qr_db_random};
+    cp->first_segment_bytes = qr_db_first_segment_bytes(db);
+    struct qr_store_options options = {.first_segment_bytes = cp->first_segment_bytes, .random = qr_db_random};
     memcpy(options.store_id, qr_manifest_header(db->files->manifest)->store_id, sizeof(options.store_id));
     pthread_mutex_init(&cp->mutex, NULL);
     atomic_init(&cp->last_ns, qr_clock_ns());
+    atomic_init(&cp->sixteenths, 16);
     int result = qr_map_keep_changes(db->map);
     if (result != 0) return qr_fail(result, 0, "no memory for the set of changed pages");
     db->env.structure = &cp->structure;

@@ -22,6 +22,7 @@
 #include "db/checkpoint.h"
 #include "db/events.h"
 #include "db/files.h"
+#include "db/space.h"
 #include "os/thread.h"
 #include "tree/tree.h"
 #include "txn/snapshot.h"

@@ -336,7 +336,7 @@ static int sync_blobs(void *context)
 static struct qr_log_options log_options(const struct qr_db_files *files)
 {
     const struct quire_options *o = &files->db->options;
-    struct qr_log_options options = {.first_segment_bytes = qr_min(o->log_segment_bytes, (uint64_t)256 << 10),
+    struct qr_log_options options = {.first_segment_bytes = qr_min(o->log_segment_bytes, qr_db_first_segment_bytes(files->db)),
                                      .most_segment_bytes = o->log_segment_bytes,
                                      .buffered = o->log_buffered != 0,
                                      .random = qr_db_random,
@@ -414,16 +414,28 @@ static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list
     return 0;
 }
 
-/* The first segment. What the page store has kept ready for a full disk is for what comes later: without a log nothing does. */
-static int begin_log(struct qr_db_files *files, uint32_t first_number)
+#define LEAST_LOG_BYTES (UINT64_C(64) << 10)
+
+/* The first segment, a smaller one if there is no space for it. */
+static int open_log(struct qr_db_files *files, uint32_t first_number)
 {
     struct quire *db = files->db;
     struct qr_log_options options = log_options(files);
     const struct qr_incarnation *own = &files->incarnations[files->incarnation_count - 1];
+    for (;;) {
+        int result = qr_log_open(&db->log, db->epoch, files->dir, &options, own->number, own->first_lsn, first_number);
+        if (result != QUIRE_ERR_NO_SPACE || db->log.files != NULL || options.first_segment_bytes / 2 < LEAST_LOG_BYTES) return result;
+        options.first_segment_bytes /= 2;
+    }
+}
+
+/* What the page store has kept ready for a full disk is for what comes later: without a log nothing does. */
+static int begin_log(struct qr_db_files *files, uint32_t first_number)
+{
     if (!files->settings.has_log) return 0;
-    int result = qr_log_open(&db->log, db->epoch, files->dir, &options, own->number, own->first_lsn, first_number);
-    if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_store_drop_reserve(db->checkpointer.store))
-        result = qr_log_open(&db->log, db->epoch, files->dir, &options, own->number, own->first_lsn, first_number);
+    int result = open_log(files, first_number);
+    if (result == QUIRE_ERR_NO_SPACE && files->db->log.files == NULL && qr_store_drop_reserve(files->db->checkpointer.store))
+        result = open_log(files, first_number);
     return result;
 }
 
@@ -514,32 +526,14 @@ static bool sync_is_due(struct quire *db, uint64_t tail)
     return period != QUIRE_NO_PERIOD && qr_clock_ns() - qr_log_last_sync_ns(&db->log) >= period * 1000000ull;
 }
 
-void qr_db_keep_reserve(struct quire *db)
-{
-    struct qr_log_counts log;
-    struct qr_store_stats store;
-    qr_log_counts(&db->log, &log);
-    qr_store_stats(db->checkpointer.store, &store);
-    if (log.segments + store.segments < QR_STORE_RESERVE_FROM && !store.keeps_reserve) return;
-    qr_log_keep_reserve(&db->log);
-    (void)qr_log_regain(&db->log); /* it notes what it does not find */
-}
-
-bool qr_db_give_up_spares(struct quire *db)
-{
-    if (QR_BUG(spares_kept)) return false;
-    bool of_store = qr_store_drop_spares(db->checkpointer.store);
-    bool of_log = db->log.files != NULL && qr_log_failure(&db->log) == 0 && qr_log_drop_spares(&db->log);
-    return of_store || of_log;
-}
-
 int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
     qr_db_keep_reserve(db);
-    int result = qr_log_work(&db->log);
+    bool is_short = qr_db_space_is_short(db); /* then writers are to find no room that was made ahead */
+    int result = is_short ? 0 : qr_log_work(&db->log);
     if (result == QUIRE_ERR_NO_SPACE && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db)) result = qr_log_work(&db->log);
-    if (qr_log_failure(&db->log) == 0) qr_db_note_room(db, QR_ROOM_LOG, result);
+    if (qr_log_failure(&db->log) == 0 && !is_short) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {
         int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);

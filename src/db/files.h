@@ -80,14 +80,6 @@ void qr_db_log_thread_stop(struct quire *db);
  * interest. */
 int qr_db_log_work(struct quire *db);
 
-/* A store of some size keeps files for when the file system is full: the page store by itself, the log is told. To be called when
- * either has grown; there is a log. Any thread, outside of sections and slots. */
-void qr_db_keep_reserve(struct quire *db);
-
-/* After NO_SPACE: removes the files that log and page store keep only to use them again, which each has before it asks for space,
- * but not the other one. Whether there were any: then it may be tried again. Any thread, outside of sections and slots. */
-bool qr_db_give_up_spares(struct quire *db);
-
 void qr_db_files_close(struct quire *db);
 
 /* Random bytes of the kernel, for ids and salts. 0 or a negated errno. */

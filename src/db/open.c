@@ -336,8 +336,8 @@ static int build(struct quire *db, const char *path, struct qr_disk *disk)
     result = qr_db_background_start(db);
     if (result != 0) return no_memory(result);
     if (path == NULL) return 0;
-    result = qr_db_log_thread_start(db);
-    return result == 0 ? qr_db_checkpoint_thread_start(db) : result;
+    result = qr_db_checkpoint_thread_start(db); /* before the log's, which asks whether there is one */
+    return result == 0 ? qr_db_log_thread_start(db) : result;
 }
 
 int qr_db_open(const char *path, struct qr_disk *disk, const struct quire_options *options, struct quire **ret_db)

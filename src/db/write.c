@@ -52,6 +52,7 @@ static int read_present(struct quire *db, struct qr_write *write)
 static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, bool may_use_reserve)
 {
     const bool unlogged = qr_db_is_unlogged(db);
+    if (!unlogged) qr_db_wait_space(db, thread);
     uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
     int result = unlogged ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, may_use_reserve);
     if (result == QUIRE_ERR_NO_SPACE && !unlogged && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db))
@@ -141,6 +142,7 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
     int result = check_space(db, write);
     *ret_waited = true;
     if (result != 0) return result;
+    qr_db_join_wait(db, thread);
     result = qr_db_blob_write(tree, write, reference, &record);
     if (result == QUIRE_ERR_NO_SPACE && qr_db_give_up_spares(db)) result = qr_db_blob_write(tree, write, reference, &record);
     if (result != 0 || QR_UNLIKELY(qr_db_has_no_room(db))) {
@@ -148,13 +150,18 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
         noted = true;
     }
     if (result != 0) return result;
-    if (!qr_db_is_unlogged(db) && qr_store_has_grown(db->checkpointer.store)) qr_db_keep_reserve(db);
+    bool grown = qr_store_has_grown(db->checkpointer.store);
+    if (grown && !qr_db_is_unlogged(db)) {
+        qr_db_keep_reserve(db);
+        (void)qr_log_regain(&db->log); /* it notes what it does not find */
+    }
     QR_STOP("write.blob_written");
     result = run_write(tree, thread, &record, ret_waited);
     if (result != 0)
         qr_blob_dead(db->checkpointer.store, reference, 1, qr_log_tail(&db->log));
     write->ret_lsn = record.ret_lsn;
     *ret_waited = *ret_waited || noted;
+    if (grown) qr_db_wait_space(db, thread);
     return result;
 }
 

@@ -15,6 +15,7 @@
 #define FIRST_SEGMENT_BYTES ((uint64_t)256 << 10)
 #define MOST_SEGMENT_BYTES ((uint64_t)64 << 20)
 #define POPULATE_BYTES ((uint64_t)256 << 10)
+#define FREE_SHARE 8u
 #define RESERVE_PAUSE_NS 100000000u /* making it may write much before it is known that there is no space */
 
 /* ---- Room, in a slot window ------------------------------------------------------------------------------------- */
@@ -86,16 +87,18 @@ uint64_t qr_log_reserve_slow(struct qr_log *log, struct qr_thread *thread, uint6
 
 /* ---- Making room ------------------------------------------------------------------------------------------------ */
 
-/* How far ahead of the tail there should be room: more in a store with large segments, which takes more a second. */
-static uint64_t ahead_bytes(const struct qr_log_segment *last)
+/* Under the mutex: how far ahead of the tail there should be room: more in a store with large segments, which takes more a second. */
+static uint64_t ahead_bytes(const struct qr_log_files *files)
 {
-    return qr_min(qr_max((last->end - last->start) / 16, POPULATE_BYTES), POPULATE_BYTES * 16);
+    const struct qr_log_segment *last = qr_log_segment_last(files);
+    uint64_t least = qr_min(files->options.first_segment_bytes, POPULATE_BYTES);
+    return qr_min(qr_max((last->end - last->start) / 16, least), POPULATE_BYTES * 16);
 }
 
 /* Under the mutex. */
 static void set_ready(struct qr_log_files *files, uint64_t end)
 {
-    uint64_t ahead = ahead_bytes(qr_log_segment_last(files)) / 2;
+    uint64_t ahead = ahead_bytes(files) / 2;
     /* order: log.ready.raise pairs with log.ready.read: the segment, and its pages */
     atomic_store_explicit(&files->log->ready_end, end, memory_order_release);
     /* relaxed: a hint; the room itself is looked up in ready_end */
@@ -125,12 +128,31 @@ static int populate(struct qr_log_files *files)
     return 0;
 }
 
-/* As much as there was so far: the log doubles with each segment, up to the largest ones. */
+static uint64_t power_of_two_in(uint64_t bytes)
+{
+    return bytes == 0 ? 0 : (uint64_t)1 << (63 - __builtin_clzll(bytes));
+}
+
+/* As much as there was so far: the log doubles with each segment, up to the largest ones; but it leaves most of the space that there
+ * is, as far as the file system says, to what releases it. */
 static uint64_t next_size(const struct qr_log_files *files, uint64_t end)
 {
-    uint64_t so_far = end - (files->first_lsn - QR_LOG_HEADER_BYTES);
-    uint64_t size = (uint64_t)1 << (63 - __builtin_clzll(so_far));
-    return qr_min(size, files->options.most_segment_bytes);
+    uint64_t size = qr_min(power_of_two_in(end - (files->first_lsn - QR_LOG_HEADER_BYTES)), files->options.most_segment_bytes);
+    uint64_t free_bytes;
+    if (files->dir->disk->ops->dir_free_bytes(files->dir, &free_bytes) == 0)
+        size = qr_min(size, power_of_two_in(free_bytes / FREE_SHARE));
+    return qr_max(size, files->options.first_segment_bytes);
+}
+
+/* Under make_mutex: of that size, or of less if there is no space for it. */
+static int make_segment(struct qr_log_files *files, uint64_t start, uint64_t size, struct qr_log_segment **ret_segment)
+{
+    int result = qr_log_segment_make(files, start, size, ret_segment);
+    while (result == QUIRE_ERR_NO_SPACE && size / 2 >= files->options.first_segment_bytes) {
+        size /= 2;
+        result = qr_log_segment_make(files, start, size, ret_segment);
+    }
+    return result;
 }
 
 static bool ring_is_full(const struct qr_log_files *files)
@@ -226,12 +248,11 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_re
     struct qr_log_segment *last = qr_log_segment_last(files);
     bool wanted = last->end == end;
     bool full = ring_is_full(files);
-    uint64_t size = next_size(files, end);
     pthread_mutex_unlock(&files->mutex);
     if (wanted && full) {
         result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments, and no checkpoint has set one free", QR_LOG_RING);
     } else if (wanted) {
-        result = qr_log_segment_make(files, end, size, &segment);
+        result = make_segment(files, end, next_size(files, end), &segment);
         if (result == QUIRE_ERR_NO_SPACE && may_use_reserve) result = use_reserve(files, end, &segment);
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
@@ -280,7 +301,7 @@ int qr_log_work(struct qr_log *log)
     struct qr_log_segment *last = qr_log_segment_last(files);
     uint64_t end = last->end;
     uint64_t half = (last->end - last->start) / 2;
-    uint64_t target = qr_log_needed_end(log) + ahead_bytes(last);
+    uint64_t target = qr_log_needed_end(log) + ahead_bytes(files);
     pthread_mutex_unlock(&files->mutex);
     int result = make_ready(files, target, false);
     /* A segment takes long to make: it is begun when half of the last one is used. */

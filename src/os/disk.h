@@ -100,6 +100,7 @@ struct qr_disk_ops {
     /* All names but "." and "..", in no order. Others may come and go meanwhile. */
     int (*dir_list)(struct qr_dir *dir, qr_dir_visit *visit, void *context);
     int (*dir_sync)(struct qr_dir *dir);
+    /* What new files can take, as the file system says; -EOPNOTSUPP: it does not say. */
     int (*dir_free_bytes)(struct qr_dir *dir, uint64_t *ret_bytes);
     int (*dir_unlink)(struct qr_dir *dir, const char *name);
     /* Replaces `to` at once. */

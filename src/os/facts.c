@@ -129,6 +129,8 @@ int qr_posix_dir_free_bytes(struct qr_dir *dir, uint64_t *ret_bytes)
     struct statvfs mount;
     if (fstatvfs(qr_posix_dir(dir)->fd, &mount) != 0)
         return -errno;
+    if (mount.f_blocks == 0)
+        return -EOPNOTSUPP;
     *ret_bytes = (uint64_t)mount.f_bavail * mount.f_frsize;
     return 0;
 }

@@ -156,7 +156,7 @@ static int explain(struct qr_posix_file *file, uint8_t *memory, uint64_t size_by
     if (error != -EFAULT)
         return error;
     error = qr_posix_dir_free_bytes(file->file.dir, &free_bytes);
-    return error == 0 && free_bytes < size_bytes ? -ENOSPC : -EIO;
+    return error == -EOPNOTSUPP || (error == 0 && free_bytes < size_bytes) ? -ENOSPC : -EIO;
 }
 
 int qr_posix_file_populate(struct qr_file *base, void *memory, uint64_t size_bytes)

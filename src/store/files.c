@@ -95,11 +95,35 @@ static int create_file(struct qr_store *store, struct qr_segment *segment)
     return error;
 }
 
-/* Whether the store is one that keeps a reserve, with `more` bytes that come to it. */
-static void choose_reserve(struct qr_store *store, uint64_t more)
+/* There is a limit on the size of files: from now on segments are smaller. False: this one cannot be. */
+static bool learn_limit(struct qr_store *store, struct qr_segment *segment, uint64_t least)
+{
+    uint64_t size = segment->size / 2;
+    if (size < qr_max(least, store->options.first_segment_bytes))
+        return false;
+    segment->size = size;
+    qr_lock(store);
+    store->options.most_segment_bytes = qr_min(store->options.most_segment_bytes, size);
+    qr_unlock(store);
+    return true;
+}
+
+/* The same, of less, but at least `least`, if files must be smaller. */
+static int create_possible(struct qr_store *store, struct qr_segment *segment, uint64_t least)
+{
+    int error = create_file(store, segment);
+    while (error == -EFBIG && learn_limit(store, segment, least))
+        error = create_file(store, segment);
+    return error;
+}
+
+/* Whether the store is one that keeps a reserve, with what comes to it: so many bytes more or less from now on. */
+static void choose_reserve(struct qr_store *store, int64_t coming)
 {
     qr_lock(store);
-    store->keeps_reserve = store->segment_bytes + more >= QR_STORE_RESERVE_FROM * store->options.first_segment_bytes;
+    store->coming_bytes += (uint64_t)coming;
+    store->keeps_reserve =
+        store->segment_bytes + store->coming_bytes >= QR_STORE_RESERVE_FROM * store->options.first_segment_bytes;
     qr_unlock(store);
 }
 
@@ -183,31 +207,30 @@ static bool is_full(int error)
     return error == -ENOSPC || error == -EDQUOT || error == -EFBIG;
 }
 
-/* Large values take space that no checkpoint has asked for: before they get `more` of it, what a checkpoint needs to release some is
+/* Large values take space that no checkpoint has asked for: before they get more of it, what a checkpoint needs to release some is
  * there. What else fails the segment itself will tell. */
-static int keep_reserve(struct qr_store *store, uint64_t more)
+static int keep_reserve(struct qr_store *store)
 {
-    choose_reserve(store, more);
     int error = QR_BUG(reserve_late) ? 0 : complete_reserve(store);
     if (is_full(error) && release_dead(store))
         error = complete_reserve(store);
     return is_full(error) ? error : 0;
 }
 
-static int take_or_create(struct qr_store *store, struct qr_segment *segment, bool *ret_again)
+static int take_or_create(struct qr_store *store, struct qr_segment *segment, uint64_t least, bool *ret_again)
 {
     struct qr_spare spare;
     *ret_again = take_spare(store, segment->size, false, &spare);
-    return *ret_again ? take_over_file(store, &spare, segment) : create_file(store, segment);
+    return *ret_again ? take_over_file(store, &spare, segment) : create_possible(store, segment, least);
 }
 
 /* A file of segment->size, or with the reserve of less, but at least `least`. */
 static int find_file(struct qr_store *store, struct qr_segment *segment, uint64_t least, bool use_reserve, bool *ret_again)
 {
     struct qr_spare spare;
-    int error = take_or_create(store, segment, ret_again);
+    int error = take_or_create(store, segment, least, ret_again);
     if (is_full(error) && !*ret_again && release_dead(store))
-        error = take_or_create(store, segment, ret_again);
+        error = take_or_create(store, segment, least, ret_again);
     if (is_full(error) && !*ret_again && use_reserve && take_spare(store, least, true, &spare)) {
         *ret_again = true;
         error = take_over_file(store, &spare, segment);
@@ -220,36 +243,49 @@ static int find_file(struct qr_store *store, struct qr_segment *segment, uint64_
     return error;
 }
 
-int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
-                    struct qr_segment **ret_segment)
+/* A segment whose stream and size are set; at least of `least` bytes. */
+static int make_segment(struct qr_store *store, struct qr_segment *segment, uint64_t least, bool use_reserve)
 {
-    uint64_t least = qr_round_up(need + QR_SEGMENT_HEADER_BYTES, QR_SEGMENT_UNIT);
     bool again = false;
-    if (!qr_segment_size_is_possible(stream, least))
-        return qr_fail(QUIRE_ERR_TOO_LARGE, 0, "an image of %llu bytes", (unsigned long long)need);
-    uint64_t size = qr_max(size_of_next(store), least);
-    int error = stream == QR_STREAM_BLOB ? keep_reserve(store, size) : 0;
+    int error = segment->stream == QR_STREAM_BLOB ? keep_reserve(store) : 0;
     if (error != 0)
         return qr_fail_io(-error, "page segments: creation of the reserve");
-    struct qr_segment *segment = qr_calloc(1, sizeof(*segment));
-    if (segment == NULL)
-        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a page segment");
-    segment->stream = stream;
-    segment->size = size;
     error = find_file(store, segment, least, use_reserve, &again);
-    int result = error != 0 ? qr_segment_failure(error, segment->number, again ? "using it again" : "creation")
-                            : begin_segment(store, segment);
-    if (result != 0) {
-        qr_segment_free(segment);
-        choose_reserve(store, 0); /* what has not come asks for none */
-        (void)qr_store_drop_spares(store);
+    if (error != 0)
+        return qr_segment_failure(error, segment->number, again ? "using it again" : "creation");
+    int result = begin_segment(store, segment);
+    if (result != 0)
         return result;
-    }
     qr_lock(store);
     store->has_grown = true;
     store->stats.segments_made += !again;
     store->stats.segments_recycled += again;
     qr_unlock(store);
+    return 0;
+}
+
+int qr_segment_make(struct qr_store *store, enum qr_stream stream, uint64_t need, bool use_reserve,
+                    struct qr_segment **ret_segment)
+{
+    uint64_t least = qr_round_up(need + QR_SEGMENT_HEADER_BYTES, QR_SEGMENT_UNIT);
+    if (!qr_segment_size_is_possible(stream, least))
+        return qr_fail(QUIRE_ERR_TOO_LARGE, 0, "an image of %llu bytes", (unsigned long long)need);
+    struct qr_segment *segment = qr_calloc(1, sizeof(*segment));
+    if (segment == NULL)
+        return qr_fail(QUIRE_ERR_NO_MEMORY, 0, "no memory for a page segment");
+    segment->stream = stream;
+    segment->size = qr_max(size_of_next(store), least);
+    int64_t coming = stream == QR_STREAM_BLOB ? (int64_t)segment->size : 0;
+    if (coming != 0)
+        choose_reserve(store, coming);
+    int result = make_segment(store, segment, least, use_reserve);
+    if (coming != 0)
+        choose_reserve(store, -coming); /* it is there, or asks for none */
+    if (result != 0) {
+        qr_segment_free(segment);
+        (void)qr_store_drop_spares(store);
+        return result;
+    }
     *ret_segment = segment;
     return 0;
 }
@@ -396,7 +432,7 @@ static int complete_reserve(struct qr_store *store)
     int error = 0;
     pthread_mutex_lock(&store->reserve_mutex);
     while (error == 0 && added && !is_whole(store, segment.size = size_of_next(store))) {
-        error = create_file(store, &segment);
+        error = create_possible(store, &segment, 0);
         if (error != 0)
             break;
         ops_of(store)->file_close(segment.file);
@@ -411,6 +447,14 @@ static int complete_reserve(struct qr_store *store)
     return missing ? error : 0;
 }
 
+static uint64_t most_size(struct qr_store *store)
+{
+    qr_lock(store);
+    uint64_t size = store->options.most_segment_bytes;
+    qr_unlock(store);
+    return size;
+}
+
 /* Whether there was something. */
 static bool release_dead(struct qr_store *store)
 {
@@ -421,7 +465,7 @@ static bool release_dead(struct qr_store *store)
         uint32_t number = segment->number;
         uint64_t size = segment->size;
         qr_segment_free(segment);
-        if (size <= store->options.most_segment_bytes && add_spare(store, number, size, SPARES_FOR_USE))
+        if (size <= most_size(store) && add_spare(store, number, size, SPARES_FOR_USE))
             continue;
         remove_file(store, number);
         qr_lock(store);
@@ -431,11 +475,16 @@ static bool release_dead(struct qr_store *store)
     return found;
 }
 
+bool qr_store_regain(struct qr_store *store)
+{
+    choose_reserve(store, 0);
+    return complete_reserve(store) == 0;
+}
+
 void qr_segments_release(struct qr_store *store)
 {
     (void)release_dead(store);
-    choose_reserve(store, 0);
-    (void)complete_reserve(store);
+    (void)qr_store_regain(store);
 }
 
 bool qr_store_has_grown(struct qr_store *store)
@@ -556,7 +605,7 @@ static int clear_leftover(struct qr_store *store, uint32_t number)
     if (!ours)
         return 0;
     bool suits = facts.size_bytes >= store->options.first_segment_bytes &&
-                 facts.size_bytes <= store->options.most_segment_bytes && facts.size_bytes % QR_SEGMENT_UNIT == 0;
+                 facts.size_bytes <= most_size(store) && facts.size_bytes % QR_SEGMENT_UNIT == 0;
     if (!suits || !add_spare(store, number, facts.size_bytes, 0))
         remove_file(store, number);
     return 0;

@@ -124,6 +124,7 @@ struct qr_store {
     pthread_mutex_t blob_sync_mutex; /* as above */
     pthread_mutex_t reserve_mutex;   /* of who makes files for the reserve; taken before `mutex`, after the other ones */
     bool keeps_reserve; /* QR_STORE_RESERVE_FROM */
+    uint64_t coming_bytes; /* of segments of large values that are being made */
     bool has_grown;     /* qr_store_has_grown */
     bool blobs_dirty, blob_names_dirty;
     struct qr_blob_stats blob_stats;

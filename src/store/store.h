@@ -97,6 +97,9 @@ int qr_store_clean_up(struct qr_store *store);
  * makes it again. Whether there was something. */
 bool qr_store_drop_reserve(struct qr_store *store);
 
+/* Makes what is missing of the reserve, as far as there is space. Whether it is whole. Any thread. */
+bool qr_store_regain(struct qr_store *store);
+
 /* Whether a segment was made since it was asked last. Any thread. */
 bool qr_store_has_grown(struct qr_store *store);
 

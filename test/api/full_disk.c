@@ -4,19 +4,11 @@
  * Method: a simulated disk that has no more space from some moment on; a file system in memory and an image of ext4, where they can be
  * mounted.
  */
-#include "api_dir.h"
+#include "api_space.h"
 
 #include "db/db.h"
 #include "db/testing.h"
 #include "lib/simdisk.h"
-
-static void clean_up(void)
-{
-    char command[128];
-    snprintf(command, sizeof(command), "umount -l %s/m 2>/dev/null", root);
-    (void)!system(command); /* where a test has mounted one, and has not come to its end */
-    remove_root();
-}
 
 TestSuite(full_disk, .init = make_root, .fini = clean_up, .timeout = 250);
 
@@ -47,19 +39,6 @@ static uint64_t fill_up(struct quire *db, struct quire_tree *tree)
         qr_store_stats(db->checkpointer.store, &stats);
     } while (stats.segments < QR_STORE_RESERVE_FROM || stats.reserve_segments < 2 || db->log.files->reserve == NULL);
     return keys;
-}
-
-/* A write that may have to wait for a checkpoint, which a background thread would make. */
-static void put_soon(struct quire *db, struct quire_tree *tree, uint64_t k, const char *bytes, size_t size)
-{
-    char key[16];
-    int result = quire_put(tree, key, numbered(k, key), bytes, size, 0, NULL);
-    for (int tries = 0; tries < 3000 && result == QUIRE_ERR_NO_SPACE; tries++) {
-        usleep(1000);
-        quire_maintain(db);
-        result = quire_put(tree, key, numbered(k, key), bytes, size, 0, NULL);
-    }
-    OK(result);
 }
 
 /* The whole life of a full store; there is no space beyond what it has by now. */
@@ -445,14 +424,6 @@ Test(full_disk, an_opening_removes_what_nothing_needs_before_it_takes_space)
 }
 
 /* ---- File systems of the machine -------------------------------------------------------------------------------- */
-
-/* Mounts a file system as root/m. %1$s in `mount` is root. False: it cannot be tried here. */
-static bool mount_one(const char *mount)
-{
-    char command[512];
-    snprintf(command, sizeof(command), mount, root);
-    return system(command) == 0;
-}
 
 /* F31, on a file system of the machine. */
 static void live_on(const char *mount)

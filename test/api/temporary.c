@@ -72,7 +72,7 @@ Test(temporary, nothing_is_left_of_a_failed_opening)
         cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
         int result = quire_open(root, &options, &db);
         setrlimit(RLIMIT_FSIZE, &limit);
-        cr_assert(result == QUIRE_ERR_NO_SPACE || (result == 0 && size >= 262144), "size %u: %d", (unsigned)size, result);
+        cr_assert(result == QUIRE_ERR_NO_SPACE || (result == 0 && size >= 65536), "size %u: %d", (unsigned)size, result);
         if (result == 0) OK(quire_close(db));
         shell("test -z \"$(ls)\"");
     }

@@ -1,0 +1,113 @@
+/*
+ * space.c: see space.h.
+ *
+ * Layer 6.
+ */
+#include "db/space.h"
+
+#include "base/bugs.h"
+#include "db/db.h"
+
+#define FIRST_MOST_BYTES (UINT64_C(256) << 10)
+#define FIRST_LEAST_BYTES (UINT64_C(64) << 10)
+#define FIRST_SHARE 32u /* of the free space, for a first segment */
+#define LITTLE_SHARE 4u /* of what is left */
+#define SHORT_SHARE 2u
+#define WAIT_US 500u
+
+/* ---- Sizes ------------------------------------------------------------------------------------------------------- */
+
+uint64_t qr_db_first_segment_bytes(struct quire *db)
+{
+    uint64_t free_bytes;
+    uint64_t size = FIRST_MOST_BYTES;
+    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0) return size;
+    while (size > FIRST_LEAST_BYTES && size > free_bytes / FIRST_SHARE) size /= 2;
+    return size;
+}
+
+/* ---- What is kept ----------------------------------------------------------------------------------------------- */
+
+void qr_db_keep_reserve(struct quire *db)
+{
+    struct qr_log_counts log;
+    struct qr_store_stats store;
+    qr_log_counts(&db->log, &log);
+    qr_store_stats(db->checkpointer.store, &store);
+    if (log.segments + store.segments >= QR_STORE_RESERVE_FROM || store.keeps_reserve) qr_log_keep_reserve(&db->log);
+}
+
+bool qr_db_give_up_spares(struct quire *db)
+{
+    if (QR_BUG(spares_kept)) return false;
+    bool of_store = qr_store_drop_spares(db->checkpointer.store);
+    bool of_log = db->log.files != NULL && qr_log_failure(&db->log) == 0 && qr_log_drop_spares(&db->log);
+    return of_store || of_log;
+}
+
+/* ---- What is left ----------------------------------------------------------------------------------------------- */
+
+/* What a checkpoint would have to write: SPACE-2. */
+static uint64_t bytes_to_write(struct quire *db)
+{
+    struct qr_checkpointer *cp = &db->checkpointer;
+    /* relaxed: thresholds */
+    uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
+    /* relaxed: as above */
+    uint64_t sixteenths = atomic_load_explicit(&cp->sixteenths, memory_order_relaxed);
+    uint64_t unsaved = qr_log_tail(&db->log) - from;
+    return qr_min(unsaved * sixteenths / 16, qr_arena_total_bytes(db->arena));
+}
+
+/* Whether that is more than a share of what is left, as far as the file system says, and more than the least segment. */
+static bool is_much(struct quire *db, uint64_t share)
+{
+    struct qr_store_stats store;
+    uint64_t free_bytes;
+    uint64_t bytes = bytes_to_write(db);
+    if (bytes <= db->checkpointer.first_segment_bytes) return false;
+    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0) return false;
+    qr_store_stats(db->checkpointer.store, &store);
+    return bytes > (free_bytes + store.reserve_bytes) / share;
+}
+
+bool qr_db_space_is_little(struct quire *db)
+{
+    return is_much(db, LITTLE_SHARE);
+}
+
+bool qr_db_space_is_short(struct quire *db)
+{
+    const struct qr_checkpointer *cp = &db->checkpointer;
+    /* relaxed: a threshold */
+    bool failed = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed) != 0 || qr_log_failure(&db->log) != 0;
+    return cp->thread_runs && !failed && !QR_BUG(space_not_awaited) && is_much(db, SHORT_SHARE);
+}
+
+static uint64_t ended_checkpoints(const struct qr_checkpointer *cp)
+{
+    /* relaxed: how long to wait, no more */
+    return atomic_load_explicit(&cp->count, memory_order_relaxed) + atomic_load_explicit(&cp->failures, memory_order_relaxed);
+}
+
+void qr_db_wait_space(struct quire *db, struct qr_thread *thread)
+{
+    struct qr_checkpointer *cp = &db->checkpointer;
+    uint64_t ended = ended_checkpoints(cp);
+    uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
+    /* relaxed: only the number itself */
+    atomic_fetch_add_explicit(&cp->waiting, 1, memory_order_relaxed);
+    while (!qr_epoch_inside(thread) && qr_db_space_is_short(db) && ended_checkpoints(cp) - ended < 2 &&
+           qr_clock_ns() < end_ns) {
+        qr_event_signal(&cp->wake);
+        qr_sleep_us(WAIT_US);
+    }
+    /* relaxed: as above */
+    atomic_fetch_sub_explicit(&cp->waiting, 1, memory_order_relaxed);
+}
+
+void qr_db_join_wait(struct quire *db, struct qr_thread *thread)
+{
+    /* relaxed: a segment more or less */
+    if (QR_UNLIKELY(atomic_load_explicit(&db->checkpointer.waiting, memory_order_relaxed) != 0)) qr_db_wait_space(db, thread);
+}

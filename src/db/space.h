@@ -1,0 +1,50 @@
+/*
+ * space.h: a file system with little space left, or none.
+ *
+ * Layer 6. What brings space back is a checkpoint: log, pages and large values go only when one has been made, and it needs space
+ * itself. So there has to be enough for it, whatever comes first.
+ *
+ * SPACE-1  From some size of the store on files are kept for it, and for deletions: FILES-6, STORE-7.
+ * SPACE-2  When what it would have to write is much for what is left (that reserve counted), one is made, and before log or large
+ *          values take more, writers wait for it. What it has to write is taken to be as many bytes as the last one wrote for each
+ *          that came to the log, but not more than there are in memory.
+ * SPACE-3  What log and page store keep only to use it again goes before NO_SPACE is answered.
+ * SPACE-4  Nothing is refused for what a file system says of its free space: that may be wrong, or nothing. It makes checkpoints come
+ *          early, writers wait, and segments smaller.
+ *
+ * Any thread, outside of sections and slots. Waits: qr_db_wait_space.
+ */
+#ifndef QR_DB_SPACE_H
+#define QR_DB_SPACE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct quire;
+struct qr_thread;
+
+/* How large the first segments of log and page store are: so that a small file system has room for many. A power of two. */
+uint64_t qr_db_first_segment_bytes(struct quire *db);
+
+/* SPACE-1: the page store has its reserve by itself, the log is told. To be called when either has grown; there is a log. */
+void qr_db_keep_reserve(struct quire *db);
+
+/* SPACE-2: whether a checkpoint should be made. */
+bool qr_db_space_is_little(struct quire *db);
+
+/* SPACE-2: whether log and large values should take no more before one was made; there is a thread that makes it, and the last one
+ * has not failed. */
+bool qr_db_space_is_short(struct quire *db);
+
+/* Waits while space is short, until two checkpoints have ended since (of which one has begun since), or the longest stall is over. At once
+ * for who has a guard. */
+void qr_db_wait_space(struct quire *db, struct qr_thread *thread);
+
+/* The same if somebody waits already: before a large value. */
+void qr_db_join_wait(struct quire *db, struct qr_thread *thread);
+
+/* SPACE-3, after NO_SPACE: removes those files, which log and page store have each before it asks for space, but not the other one.
+ * Whether there were any: then it may be tried again. */
+bool qr_db_give_up_spares(struct quire *db);
+
+#endif

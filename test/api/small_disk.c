@@ -1,0 +1,314 @@
+/*
+ * Goal: where there is little space a store takes it in small pieces, and makes checkpoints while there is enough for them; so what has
+ * filled a small disk can be deleted, and gives its space back. What file systems say of their free space is a hint, and no more.
+ * Method: file systems in memory of many sizes, filled by threads with the defaults; a simulated disk for each rule by itself.
+ */
+#include "api_space.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sys/resource.h>
+
+#include "db/db.h"
+#include "lib/simdisk.h"
+
+TestSuite(small_disk, .init = make_root, .fini = clean_up, .timeout = 250);
+
+static char value[1500000];
+
+/* ---- Whole lives ------------------------------------------------------------------------------------------------ */
+
+struct filler {
+    struct quire_tree *tree;
+    uint64_t first, count; /* keys */
+    size_t least, most;    /* bytes of a value */
+    int result;            /* that ended it */
+};
+
+static size_t size_at(const struct filler *f, uint64_t k)
+{
+    return f->least + (k * 7919) % (f->most - f->least + 1);
+}
+
+/* Writes until there is no space. */
+static void *fill_one(void *argument)
+{
+    struct filler *f = argument;
+    char key[16];
+    for (;; f->count++) {
+        uint64_t k = f->first + f->count;
+        f->result = quire_put(f->tree, key, numbered(k, key), value, size_at(f, k), 0, NULL);
+        if (f->result != 0) return NULL;
+    }
+}
+
+/* A deletion may have to wait, too: for a checkpoint, not for others. */
+static void empty(const struct filler *f)
+{
+    char key[16];
+    for (uint64_t k = f->first; k < f->first + f->count; k++) {
+        int result = QUIRE_ERR_NO_SPACE;
+        for (int tries = 0; tries < 10000 && result == QUIRE_ERR_NO_SPACE; tries++) {
+            if (tries != 0) usleep(1000);
+            result = quire_delete(f->tree, key, numbered(k, key), 0, NULL, NULL);
+        }
+        cr_assert_eq(result, 0, "deletion %llu of %llu: %d", (unsigned long long)(k - f->first), (unsigned long long)f->count, result);
+    }
+}
+
+#define FILLERS 3u
+
+/* F31: filled, emptied, and half as much written again. */
+static void live(const char *size, uint32_t fillers, size_t least, size_t most)
+{
+    char mount[256];
+    struct quire_options options;
+    struct quire *db = NULL;
+    struct filler f[FILLERS];
+    pthread_t threads[FILLERS];
+    snprintf(mount, sizeof(mount), "mkdir -p %%1$s/m && mount -t tmpfs -o size=%s quire-test %%1$s/m 2>/dev/null", size);
+    if (!mount_one(mount)) return;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    OK(quire_open(path_of("m/s"), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    for (uint32_t i = 0; i < fillers; i++) {
+        f[i] = (struct filler){.tree = tree, .first = (uint64_t)i << 32, .least = least, .most = most};
+        cr_assert_eq(pthread_create(&threads[i], NULL, fill_one, &f[i]), 0);
+    }
+    for (uint32_t i = 0; i < fillers; i++) {
+        pthread_join(threads[i], NULL);
+        EXPECT(f[i].result, QUIRE_ERR_NO_SPACE);
+    }
+    for (uint32_t i = 0; i < fillers; i++) empty(&f[i]);
+    settle(db);
+    for (uint64_t k = 0; k < f[0].count / 2; k++) put_soon(db, tree, k, value, size_at(&f[0], k));
+    OK(quire_close(db));
+    OK(quire_open(path_of("m/s"), &options, &db));
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), f[0].count / 2);
+    OK(quire_verify(db, NULL, NULL));
+    OK(quire_close(db));
+    clean_up();
+    make_root();
+}
+
+Test(small_disk, of_2_mib_gives_back)
+{
+    live("2m", 1, 100, 100);
+    live("2m", 3, 50, 3000);
+}
+
+Test(small_disk, of_3_to_9_mib_gives_back)
+{
+    live("3m", 3, 100, 100);
+    live("4m", 1, 10, 10); /* the deletions are as large as what they delete */
+    live("6m", 1, 100, 100);
+    live("7m", 2, 1000, 20000);
+    live("9m", 3, 50, 3000);
+}
+
+Test(small_disk, of_24_mib_gives_back)
+{
+    live("24m", 3, 100, 20000);
+    live("24m", 3, 100, 100);
+}
+
+/* ---- One rule after another ------------------------------------------------------------------------------------- */
+
+static struct quire_options without_threads(void)
+{
+    struct quire_options options;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.background_threads = QUIRE_NO_THREADS;
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    return options;
+}
+
+static struct quire *open_on(struct simdisk *disk, const struct quire_options *options)
+{
+    struct quire *db = NULL;
+    OK(qr_db_open("store", simdisk_disk(disk), options, &db));
+    return db;
+}
+
+static void put_some(struct quire_tree *tree, uint64_t first, uint64_t count, size_t size)
+{
+    char key[16];
+    for (uint64_t k = first; k < first + count; k++) OK(quire_put(tree, key, numbered(k, key), value, size, 0, NULL));
+}
+
+static uint64_t checkpoints_of(struct quire *db)
+{
+    struct qr_checkpoint_counts counts;
+    qr_db_checkpoint_counts(db, &counts);
+    return counts.count + counts.failures;
+}
+
+/* SPACE-2: long before the log is at its cap, if there is little space for what it holds; not if there is enough. */
+Test(small_disk, makes_checkpoints_early)
+{
+    struct quire_options options = without_threads();
+    for (uint64_t space = 10; space <= 1000; space *= 100) {
+        struct simdisk *disk = simdisk_create();
+        struct quire *db = open_on(disk, &options);
+        simdisk_facts(disk)->space_bytes = space << 20;
+        put_some(open_tree(db, "t"), 0, 3000, 1000);
+        qr_clock_advance_ns(1000000000);
+        quire_maintain(db);
+        cr_assert_eq(checkpoints_of(db), space == 10);
+        OK(quire_close(db));
+        simdisk_free(disk);
+    }
+}
+
+/* SPACE-4: what says nothing of its space (there is no limit) has files as large as any. */
+Test(small_disk, is_not_one_that_does_not_say)
+{
+    struct quire_options options;
+    struct quire *db = NULL;
+    uint64_t free_bytes;
+    if (!mount_one("mkdir -p %1$s/m && mount -t tmpfs -o size=0 quire-test %1$s/m 2>/dev/null")) return;
+    quire_options_init(&options);
+    OK(quire_open(path_of("m/s"), &options, &db));
+    cr_assert_eq(db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes), -EOPNOTSUPP);
+    cr_assert_eq(db->checkpointer.first_segment_bytes, 256u << 10);
+    cr_assert_eq(db->log.files->options.first_segment_bytes, 256u << 10);
+    cr_assert(!qr_db_space_is_little(db));
+    OK(quire_close(db));
+}
+
+/* F18. A full disk keeps a store from nothing but 64 KiB for the log. */
+Test(small_disk, is_opened_with_little_space)
+{
+    struct quire_options options = without_threads();
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_on(disk, &options);
+    put_some(open_tree(db, "t"), 0, 1000, 1000);
+    struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH}); /* with all of its log */
+    OK(quire_close(db));
+    simdisk_free(disk);
+    uint64_t used = simdisk_used_bytes(after);
+    simdisk_facts(after)->space_bytes = used + (60u << 10);
+    EXPECT(qr_db_open("store", simdisk_disk(after), &options, &db), QUIRE_ERR_NO_SPACE);
+    cr_assert_leq(simdisk_used_bytes(after), used);
+    simdisk_facts(after)->space_bytes = used + (70u << 10);
+    db = open_on(after, &options);
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), 1000);
+    put(open_tree(db, "t"), "one", "more");
+    OK(quire_close(db));
+    simdisk_free(after);
+}
+
+/* Writes until there is no space; answers the number of the key that found none. */
+static uint64_t fill_from(struct quire *db, struct quire_tree *tree, uint64_t k)
+{
+    char key[16];
+    while (quire_put(tree, key, numbered(k, key), value, 1000, 0, NULL) == 0)
+        if (++k % 64 == 0) quire_maintain(db);
+    return k;
+}
+
+/* A segment of the log that finds no space is made smaller. */
+Test(small_disk, has_a_log_of_small_segments)
+{
+    struct quire_options options = without_threads();
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_on(disk, &options);
+    struct quire_tree *tree = open_tree(db, "t");
+    put_some(tree, 0, 7000, 1000); /* the log would double */
+    uint64_t space = simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk) + (600u << 10);
+    cr_assert_gt(fill_from(db, tree, 7000), 7000);
+    cr_assert_gt(simdisk_used_bytes(disk) + (256u << 10), space);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* With a limit on the size of files a store goes on in smaller ones; larger values have no space. */
+Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
+{
+    struct quire_options options = without_threads();
+    struct rlimit limit, small;
+    char key[16];
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    small.rlim_cur = 1u << 20;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    struct quire *db = open_by("s", &options);
+    struct quire_tree *tree = open_tree(db, "t");
+    EXPECT(quire_put(tree, "k", 1, value, sizeof(value), 0, NULL), QUIRE_ERR_NO_SPACE);
+    for (uint64_t k = 0; k < 30000; k++) put_soon(db, tree, k, value, 1000);
+    for (uint64_t k = 0; k < 30000; k++) OK(quire_delete(tree, key, numbered(k, key), 0, NULL, NULL));
+    settle(db);
+    OK(quire_checkpoint(db));
+    for (uint64_t k = 0; k < 3000; k++) put_soon(db, tree, k, value, 1000);
+    OK(quire_close(db));
+    setrlimit(RLIMIT_FSIZE, &limit);
+    db = open_by("s", &options);
+    cr_assert_eq(count_all(open_tree(db, "t"), NULL), 3000);
+    OK(quire_verify(db, NULL, NULL));
+    OK(quire_close(db));
+}
+
+/* While space is missing a checkpoint is made for what it brings, or when there is space again, not every second for nothing. */
+Test(small_disk, is_not_filled_by_checkpoints_that_bring_nothing)
+{
+    struct quire_options options = without_threads();
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_on(disk, &options);
+    struct quire_tree *tree = open_tree(db, "t");
+    simdisk_facts(disk)->space_bytes = 12u << 20;
+    (void)fill_from(db, tree, 0);
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    while (quire_checkpoint(db) == 0 && qr_db_checkpoint_refusal(db) == 0) put_some(tree, 0, 1, 1000);
+    (void)quire_checkpoint(db);
+    uint64_t checkpoints = checkpoints_of(db);
+    uint64_t used = simdisk_used_bytes(disk);
+    for (int i = 0; i < 20; i++) {
+        qr_clock_advance_ns(2000000000);
+        quire_maintain(db);
+    }
+    cr_assert_eq(checkpoints_of(db), checkpoints);
+    cr_assert_eq(simdisk_used_bytes(disk), used);
+    EXPECT(quire_put(tree, "new", 3, value, 1000, 0, NULL), QUIRE_ERR_NO_SPACE);
+    simdisk_facts(disk)->space_bytes = UINT64_MAX;
+    qr_clock_advance_ns(2000000000);
+    quire_maintain(db);
+    OK(quire_put(tree, "new", 3, value, 1000, 0, NULL));
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* What did not come leaves no reserve behind: the space is for smaller values. */
+Test(small_disk, keeps_no_reserve_for_what_was_refused)
+{
+    struct quire_options options = without_threads();
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_on(disk, &options);
+    struct quire_tree *tree = open_tree(db, "t");
+    struct qr_store_stats stats;
+    put_some(tree, 0, 10, 100);
+    OK(quire_checkpoint(db));
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk) + (1u << 20);
+    for (int i = 0; i < 5; i++) EXPECT(quire_put(tree, "large", 5, value, sizeof(value), 0, NULL), QUIRE_ERR_NO_SPACE);
+    qr_store_stats(db->checkpointer.store, &stats);
+    cr_assert(!stats.keeps_reserve);
+    cr_assert_eq(stats.reserve_segments, 0);
+    put_some(tree, 10, 20, 10000);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* The log has its reserve as soon as the page store has grown, not when its thread comes by. */
+Test(small_disk, has_the_log_s_reserve_at_once)
+{
+    struct quire_options options = without_threads();
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_on(disk, &options);
+    struct quire_tree *tree = open_tree(db, "t");
+    put_some(tree, 0, 3, sizeof(value));
+    cr_assert_not_null(db->log.files->reserve);
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
