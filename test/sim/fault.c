@@ -249,6 +249,10 @@ void fault_end_of_opening(struct life *life, int result)
         sim_fail(life, "with error %d of operations %x opening answers %s (%s)", life->opening_error, life->opening_hits,
                  quire_strerror(result), detail.message);
     }
+    /* A checkpoint of the opening that had to use the reserve: until another one finds space, new data have none. */
+    if (result == 0 && life->opening_error == ENOSPC && qr_db_checkpoint_refusal(life->db) == QUIRE_ERR_NO_SPACE)
+        result = quire_checkpoint(life->db);
+    if (result == 0 && qr_db_checkpoint_refusal(life->db) != 0) sim_fail(life, "with space again an opened store refuses writes");
     /* Opened all the same: all that it shows it has made durable, and it goes on as any other; but for names that were not synced. */
     life->hurt = result == 0 && life->needs_mount;
     life->faulty = life->hurt;
