@@ -552,9 +552,9 @@ QUIRE_API int quire_guard_get_at(struct quire_guard *guard, struct quire_tree *t
                                  size_t key_size, struct quire_value *ret_value);
 
 /*
- * Raises the safe version; a smaller one than before is ignored (0 returned). With files it is a write, without flags: it
- * survives what the level of the database says, and after a reopening the tree refuses what it refused before. Errors:
- * INVALID, FORKED; with files the common ones of writes.
+ * Raises the safe version; a smaller one than before is ignored (0 returned). A write of another thread that has begun before may
+ * yet be done below it. With files it is a write, without flags: it survives what the level of the database says, and after
+ * a reopening the tree refuses what it refused before. Errors: INVALID, FORKED; with files the common ones of writes.
  */
 QUIRE_API int quire_set_safe_lsn(struct quire_tree *tree, uint64_t version);
 QUIRE_API int quire_safe_lsn(struct quire_tree *tree, uint64_t *ret_version);

@@ -673,11 +673,16 @@ uint64_t qr_db_log_cap(struct quire *db)
 }
 
 /* While space is missing: whether another one can bring some back, since something was written, or the reserve, which is not used up for nothing, is whole again. */
-static bool may_help(struct quire *db)
+static bool may_help(struct quire *db, uint64_t now)
 {
+    struct qr_checkpointer *cp = &db->checkpointer;
     /* relaxed: a threshold */
-    uint64_t began_at = atomic_load_explicit(&db->checkpointer.began_at, memory_order_relaxed);
-    return qr_log_tail(&db->log) != began_at || qr_store_regain(db->checkpointer.store);
+    if (qr_log_tail(&db->log) != atomic_load_explicit(&cp->began_at, memory_order_relaxed)) return true;
+    /* relaxed: as above */
+    if (now - atomic_load_explicit(&cp->looked_ns, memory_order_relaxed) < FAILED_PAUSE_NS) return false;
+    /* relaxed: as above */
+    atomic_store_explicit(&cp->looked_ns, now, memory_order_relaxed);
+    return qr_store_regain(cp->store);
 }
 
 bool qr_db_checkpoint_is_due(struct quire *db)
@@ -692,7 +697,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: only the flag itself, which whoever makes one takes */
     if (atomic_load_explicit(&cp->asked, memory_order_relaxed) != 0) return true;
     bool refuses = qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE;
-    if (failed_ns != 0 && refuses) return may_help(db);
+    if (failed_ns != 0 && refuses) return may_help(db, now);
     /* relaxed: a threshold */
     uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
     uint64_t tail = qr_log_tail(&db->log);
@@ -703,7 +708,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: only the number itself */
     if (atomic_load_explicit(&cp->waiting, memory_order_relaxed) != 0 && qr_db_space_is_short(db)) return true;
     if (tail > from && now - last_ns >= NO_ROOM_PAUSE_NS && qr_db_has_no_room(db)) return true; /* what it releases is used again */
-    if (refuses && now - last_ns >= FAILED_PAUSE_NS && may_help(db)) return true;
+    if (refuses && now - last_ns >= FAILED_PAUSE_NS && may_help(db, now)) return true;
     /* relaxed: a threshold. After power loss recovery reads the blobs that were written since. */
     uint64_t blobs = qr_blob_written_bytes(cp->store) - atomic_load_explicit(&cp->blob_mark, memory_order_relaxed);
     if (blobs > (unlogged ? qr_db_log_cap(db) : qr_max(qr_db_log_cap(db), BLOB_CAP_LEAST))) return true;

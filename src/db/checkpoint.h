@@ -57,6 +57,7 @@ struct qr_checkpointer {
     _Atomic uint64_t last_ns;             /* when it ended, or the database was opened */
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
     _Atomic uint64_t began_at;            /* where the log's tail was when the last one began */
+    _Atomic uint64_t looked_ns;           /* when the reserve was tried to be made whole for another one */
     _Atomic uint64_t sixteenths;          /* SPACE-2: what was written for each byte of log, by the last one that covered some */
     _Atomic uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
     _Atomic uint64_t failed_ns;           /* when the last one failed; 0: it did not */
