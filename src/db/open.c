@@ -52,7 +52,6 @@ int qr_db_fail_below(struct qr_thread *thread, int result)
 #define DEFAULT_LOG_SEGMENT ((uint64_t)64 << 20)
 #define DEFAULT_CHECKPOINT_INTERVAL_MS 60000u
 #define LEAST_LOG_CAP ((uint64_t)64 << 10)
-#define LEAST_LOG_SEGMENT ((uint64_t)16 << 10)
 #define MOST_LOG_SEGMENT ((uint64_t)1 << 30)
 
 void quire_options_init(struct quire_options *ret_options)
@@ -163,7 +162,7 @@ static int fill_file_options(struct quire_options *o)
     if (o->level > QUIRE_LEVEL_CHECKPOINT) bad = "level";
     if (o->sync_period_ms > 3600000 && o->sync_period_ms != QUIRE_NO_PERIOD) bad = "sync_period_ms";
     if (o->disable_ring > 1) bad = "disable_ring";
-    if (segment < LEAST_LOG_SEGMENT || segment > MOST_LOG_SEGMENT || (segment & (segment - 1)) != 0)
+    if (segment < QR_LOG_SEGMENT_LEAST || segment > MOST_LOG_SEGMENT || (segment & (segment - 1)) != 0)
         bad = "log_segment_bytes";
     if (o->log_buffered > 1) bad = "log_buffered";
     if (o->log_cap_bytes != 0 && o->log_cap_bytes < LEAST_LOG_CAP) bad = "log_cap_bytes";

@@ -40,6 +40,7 @@
 #include "os/thread.h"
 
 #define QR_LOG_HEADER_BYTES 4096u
+#define QR_LOG_SEGMENT_LEAST 16384u /* all are that large, times a power of two */
 #define QR_LOG_RING 1024u
 #define QR_LOG_NAME_BYTES 20u
 

@@ -494,6 +494,14 @@ static bool is_gap(const struct reader *r, const struct qr_incarnation *incarnat
     return false;
 }
 
+/* Whether no frame can stand from `lsn` up to `end`, where there is no segment: these may be in or right behind the header of one that
+ * held nothing, and has been removed. Segments begin at multiples of the smallest one. */
+static bool is_header_alone(const struct qr_incarnation *incarnation, uint64_t lsn, uint64_t end)
+{
+    uint64_t in_segment = (lsn - incarnation->first_lsn) % QR_LOG_SEGMENT_LEAST;
+    return in_segment <= QR_LOG_HEADER_BYTES && end <= lsn - in_segment + QR_LOG_HEADER_BYTES;
+}
+
 static int read_incarnation(struct reader *r, const struct qr_incarnation *incarnation)
 {
     uint64_t lsn = qr_max(incarnation->first_lsn, r->replay->from);
@@ -518,8 +526,8 @@ static int read_incarnation(struct reader *r, const struct qr_incarnation *incar
         if (result == 0) result = report(r, 0);
     }
     if (result != 0) return result;
-    /* An end in or right behind the header of a segment: that segment holds nothing, and may have been removed. */
-    if (!r->last) return lsn + QR_LOG_HEADER_BYTES >= limit ? 0 : corrupt_gap(r, lsn, "a segment of the log is missing");
+    if (!r->last && (lsn >= limit || is_header_alone(incarnation, lsn, limit))) return 0;
+    if (!r->last) return corrupt_gap(r, lsn, "a segment of the log is missing");
     if (r->ended) r->result->end = r->end;
     if (r->result->end >= r->replay->durable_end) return 0;
     return corrupt_gap(r, r->result->end, "the log ends below what was synced");
