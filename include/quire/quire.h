@@ -172,7 +172,7 @@ struct quire_options {
     uint32_t disable_ring;         /* 1: no io_uring. 0 = default: it is used where the kernel allows it */
     uint64_t sync_volume_bytes;    /* a sync begins when so much log is not durable; 0 = default (64 MiB) */
     uint64_t log_segment_bytes;    /* largest segment of the log, a power of two from 16 KiB to 1 GiB; 0 = default
-                                      (64 MiB). Segments start at 256 KiB, or at this if it is less */
+                                      (64 MiB). Segments start at 256 KiB, or less, and grow */
     uint32_t log_buffered;         /* 1: the log is written by system calls, as on file systems where mapped files are
                                       not safe. 0 = default: it is mapped where it can be */
     uint32_t no_sync_at_close;     /* 1: quire_close does not wait for a sync; what was not durable survives the process,

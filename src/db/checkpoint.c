@@ -23,8 +23,6 @@
 #define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
 #define NO_ROOM_PAUSE_NS 100000000u /* between two because space is missing */
 #define BLOB_CAP_LEAST ((uint64_t)256 << 20)
-#define COVERED_LEAST_BYTES 65536u /* of log, to tell what a checkpoint writes for each */
-#define SIXTEENTHS_MOST 4096u
 #define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
 
 /* ---- Sets of pages ---------------------------------------------------------------------------------------------- */
@@ -592,23 +590,13 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     return result;
 }
 
-/* What the next one may have to write for each byte that comes to the log: as this one. */
-static void note_share(struct qr_checkpointer *cp, uint64_t written_bytes, uint64_t covered_bytes)
-{
-    if (covered_bytes < COVERED_LEAST_BYTES) return;
-    uint64_t sixteenths = qr_max(16, qr_min(written_bytes * 16 / covered_bytes, SIXTEENTHS_MOST));
-    /* relaxed: a threshold */
-    atomic_store_explicit(&cp->sixteenths, sixteenths, memory_order_relaxed);
-}
-
-/* Keeps account of one that has ended; under the mutex. replay_from: of the one before. */
-static struct qr_checkpoint_end note_end(struct qr_checkpointer *cp, int result, uint64_t replay_from)
+/* Keeps account of one that has ended; under the mutex. */
+static struct qr_checkpoint_end note_end(struct qr_checkpointer *cp, int result)
 {
     struct qr_store_stats store;
     qr_store_stats(cp->store, &store);
     struct qr_checkpoint_end end = {.written_bytes = store.written_bytes - cp->written_bytes, .replay_from = cp->record.replay_from};
     cp->written_bytes = store.written_bytes;
-    if (result == 0) note_share(cp, end.written_bytes, end.replay_from - replay_from);
     if (result != 0) {
         /* relaxed: written under the mutex */
         end.repeated = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed) != 0;
@@ -628,7 +616,6 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     pthread_mutex_lock(&cp->mutex);
     /* relaxed: who asks from here on wants the next one */
     bool asked = atomic_exchange_explicit(&cp->asked, 0, memory_order_relaxed) != 0;
-    uint64_t replay_from = cp->record.replay_from;
     uint64_t began_at = qr_log_tail(&db->log);
     int result = cp->unknown ? qr_fail(QUIRE_ERR_IO, 0, "the manifest has failed: no checkpoint until the store is opened again")
                              : run(db, thread, full);
@@ -636,7 +623,7 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     if (result != 0 && asked) atomic_store_explicit(&cp->asked, 1, memory_order_relaxed);
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->began_at, began_at, memory_order_relaxed);
-    struct qr_checkpoint_end end = note_end(cp, result, replay_from);
+    struct qr_checkpoint_end end = note_end(cp, result);
     pthread_mutex_unlock(&cp->mutex);
     if (!end.repeated) qr_db_tell_checkpoint(db, result, &end);
     qr_db_tell(db);
@@ -759,7 +746,6 @@ int qr_db_checkpointer_open(struct quire *db)
     memcpy(options.store_id, qr_manifest_header(db->files->manifest)->store_id, sizeof(options.store_id));
     pthread_mutex_init(&cp->mutex, NULL);
     atomic_init(&cp->last_ns, qr_clock_ns());
-    atomic_init(&cp->sixteenths, 16);
     int result = qr_map_keep_changes(db->map);
     if (result != 0) return qr_fail(result, 0, "no memory for the set of changed pages");
     db->env.structure = &cp->structure;

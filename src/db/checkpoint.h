@@ -58,10 +58,10 @@ struct qr_checkpointer {
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
     _Atomic uint64_t began_at;            /* where the log's tail was when the last one began */
     _Atomic uint64_t looked_ns;           /* when the reserve was tried to be made whole for another one */
-    _Atomic uint64_t sixteenths;          /* SPACE-2: what was written for each byte of log, by the last one that covered some */
     _Atomic uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
     _Atomic uint64_t failed_ns;           /* when the last one failed; 0: it did not */
     _Atomic uint32_t waiting;             /* writers, for one that brings space (SPACE-2) */
+    _Atomic uint32_t held;                /* somebody keeps them waiting for long */
     _Atomic uint32_t asked;               /* somebody wants one (quire_checkpoint_start) */
     _Atomic uint64_t blob_mark;           /* bytes of blobs that had been written at its capture */
     uint64_t first_segment_bytes;         /* qr_db_first_segment_bytes, at the opening */

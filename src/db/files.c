@@ -530,6 +530,7 @@ int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
     qr_db_keep_reserve(db);
+    qr_db_adapt_steps(db);
     bool is_short = qr_db_space_is_short(db); /* then writers are to find no room that was made ahead */
     int result = is_short ? 0 : qr_log_work(&db->log);
     if (result == QUIRE_ERR_NO_SPACE && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db)) result = qr_log_work(&db->log);

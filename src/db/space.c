@@ -10,9 +10,10 @@
 
 #define FIRST_MOST_BYTES (UINT64_C(256) << 10)
 #define FIRST_LEAST_BYTES (UINT64_C(64) << 10)
-#define FIRST_SHARE 32u /* of the free space, for a first segment */
-#define LITTLE_SHARE 4u /* of what is left */
-#define SHORT_SHARE 2u
+#define FIRST_SHARE 128u /* of the free space, for a first segment */
+#define MOST_SHARE 4u /* of what is left, for what is in no checkpoint */
+#define LEAST_SHARE 16u
+#define STEP_LEAST_BYTES (UINT64_C(16) << 10)
 #define WAIT_US 500u
 
 /* ---- Sizes ------------------------------------------------------------------------------------------------------- */
@@ -47,41 +48,46 @@ bool qr_db_give_up_spares(struct quire *db)
 
 /* ---- What is left ----------------------------------------------------------------------------------------------- */
 
-/* What a checkpoint would have to write: SPACE-2. */
-static uint64_t bytes_to_write(struct quire *db)
-{
-    struct qr_checkpointer *cp = &db->checkpointer;
-    /* relaxed: thresholds */
-    uint64_t from = atomic_load_explicit(&cp->replay_from, memory_order_relaxed);
-    /* relaxed: as above */
-    uint64_t sixteenths = atomic_load_explicit(&cp->sixteenths, memory_order_relaxed);
-    uint64_t unsaved = qr_log_tail(&db->log) - from;
-    return qr_min(unsaved * sixteenths / 16, qr_arena_total_bytes(db->arena));
-}
-
-/* Whether that is more than a share of what is left, as far as the file system says, and more than the least segment. */
-static bool is_much(struct quire *db, uint64_t share)
+/* How much may have come to the log since the last checkpoint: SPACE-2. */
+static uint64_t allowed_bytes(struct quire *db)
 {
     struct qr_store_stats store;
-    uint64_t free_bytes;
-    uint64_t bytes = bytes_to_write(db);
-    if (bytes <= db->checkpointer.first_segment_bytes) return false;
-    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0) return false;
+    uint64_t room;
+    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &room) != 0) return UINT64_MAX;
     qr_store_stats(db->checkpointer.store, &store);
-    return bytes > (free_bytes + store.reserve_bytes) / share;
+    room += store.reserve_bytes;
+    if (room == 0) return UINT64_MAX; /* if that were so nothing could be written */
+    uint64_t allowed = room / MOST_SHARE;
+    if (room > store.durable_bytes) allowed = qr_max(qr_min(allowed, (room - store.durable_bytes) / 2), room / LEAST_SHARE);
+    return qr_max(allowed, db->checkpointer.first_segment_bytes);
+}
+
+static uint64_t unsaved_bytes(struct quire *db)
+{
+    /* relaxed: a threshold */
+    return qr_log_tail(&db->log) - atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed);
 }
 
 bool qr_db_space_is_little(struct quire *db)
 {
-    return is_much(db, LITTLE_SHARE);
+    uint64_t unsaved = unsaved_bytes(db);
+    return unsaved > db->checkpointer.first_segment_bytes && unsaved > allowed_bytes(db) / 2;
 }
 
 bool qr_db_space_is_short(struct quire *db)
 {
-    const struct qr_checkpointer *cp = &db->checkpointer;
+    struct qr_checkpointer *cp = &db->checkpointer;
     /* relaxed: a threshold */
     bool failed = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed) != 0 || qr_log_failure(&db->log) != 0;
-    return cp->thread_runs && !failed && !QR_BUG(space_not_awaited) && is_much(db, SHORT_SHARE);
+    /* relaxed: a checkpoint that begins a moment later is not missed for long */
+    bool held = atomic_load_explicit(&cp->held, memory_order_relaxed) != 0;
+    if (!cp->thread_runs || failed || held || QR_BUG(space_not_awaited)) return false;
+    return unsaved_bytes(db) > allowed_bytes(db);
+}
+
+void qr_db_adapt_steps(struct quire *db)
+{
+    qr_log_set_step(&db->log, qr_max(allowed_bytes(db) / 4, STEP_LEAST_BYTES));
 }
 
 static uint64_t ended_checkpoints(const struct qr_checkpointer *cp)
@@ -97,7 +103,7 @@ void qr_db_wait_space(struct quire *db, struct qr_thread *thread)
     uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
     /* relaxed: only the number itself */
     atomic_fetch_add_explicit(&cp->waiting, 1, memory_order_relaxed);
-    while (!qr_epoch_inside(thread) && qr_db_space_is_short(db) && ended_checkpoints(cp) - ended < 2 &&
+    while (!qr_epoch_inside(thread) && !qr_log_is_held(thread) && qr_db_space_is_short(db) && ended_checkpoints(cp) - ended < 2 &&
            qr_clock_ns() < end_ns) {
         qr_event_signal(&cp->wake);
         qr_sleep_us(WAIT_US);

@@ -197,9 +197,13 @@ static int verify_files(struct qr_verify *v)
 {
     struct qr_checkpointer *cp = &v->db->checkpointer;
     pthread_mutex_lock(&cp->mutex); /* VERIFY-1 */
+    /* relaxed: nobody is to wait for what does not come */
+    atomic_fetch_add_explicit(&cp->held, 1, memory_order_relaxed);
     int result = verify_manifest(v);
     if (result == 0) result = verify_store(v);
     if (result == 0) result = verify_log(v);
+    /* relaxed: as above */
+    atomic_fetch_sub_explicit(&cp->held, 1, memory_order_relaxed);
     pthread_mutex_unlock(&cp->mutex);
     return result;
 }

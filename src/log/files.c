@@ -87,12 +87,23 @@ uint64_t qr_log_reserve_slow(struct qr_log *log, struct qr_thread *thread, uint6
 
 /* ---- Making room ------------------------------------------------------------------------------------------------ */
 
+static uint64_t step_bytes(const struct qr_log_files *files)
+{
+    return atomic_load_explicit(&files->step, memory_order_relaxed); /* relaxed: only the number itself */
+}
+
+void qr_log_set_step(struct qr_log *log, uint64_t bytes)
+{
+    uint64_t step = qr_max(bytes & ~(uint64_t)(QR_LOG_HEADER_BYTES - 1), QR_LOG_HEADER_BYTES);
+    atomic_store_explicit(&log->files->step, step, memory_order_relaxed); /* relaxed: as above */
+}
+
 /* Under the mutex: how far ahead of the tail there should be room: more in a store with large segments, which takes more a second. */
 static uint64_t ahead_bytes(const struct qr_log_files *files)
 {
     const struct qr_log_segment *last = qr_log_segment_last(files);
     uint64_t least = qr_min(files->options.first_segment_bytes, POPULATE_BYTES);
-    return qr_min(qr_max((last->end - last->start) / 16, least), POPULATE_BYTES * 16);
+    return qr_min(qr_min(qr_max((last->end - last->start) / 16, least), POPULATE_BYTES * 16), step_bytes(files));
 }
 
 /* Under the mutex. */
@@ -117,7 +128,7 @@ static int populate(struct qr_log_files *files)
 {
     uint64_t from = ready_end(files);
     struct qr_log_segment *segment = qr_log_segment_with(files, from);
-    uint64_t to = qr_min(from - from % QR_LOG_HEADER_BYTES + POPULATE_BYTES, segment->end);
+    uint64_t to = qr_min(from - from % QR_LOG_HEADER_BYTES + qr_min(POPULATE_BYTES, step_bytes(files)), segment->end);
     if (segment->mapped) {
         uint64_t offset = (from - segment->start) & ~(uint64_t)(QR_LOG_HEADER_BYTES - 1);
         int error = segment->file->dir->disk->ops->file_populate(segment->file, segment->memory + offset,
@@ -134,13 +145,14 @@ static uint64_t power_of_two_in(uint64_t bytes)
 }
 
 /* As much as there was so far: the log doubles with each segment, up to the largest ones; but it leaves most of the space that there
- * is, as far as the file system says, to what releases it. */
-static uint64_t next_size(const struct qr_log_files *files, uint64_t end)
+ * is, as far as the file system says, to what releases it. Not in more pieces than it can have, though: that may be wrong. */
+static uint64_t next_size(const struct qr_log_files *files, uint64_t end, uint64_t in_use)
 {
     uint64_t size = qr_min(power_of_two_in(end - (files->first_lsn - QR_LOG_HEADER_BYTES)), files->options.most_segment_bytes);
+    uint64_t least = qr_max(files->options.first_segment_bytes, power_of_two_in(in_use / (QR_LOG_RING / 16)));
     uint64_t free_bytes;
     if (files->dir->disk->ops->dir_free_bytes(files->dir, &free_bytes) == 0)
-        size = qr_min(size, power_of_two_in(free_bytes / FREE_SHARE));
+        size = qr_min(size, qr_max(power_of_two_in(free_bytes / FREE_SHARE), least));
     return qr_max(size, files->options.first_segment_bytes);
 }
 
@@ -166,6 +178,15 @@ static bool ring_is_full(const struct qr_log_files *files)
 bool qr_log_is_full(const struct qr_log *log)
 {
     return ring_is_full(log->files);
+}
+
+/* Under the mutex; there is always one. */
+static struct qr_log_segment *first_segment(const struct qr_log_files *files)
+{
+    /* relaxed: under the mutex */
+    uint64_t first = atomic_load_explicit(&files->first, memory_order_relaxed);
+    /* relaxed: as above */
+    return atomic_load_explicit(&files->ring[first % QR_LOG_RING], memory_order_relaxed);
 }
 
 /* ---- The reserve (FILES-6) -------------------------------------------------------------------------------------- */
@@ -248,11 +269,12 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_re
     struct qr_log_segment *last = qr_log_segment_last(files);
     bool wanted = last->end == end;
     bool full = ring_is_full(files);
+    uint64_t in_use = last->end - first_segment(files)->start;
     pthread_mutex_unlock(&files->mutex);
     if (wanted && full) {
         result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments, and no checkpoint has set one free", QR_LOG_RING);
     } else if (wanted) {
-        result = make_segment(files, end, next_size(files, end), &segment);
+        result = make_segment(files, end, next_size(files, end, in_use), &segment);
         if (result == QUIRE_ERR_NO_SPACE && may_use_reserve) result = use_reserve(files, end, &segment);
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
@@ -305,7 +327,7 @@ int qr_log_work(struct qr_log *log)
     pthread_mutex_unlock(&files->mutex);
     int result = make_ready(files, target, false);
     /* A segment takes long to make: it is begun when half of the last one is used. */
-    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES) result = add_segment(files, end, false);
+    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES && step_bytes(files) >= POPULATE_BYTES) result = add_segment(files, end, false);
     int regained = qr_log_regain(log); /* also without space for a segment: then it is known to be short */
     return result == 0 ? regained : result;
 }
@@ -413,6 +435,7 @@ int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, 
     qr_log_segment_add(files, segment);
     uint64_t first_lsn = start_lsn + QR_LOG_HEADER_BYTES;
     files->first_lsn = first_lsn;
+    atomic_init(&files->step, UINT64_MAX);
     atomic_init(&files->written_end, first_lsn);
     atomic_init(&files->durable_end, first_lsn);
     atomic_init(&files->last_sync_ns, qr_clock_ns());

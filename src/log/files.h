@@ -96,6 +96,7 @@ struct qr_log_files {
     struct qr_dir_facts facts;
     struct qr_log_options options;
     uint64_t incarnation, first_lsn;
+    _Atomic uint64_t step; /* qr_log_set_step */
 
     _Atomic uint32_t called; /* 1: options.wake was called and qr_log_work has not come yet */
 
@@ -145,6 +146,9 @@ void qr_log_close(struct qr_log *log);
 /* Makes room for every writer's next frame. Outside slots and sections. 0, or a negative result with the detail: NO_SPACE, IO,
  * NO_MEMORY. Any thread. may_use_reserve: for a deletion. */
 int qr_log_provision(struct qr_log *log, bool may_use_reserve);
+
+/* How much is made ready at a time, at most: little where that may be more than there is space to save. Any thread. */
+void qr_log_set_step(struct qr_log *log, uint64_t bytes);
 
 /* From now on a reserve is kept; qr_log_work makes it. Any thread. */
 void qr_log_keep_reserve(struct qr_log *log);

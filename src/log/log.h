@@ -227,6 +227,11 @@ static inline void qr_log_hold(const struct qr_log *log, struct qr_thread *threa
     atomic_store_explicit(&thread->parts_lsn, qr_log_tail(log), memory_order_seq_cst);
 }
 
+static inline bool qr_log_is_held(const struct qr_thread *thread)
+{
+    return atomic_load_explicit(&thread->parts_lsn, memory_order_relaxed) != 0; /* relaxed: its own */
+}
+
 /* The write is done, or was given up. */
 static inline void qr_log_release_hold(struct qr_thread *thread)
 {

@@ -154,7 +154,7 @@ Test(small_disk, makes_checkpoints_early)
         struct simdisk *disk = simdisk_create();
         struct quire *db = open_on(disk, &options);
         simdisk_facts(disk)->space_bytes = space << 20;
-        put_some(open_tree(db, "t"), 0, 3000, 1000);
+        put_some(open_tree(db, "t"), 0, 4000, 1000);
         qr_clock_advance_ns(1000000000);
         quire_maintain(db);
         cr_assert_eq(checkpoints_of(db), space == 10);
@@ -235,10 +235,19 @@ Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
     small = limit;
     small.rlim_cur = 1u << 20;
     cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    uint64_t x = 88172645463325252; /* nothing that could be compressed */
+    for (uint32_t i = 0; i < sizeof(value); i++) value[i] = (char)((x = x * 6364136223846793005 + 1442695040888963407) >> 56);
     struct quire *db = open_by("s", &options);
     struct quire_tree *tree = open_tree(db, "t");
     EXPECT(quire_put(tree, "k", 1, value, sizeof(value), 0, NULL), QUIRE_ERR_NO_SPACE);
-    for (uint64_t k = 0; k < 30000; k++) put_soon(db, tree, k, value, 1000);
+    for (uint64_t k = 0; k < 30000; k++) {
+        OK(quire_put(tree, key, numbered(k, key), value + k, 1000, 0, NULL));
+        if (k % 5000 == 4999) OK(quire_checkpoint(db));
+    }
+    struct qr_store_stats stats;
+    qr_store_stats(db->checkpointer.store, &stats);
+    cr_assert_gt(stats.segment_bytes, 20u << 20); /* an eighth of that is above the limit */
+    cr_assert(stats.keeps_reserve && !stats.reserve_missing);
     for (uint64_t k = 0; k < 30000; k++) OK(quire_delete(tree, key, numbered(k, key), 0, NULL, NULL));
     settle(db);
     OK(quire_checkpoint(db));
@@ -249,6 +258,54 @@ Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
     cr_assert_eq(count_all(open_tree(db, "t"), NULL), 3000);
     OK(quire_verify(db, NULL, NULL));
     OK(quire_close(db));
+}
+
+/* The log's first segment too. */
+Test(small_disk, is_opened_under_a_limit_on_file_sizes)
+{
+    struct quire_options options = without_threads();
+    struct rlimit limit, small;
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    small = limit;
+    small.rlim_cur = 96u << 10;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    struct quire *db = open_by("s", &options);
+    put_some(open_tree(db, "t"), 0, 500, 100);
+    OK(quire_close(db));
+    setrlimit(RLIMIT_FSIZE, &limit);
+}
+
+/* SPACE-2: who waits, and who does not: while the last checkpoint has failed, while a check keeps them waiting, and who has parts in
+ * the log which no checkpoint can save. */
+Test(small_disk, is_waited_for_only_if_that_helps)
+{
+    struct quire_options options = without_threads();
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_on(disk, &options);
+    struct qr_checkpointer *cp = &db->checkpointer;
+    struct qr_thread *thread = qr_thread_self(db->epoch);
+    simdisk_facts(disk)->space_bytes = 10u << 20;
+    put_some(open_tree(db, "t"), 0, 3000, 1000);
+    cr_assert(!qr_db_space_is_short(db)); /* nobody would make one */
+    cp->thread_runs = true;
+    cr_assert(qr_db_space_is_short(db));
+    atomic_store(&cp->held, 1);
+    cr_assert(!qr_db_space_is_short(db));
+    atomic_store(&cp->held, 0);
+    atomic_store(&cp->failed_ns, 1);
+    cr_assert(!qr_db_space_is_short(db));
+    atomic_store(&cp->failed_ns, 0);
+    uint32_t called = qr_event_count(&cp->wake);
+    qr_log_hold(&db->log, thread);
+    qr_db_wait_space(db, thread);
+    cr_assert_eq(qr_event_count(&cp->wake), called);
+    qr_log_release_hold(thread);
+    db->options.stall_timeout_ms = 5;
+    qr_db_wait_space(db, thread);
+    cr_assert_gt(qr_event_count(&cp->wake), called);
+    cp->thread_runs = false;
+    OK(quire_close(db));
+    simdisk_free(disk);
 }
 
 /* While space is missing a checkpoint is made for what it brings, or when there is space again, not every second for nothing. */
