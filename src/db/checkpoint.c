@@ -623,7 +623,10 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
     if (result != 0 && asked) atomic_store_explicit(&cp->asked, 1, memory_order_relaxed);
     /* relaxed: a threshold */
     atomic_store_explicit(&cp->began_at, began_at, memory_order_relaxed);
+    /* relaxed: as above */
+    atomic_store_explicit(&cp->room_bytes, qr_db_room_bytes(db), memory_order_relaxed);
     struct qr_checkpoint_end end = note_end(cp, result);
+    atomic_store_explicit(&cp->has_written, end.written_bytes != 0, memory_order_relaxed); /* relaxed: as above */
     pthread_mutex_unlock(&cp->mutex);
     if (!end.repeated) qr_db_tell_checkpoint(db, result, &end);
     qr_db_tell(db);
@@ -659,8 +662,8 @@ uint64_t qr_db_log_cap(struct quire *db)
     return qr_min(qr_min(qr_max(cap, LOG_CAP_LEAST), LOG_CAP_MOST), most);
 }
 
-/* While space is missing: whether another one can bring some back, since something was written, or the reserve, which is not used up for nothing, is whole again. */
-static bool may_help(struct quire *db, uint64_t now)
+/* While space is missing: whether another one can bring some back, since something was written, or there is space that it did not find. */
+static bool may_help(struct quire *db, uint64_t now, bool failed)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
     /* relaxed: a threshold */
@@ -669,7 +672,11 @@ static bool may_help(struct quire *db, uint64_t now)
     if (now - atomic_load_explicit(&cp->looked_ns, memory_order_relaxed) < FAILED_PAUSE_NS) return false;
     /* relaxed: as above */
     atomic_store_explicit(&cp->looked_ns, now, memory_order_relaxed);
-    return qr_store_regain(cp->store);
+    bool whole = qr_store_regain(cp->store);
+    if (!failed) return whole; /* it found all but the reserve */
+    uint64_t room = qr_db_room_bytes(db);
+    if (atomic_load_explicit(&cp->has_written, memory_order_relaxed) != 0) return true; /* relaxed: as above; it goes on there */
+    return room == UINT64_MAX || room > atomic_load_explicit(&cp->room_bytes, memory_order_relaxed); /* relaxed: as above */
 }
 
 bool qr_db_checkpoint_is_due(struct quire *db)
@@ -684,7 +691,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: only the flag itself, which whoever makes one takes */
     if (atomic_load_explicit(&cp->asked, memory_order_relaxed) != 0) return true;
     bool refuses = qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE;
-    if (failed_ns != 0 && refuses) return may_help(db, now);
+    if (failed_ns != 0 && refuses) return may_help(db, now, true);
     /* relaxed: a threshold */
     uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
     uint64_t tail = qr_log_tail(&db->log);
@@ -695,7 +702,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: only the number itself */
     if (atomic_load_explicit(&cp->waiting, memory_order_relaxed) != 0 && qr_db_space_is_short(db)) return true;
     if (tail > from && now - last_ns >= NO_ROOM_PAUSE_NS && qr_db_has_no_room(db)) return true; /* what it releases is used again */
-    if (refuses && now - last_ns >= FAILED_PAUSE_NS && may_help(db, now)) return true;
+    if (refuses && now - last_ns >= FAILED_PAUSE_NS && may_help(db, now, false)) return true;
     /* relaxed: a threshold. After power loss recovery reads the blobs that were written since. */
     uint64_t blobs = qr_blob_written_bytes(cp->store) - atomic_load_explicit(&cp->blob_mark, memory_order_relaxed);
     if (blobs > (unlogged ? qr_db_log_cap(db) : qr_max(qr_db_log_cap(db), BLOB_CAP_LEAST))) return true;

@@ -336,13 +336,16 @@ static int sync_blobs(void *context)
 static struct qr_log_options log_options(const struct qr_db_files *files)
 {
     const struct quire_options *o = &files->db->options;
-    struct qr_log_options options = {.first_segment_bytes = qr_min(o->log_segment_bytes, qr_db_first_segment_bytes(files->db)),
+    uint64_t first = qr_db_first_segment_bytes(files->db);
+    struct qr_log_options options = {.first_segment_bytes = qr_min(o->log_segment_bytes, first),
                                      .most_segment_bytes = o->log_segment_bytes,
                                      .buffered = o->log_buffered != 0,
                                      .random = qr_db_random,
                                      .wake = wake,
                                      .before_sync = sync_blobs,
                                      .context = (void *)(uintptr_t)files};
+    /* Each writer keeps so much ahead of it: with little space, little. */
+    if (first < QR_FIRST_SEGMENT_MOST) options.frame_cap_bytes = (uint32_t)(first / 16);
     memcpy(options.store_id, qr_manifest_header(files->manifest)->store_id, sizeof(options.store_id));
     return options;
 }

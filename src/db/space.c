@@ -8,7 +8,6 @@
 #include "base/bugs.h"
 #include "db/db.h"
 
-#define FIRST_MOST_BYTES (UINT64_C(256) << 10)
 #define FIRST_LEAST_BYTES (UINT64_C(64) << 10)
 #define FIRST_SHARE 128u /* of the free space, for a first segment */
 #define MOST_SHARE 4u /* of what is left, for what is in no checkpoint */
@@ -21,7 +20,7 @@
 uint64_t qr_db_first_segment_bytes(struct quire *db)
 {
     uint64_t free_bytes;
-    uint64_t size = FIRST_MOST_BYTES;
+    uint64_t size = QR_FIRST_SEGMENT_MOST;
     if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0) return size;
     while (size > FIRST_LEAST_BYTES && size > free_bytes / FIRST_SHARE) size /= 2;
     return size;
@@ -48,18 +47,29 @@ bool qr_db_give_up_spares(struct quire *db)
 
 /* ---- What is left ----------------------------------------------------------------------------------------------- */
 
+static uint64_t room_beside(struct quire *db, const struct qr_store_stats *store)
+{
+    uint64_t bytes;
+    return db->files->disk->ops->dir_free_bytes(db->files->dir, &bytes) == 0 ? bytes + store->reserve_bytes : UINT64_MAX;
+}
+
+uint64_t qr_db_room_bytes(struct quire *db)
+{
+    struct qr_store_stats store;
+    qr_store_stats(db->checkpointer.store, &store);
+    return room_beside(db, &store);
+}
+
 /* How much may have come to the log since the last checkpoint: SPACE-2. */
 static uint64_t allowed_bytes(struct quire *db)
 {
     struct qr_store_stats store;
-    uint64_t room;
-    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &room) != 0) return UINT64_MAX;
     qr_store_stats(db->checkpointer.store, &store);
-    room += store.reserve_bytes;
-    if (room == 0) return UINT64_MAX; /* if that were so nothing could be written */
+    uint64_t room = room_beside(db, &store);
+    if (room == 0 || room == UINT64_MAX) return UINT64_MAX; /* if there were none nothing could be written */
     uint64_t allowed = room / MOST_SHARE;
     if (room > store.durable_bytes) allowed = qr_max(qr_min(allowed, (room - store.durable_bytes) / 2), room / LEAST_SHARE);
-    return qr_max(allowed, db->checkpointer.first_segment_bytes);
+    return qr_max(allowed, db->checkpointer.first_segment_bytes / 4);
 }
 
 static uint64_t unsaved_bytes(struct quire *db)
@@ -71,7 +81,7 @@ static uint64_t unsaved_bytes(struct quire *db)
 bool qr_db_space_is_little(struct quire *db)
 {
     uint64_t unsaved = unsaved_bytes(db);
-    return unsaved > db->checkpointer.first_segment_bytes && unsaved > allowed_bytes(db) / 2;
+    return unsaved > db->checkpointer.first_segment_bytes / 4 && unsaved > allowed_bytes(db) / 2;
 }
 
 bool qr_db_space_is_short(struct quire *db)

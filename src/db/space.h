@@ -24,11 +24,16 @@
 struct quire;
 struct qr_thread;
 
+#define QR_FIRST_SEGMENT_MOST (UINT64_C(256) << 10)
+
 /* How large the first segments of log and page store are: so that a small file system has room for many. A power of two. */
 uint64_t qr_db_first_segment_bytes(struct quire *db);
 
 /* SPACE-1: the page store has its reserve by itself, the log is told. To be called when either has grown; there is a log. */
 void qr_db_keep_reserve(struct quire *db);
+
+/* What is left: the reserve, and what else there is as far as the file system says; UINT64_MAX: it does not say. */
+uint64_t qr_db_room_bytes(struct quire *db);
 
 /* SPACE-2: whether a checkpoint should be made. */
 bool qr_db_space_is_little(struct quire *db);
