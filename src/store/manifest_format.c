@@ -76,8 +76,7 @@ static int check_features(const struct qr_manifest_header *header, bool for_writ
 
 static bool has_sound_sizes(const struct qr_manifest_header *header)
 {
-    return header->first_sequence != 0 && header->first_sequence <= NUMBER_MOST && header->generation <= NUMBER_MOST &&
-           header->size_bytes <= QR_MANIFEST_SIZE_MOST &&
+    return header->first_sequence != 0 && header->size_bytes <= QR_MANIFEST_SIZE_MOST &&
            header->size_bytes % QR_MANIFEST_UNIT == 0 && header->base_end % QR_MANIFEST_UNIT == 0 &&
            header->base_end >= QR_MANIFEST_HEADER_BYTES + QR_MANIFEST_RECORD_HEADER_BYTES &&
            header->base_end <= header->size_bytes;
@@ -111,6 +110,9 @@ int qr_manifest_header_decode(const uint8_t *bytes, size_t size, bool for_writin
     int result = check_features(&header, for_writing);
     if (result != 0)
         return result;
+    uint64_t most = for_writing ? NUMBER_MOST - UINT32_MAX : NUMBER_MOST; /* what a writer makes of it is to be read again */
+    if (header.first_sequence > most || header.generation > most)
+        return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: numbers that nobody comes to");
     if (version == 0 || qr_load_u32(bytes + HEADER_SIZE) != QR_MANIFEST_HEADER_BYTES || !has_sound_sizes(&header))
         return qr_fail(QUIRE_ERR_CORRUPT, 0, "manifest: a header that nobody writes");
     *ret_header = header;
