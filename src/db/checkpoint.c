@@ -590,9 +590,10 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     return result;
 }
 
-/* Keeps account of one that has ended; under the mutex. */
-static struct qr_checkpoint_end note_end(struct qr_checkpointer *cp, int result)
+/* Keeps account of one that has ended; under the mutex. began_at: where the log's tail was. */
+static struct qr_checkpoint_end note_end(struct quire *db, int result, uint64_t began_at)
 {
+    struct qr_checkpointer *cp = &db->checkpointer;
     struct qr_store_stats store;
     qr_store_stats(cp->store, &store);
     struct qr_checkpoint_end end = {.written_bytes = store.written_bytes - cp->written_bytes, .replay_from = cp->record.replay_from};
@@ -603,8 +604,14 @@ static struct qr_checkpoint_end note_end(struct qr_checkpointer *cp, int result)
         /* relaxed: statistics */
         atomic_fetch_add_explicit(&cp->failures, 1, memory_order_relaxed);
     }
-    /* relaxed: a threshold */
+    /* relaxed: thresholds */
     atomic_store_explicit(&cp->failed_ns, result != 0 ? qr_clock_ns() : 0, memory_order_relaxed);
+    /* relaxed: as above */
+    atomic_store_explicit(&cp->began_at, began_at, memory_order_relaxed);
+    /* relaxed: as above */
+    atomic_store_explicit(&cp->room_bytes, qr_db_room_bytes(db), memory_order_relaxed);
+    /* relaxed: as above */
+    atomic_store_explicit(&cp->has_written, end.written_bytes != 0, memory_order_relaxed);
     return end;
 }
 
@@ -621,12 +628,7 @@ int qr_db_checkpoint(struct quire *db, struct qr_thread *thread, bool full)
                              : run(db, thread, full);
     /* relaxed: as above */
     if (result != 0 && asked) atomic_store_explicit(&cp->asked, 1, memory_order_relaxed);
-    /* relaxed: a threshold */
-    atomic_store_explicit(&cp->began_at, began_at, memory_order_relaxed);
-    /* relaxed: as above */
-    atomic_store_explicit(&cp->room_bytes, qr_db_room_bytes(db), memory_order_relaxed);
-    struct qr_checkpoint_end end = note_end(cp, result);
-    atomic_store_explicit(&cp->has_written, end.written_bytes != 0, memory_order_relaxed); /* relaxed: as above */
+    struct qr_checkpoint_end end = note_end(db, result, began_at);
     pthread_mutex_unlock(&cp->mutex);
     if (!end.repeated) qr_db_tell_checkpoint(db, result, &end);
     qr_db_tell(db);
@@ -674,8 +676,8 @@ static bool may_help(struct quire *db, uint64_t now, bool failed)
     atomic_store_explicit(&cp->looked_ns, now, memory_order_relaxed);
     bool whole = qr_store_regain(cp->store);
     if (!failed) return whole; /* it found all but the reserve */
-    uint64_t room = qr_db_room_bytes(db);
     if (atomic_load_explicit(&cp->has_written, memory_order_relaxed) != 0) return true; /* relaxed: as above; it goes on there */
+    uint64_t room = qr_db_room_bytes(db);
     return room == UINT64_MAX || room > atomic_load_explicit(&cp->room_bytes, memory_order_relaxed); /* relaxed: as above */
 }
 

@@ -60,6 +60,12 @@ uint64_t qr_db_room_bytes(struct quire *db)
     return room_beside(db, &store);
 }
 
+/* That is allowed however little space there is. */
+static uint64_t least_allowed_bytes(const struct quire *db)
+{
+    return db->checkpointer.first_segment_bytes / 4;
+}
+
 /* How much may have come to the log since the last checkpoint: SPACE-2. */
 static uint64_t allowed_bytes(struct quire *db)
 {
@@ -69,7 +75,7 @@ static uint64_t allowed_bytes(struct quire *db)
     if (room == 0 || room == UINT64_MAX) return UINT64_MAX; /* if there were none nothing could be written */
     uint64_t allowed = room / MOST_SHARE;
     if (room > store.durable_bytes) allowed = qr_max(qr_min(allowed, (room - store.durable_bytes) / 2), room / LEAST_SHARE);
-    return qr_max(allowed, db->checkpointer.first_segment_bytes / 4);
+    return qr_max(allowed, least_allowed_bytes(db));
 }
 
 static uint64_t unsaved_bytes(struct quire *db)
@@ -78,10 +84,16 @@ static uint64_t unsaved_bytes(struct quire *db)
     return qr_log_tail(&db->log) - atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed);
 }
 
-bool qr_db_space_is_little(struct quire *db)
+/* Whether more came than a share of what is allowed. Most of the time the file system need not be asked. */
+static bool is_beyond(struct quire *db, uint64_t share)
 {
     uint64_t unsaved = unsaved_bytes(db);
-    return unsaved > db->checkpointer.first_segment_bytes / 4 && unsaved > allowed_bytes(db) / 2;
+    return unsaved > least_allowed_bytes(db) && unsaved > allowed_bytes(db) / share;
+}
+
+bool qr_db_space_is_little(struct quire *db)
+{
+    return is_beyond(db, 2);
 }
 
 bool qr_db_space_is_short(struct quire *db)
@@ -92,7 +104,7 @@ bool qr_db_space_is_short(struct quire *db)
     /* relaxed: a checkpoint that begins a moment later is not missed for long */
     bool held = atomic_load_explicit(&cp->held, memory_order_relaxed) != 0;
     if (!cp->thread_runs || failed || held || QR_BUG(space_not_awaited)) return false;
-    return unsaved_bytes(db) > allowed_bytes(db);
+    return is_beyond(db, 1);
 }
 
 void qr_db_adapt_steps(struct quire *db)

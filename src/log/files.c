@@ -153,7 +153,7 @@ static uint64_t next_size(const struct qr_log_files *files, uint64_t end, uint64
     uint64_t free_bytes;
     if (files->dir->disk->ops->dir_free_bytes(files->dir, &free_bytes) == 0)
         size = qr_min(size, qr_max(power_of_two_in(free_bytes / FREE_SHARE), least));
-    return qr_max(size, files->options.first_segment_bytes);
+    return size;
 }
 
 /* Under make_mutex: of that size, or of less if there is no space for it. */

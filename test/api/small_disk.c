@@ -220,16 +220,23 @@ Test(small_disk, has_a_log_of_small_segments)
     simdisk_free(disk);
 }
 
+/* Sets the limit on the size of files; answers what it was. */
+static rlim_t limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    rlim_t before = limit.rlim_cur;
+    limit.rlim_cur = bytes;
+    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    return before;
+}
+
 /* With a limit on the size of files a store goes on in smaller ones; larger values have no space. */
 Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
 {
     struct quire_options options = without_threads();
-    struct rlimit limit, small;
+    rlim_t before = limit_files(1u << 20);
     char key[16];
-    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    small = limit;
-    small.rlim_cur = 1u << 20;
-    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
     uint64_t x = 88172645463325252; /* nothing that could be compressed */
     for (uint32_t i = 0; i < sizeof(value); i++) value[i] = (char)((x = x * 6364136223846793005 + 1442695040888963407) >> 56);
     struct quire *db = open_by("s", &options);
@@ -248,7 +255,7 @@ Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
     OK(quire_checkpoint(db));
     for (uint64_t k = 0; k < 3000; k++) put_soon(db, tree, k, value, 1000);
     OK(quire_close(db));
-    setrlimit(RLIMIT_FSIZE, &limit);
+    limit_files(before);
     db = open_by("s", &options);
     cr_assert_eq(count_all(open_tree(db, "t"), NULL), 3000);
     OK(quire_verify(db, NULL, NULL));
@@ -259,15 +266,11 @@ Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
 Test(small_disk, is_opened_under_a_limit_on_file_sizes)
 {
     struct quire_options options = without_threads();
-    struct rlimit limit, small;
-    cr_assert_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    small = limit;
-    small.rlim_cur = 96u << 10;
-    cr_assert_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    rlim_t before = limit_files(96u << 10);
     struct quire *db = open_by("s", &options);
     put_some(open_tree(db, "t"), 0, 500, 100);
     OK(quire_close(db));
-    setrlimit(RLIMIT_FSIZE, &limit);
+    limit_files(before);
 }
 
 /* SPACE-2: who waits, and who does not: while the last checkpoint has failed, while a check keeps them waiting, and who has parts in

@@ -7,42 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "db/db.h"
-#include "lib/check.h"
-#include "lib/simdisk.h"
+#include "log_store.h"
 
-#define STORE "store"
 #define WRITES 400u
-
-static int open_on(struct simdisk *disk, struct quire **ret_db)
-{
-    struct quire_options options;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
-    options.log_segment_bytes = 16384;
-    options.no_sync_at_close = 1;
-    return qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);
-}
-
-/* emptied: the name stays. */
-static void remove_file(struct simdisk *disk, const char *name, bool emptied)
-{
-    struct qr_disk *table = simdisk_disk(disk);
-    struct qr_dir *dir;
-    struct qr_file *file;
-    CHECK_EQUAL(table->ops->dir_open(table, STORE, 0, &dir), 0);
-    if (emptied) {
-        CHECK_EQUAL(table->ops->file_open(dir, name, QR_FILE_WRITE, &file), 0);
-        CHECK_EQUAL(table->ops->file_resize(file, 0), 0);
-        table->ops->file_close(file);
-    } else {
-        CHECK_EQUAL(table->ops->dir_unlink(dir, name), 0);
-    }
-    table->ops->dir_close(dir);
-}
 
 /* The failure names the place between the neighbours of the segment that is missing. */
 static void check_detail(unsigned segment)
