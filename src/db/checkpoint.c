@@ -610,8 +610,11 @@ static struct qr_checkpoint_end note_end(struct quire *db, int result, uint64_t 
     atomic_store_explicit(&cp->began_at, began_at, memory_order_relaxed);
     /* relaxed: as above */
     atomic_store_explicit(&cp->room_bytes, qr_db_room_bytes(db), memory_order_relaxed);
+    /* relaxed: as above; raised by who has the mutex */
+    uint64_t flushed = atomic_load_explicit(&cp->pages_flushed, memory_order_relaxed);
     /* relaxed: as above */
-    atomic_store_explicit(&cp->has_written, end.written_bytes != 0, memory_order_relaxed);
+    atomic_store_explicit(&cp->came_further, flushed != cp->flushed, memory_order_relaxed);
+    cp->flushed = flushed;
     return end;
 }
 
@@ -676,7 +679,7 @@ static bool may_help(struct quire *db, uint64_t now, bool failed)
     atomic_store_explicit(&cp->looked_ns, now, memory_order_relaxed);
     bool whole = qr_store_regain(cp->store);
     if (!failed) return whole; /* it found all but the reserve */
-    if (atomic_load_explicit(&cp->has_written, memory_order_relaxed) != 0) return true; /* relaxed: as above; it goes on there */
+    if (atomic_load_explicit(&cp->came_further, memory_order_relaxed) != 0) return true; /* relaxed: as above; it goes on there */
     uint64_t room = qr_db_room_bytes(db);
     return room == UINT64_MAX || room > atomic_load_explicit(&cp->room_bytes, memory_order_relaxed); /* relaxed: as above */
 }

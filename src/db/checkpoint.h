@@ -61,12 +61,13 @@ struct qr_checkpointer {
     _Atomic uint64_t looked_ns;           /* when it was last looked whether there is more, and the reserve made whole */
     _Atomic uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
     _Atomic uint64_t failed_ns;           /* when the last one failed; 0: it did not */
-    _Atomic uint32_t has_written;         /* pages, whether it failed or not */
+    _Atomic uint32_t came_further;        /* pages have images since, whether it failed or not */
     _Atomic uint32_t waiting;             /* writers, for one that brings space (SPACE-2) */
     _Atomic uint32_t held;                /* somebody keeps them waiting for long */
     _Atomic uint32_t asked;               /* somebody wants one (quire_checkpoint_start) */
     _Atomic uint64_t blob_mark;           /* bytes of blobs that had been written at its capture */
     uint64_t first_segment_bytes;         /* qr_db_first_segment_bytes, at the opening */
+    uint64_t flushed;                     /* pages_flushed, when the last one ended */
     uint64_t written_bytes;               /* of the store, when the last one ended */
     bool unknown; /* a record's outcome is unknown: no more checkpoints */
     /* NO_SPACE: the last one had to use the reserve, or had no space at all: writes but deletions are refused. IO: without a log,
