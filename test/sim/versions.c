@@ -232,7 +232,8 @@ static int look_at_safe(struct look *look, uint64_t safe)
     uint64_t known = deletable(look->key);
     int result = look_at(look, safe, &value);
     if (result == 0) known = value.version;
-    if (known > safe) sim_fail(look->life, "at the safe version %llu key %u has nothing", (unsigned long long)safe, look->key);
+    if (result >= 0 && known > safe)
+        sim_fail(look->life, "at the safe version %llu key %u has nothing", (unsigned long long)safe, look->key);
     if (result < 0) known = safe + 1;
     for (uint64_t version = 1; version < known && version <= safe; version++) look->cells[version - 1] = NEVER;
     if (result == 0 && known != 0) take(look, &value);
