@@ -405,7 +405,6 @@ static int sync_log(struct quire *db, uint64_t newest, uint64_t as_of_lsn, struc
         record->durable_lsn = qr_log_durable_end(&db->log);
     } else {
         record->durable_lsn = as_of_lsn + 1;
-        record->last_lsn = qr_min(record->last_lsn, as_of_lsn);
     }
     return result;
 }
@@ -431,7 +430,7 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
         .replay_from = replay_from,
         .as_of_lsn = as_of_lsn,
         .next_page_id = c->next_pid,
-        .last_lsn = qr_db_last_lsn(db),
+        .last_lsn = qr_max(qr_db_last_lsn(db), cp->record.last_lsn),
         .catalogue_root_id = db->catalogue->tree.root,
     };
     uint32_t trees;
@@ -443,6 +442,7 @@ static int make_durable(struct quire *db, struct capture *c, struct qr_db_images
     for (uint64_t i = 0; i < c->gone.count && result == 0; i++) qr_store_capture_remove(c->store, c->gone.ids[i]);
     if (result == 0) result = sync_log(db, newest, as_of_lsn, &record);
     if (result == 0) result = qr_store_commit(cp->store, c->store, c->free_ids.ids, c->free_ids.count, &record);
+    if (as_of_lsn != 0) record.last_lsn = qr_min(record.last_lsn, as_of_lsn); /* the LSN of an image may be that of a write it lacks */
     if (result == QUIRE_ERR_IO) fail_log(db);
     if (result != 0) {
         abandon(db, c);

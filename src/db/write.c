@@ -226,6 +226,7 @@ static int finish(struct quire_tree *tree, struct qr_thread *thread, const struc
                   uint64_t *ret_lsn)
 {
     if (QR_UNLIKELY(result != 0)) return report(tree->db, thread, write, result);
+    QR_STOP("write.done");
     qr_db_count(tree->db, thread, QR_COUNTER_WRITE_BYTES, write->key.size + write->value_size);
     qr_counter_set(&thread->counters[QR_COUNTER_LAST_LSN], write->ret_lsn);
     if (ret_lsn != NULL) *ret_lsn = write->ret_lsn;

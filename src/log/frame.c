@@ -189,11 +189,21 @@ enum qr_frame_verdict qr_frame_look(const uint8_t *at, uint64_t room, uint64_t l
     return QR_FRAME_GOOD;
 }
 
+uint64_t qr_frame_pass(const uint8_t *at, uint64_t room, uint64_t lsn)
+{
+    const uint8_t *end = at + room;
+    for (; (size_t)(end - at) >= QR_FRAME_HEADER; at += QR_FRAME_UNIT, lsn += QR_FRAME_UNIT)
+        if (qr_load_u64(at + 8) == lsn) break;
+    return lsn;
+}
+
 uint64_t qr_frame_next(const uint8_t *memory, uint64_t start, uint64_t lsn, uint64_t end, uint32_t salt)
 {
     uint32_t size;
-    for (; lsn < end; lsn += QR_FRAME_UNIT)
+    for (; lsn < end; lsn += QR_FRAME_UNIT) {
+        lsn = qr_frame_pass(memory + (lsn - start), end - lsn, lsn);
         if (qr_frame_look(memory + (lsn - start), end - lsn, lsn, salt, &size) == QR_FRAME_GOOD) return lsn;
+    }
     return end;
 }
 

@@ -133,6 +133,9 @@ enum qr_frame_verdict {
 /* What stands at a position: memory of `room` bytes, which may hold any bytes. GOOD: *ret_size is that of the frame. */
 enum qr_frame_verdict qr_frame_look(const uint8_t *at, uint64_t room, uint64_t lsn, uint32_t salt, uint32_t *ret_size);
 
+/* The first position from `lsn` on, which is at `at`, whose header says that it stands there, or is not whole within the `room` bytes. */
+uint64_t qr_frame_pass(const uint8_t *at, uint64_t room, uint64_t lsn);
+
 /* memory: of the segment that starts at LSN `start`. The next position from `lsn` on, below `end`, where a whole frame of that
  * position stands; `end` if there is none. */
 uint64_t qr_frame_next(const uint8_t *memory, uint64_t start, uint64_t lsn, uint64_t end, uint32_t salt);

@@ -393,8 +393,10 @@ static int resync(struct reader *r, uint64_t lsn, uint64_t *ret_next)
 {
     const struct qr_log_header *h = &r->found->header;
     uint32_t size;
-    for (; lsn < h->end; lsn += QR_FRAME_UNIT) {
-        if (in_hand(r, lsn) >= QR_FRAME_HEADER && qr_load_u64(at_lsn(r, lsn) + 8) != lsn) continue;
+    for (;; lsn += QR_FRAME_UNIT) {
+        uint64_t room = in_hand(r, lsn);
+        if (room != 0) lsn = qr_frame_pass(at_lsn(r, lsn), room, lsn);
+        if (lsn >= h->end) break;
         int result = bring(r, lsn);
         if (result != 0) return result;
         if (qr_frame_look(at_lsn(r, lsn), in_hand(r, lsn), lsn, h->salt, &size) == QR_FRAME_GOOD) break;

@@ -483,6 +483,9 @@ int qr_store_commit(struct qr_store *store, struct qr_store_capture *capture, co
     record->page_count = capture->pages;
     record->live_bytes = capture->live_bytes;
     record->free_id_count = free_id_count;
+    for (uint64_t i = 0; i < capture->sorted_count; i++)
+        if (capture->sorted[i]->address != 0)
+            record->last_lsn = qr_max(record->last_lsn, capture->sorted[i]->max_lsn);
     qr_lock(store);
     record->next_segment = store->next_number;
     qr_unlock(store);

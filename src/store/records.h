@@ -116,7 +116,7 @@ struct qr_manifest_place {
  *    104     8  number of pages
  *    112     8  number of free page ids
  *    120     8  live bytes: of the images and parts that the mapping names
- *    128     8  the highest LSN that a write had returned with, below replay_from or above
+ *    128     8  the highest LSN that a write had returned with, or that an image has, below replay_from or above
  *    136    56  zero
  */
 struct qr_manifest_checkpoint {

@@ -218,8 +218,8 @@ void qr_store_capture_remove(struct qr_store_capture *capture, uint64_t pid);
  * Writes what changed of the mapping, its index and the free ids (rising, all below record->next_page_id), and syncs
  * what the record names (STORE-4). record: the caller has filled in its own fields, among them next_page_id and
  * range_tombstones (an image of this store that was written, or that of the checkpoint before; it is not to be
- * entered). Set here: mapping_index, free_ids, next_segment, page_count, free_id_count, live_bytes. After a failure the
- * capture is still open, and is to be abandoned.
+ * entered). Set here: mapping_index, free_ids, next_segment, page_count, free_id_count, live_bytes; last_lsn is raised to the newest
+ * LSN in an image that was entered: its write need not have returned. After a failure the capture is still open, and is to be abandoned.
  */
 int qr_store_commit(struct qr_store *store, struct qr_store_capture *capture, const uint64_t *free_ids,
                     uint64_t free_id_count, struct qr_manifest_checkpoint *record);
