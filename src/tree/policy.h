@@ -45,14 +45,13 @@ static inline bool qr_policy_fit(const struct qr_tree *tree, const struct qr_pag
     return qr_policy_weight(left) + qr_policy_weight(right) - QR_PAGE_HEADER <= size - size / 4;
 }
 
-/* Of `bytes` of records in a large leaf, those for the left half of its split: half of them; at the growing end as many
- * as make the left page nearly full, but not large. */
-static inline uint64_t qr_policy_left_bytes(const struct qr_tree *tree, const struct qr_page *page, uint64_t bytes,
-                                            bool near_end)
+/* Of `bytes` of records in a large leaf, which with its chain weighs so much, those for the left half of its split: half of them; at
+ * the growing end as many as make the left page nearly full, but not large. */
+static inline uint64_t qr_policy_left_bytes(const struct qr_tree *tree, uint64_t weight, uint64_t bytes, bool near_end)
 {
     uint64_t size = qr_tree_leaf_page_size(&tree->settings);
     if (!near_end) return bytes / 2;
-    return qr_min(bytes - bytes / 16, bytes * (size - size / 16) / qr_max(qr_policy_weight(page), 1));
+    return qr_min(bytes - bytes / 16, bytes * (size - size / 16) / qr_max(weight, 1));
 }
 
 /* Bytes of delta area for a leaf: room for a full chain of average records. */

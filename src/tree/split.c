@@ -100,7 +100,8 @@ static int build_leaf_halves(struct qr_op *op, const struct qr_spot *spot, bool 
     qr_plan_init(&plan, op->tree->settings.caller_versions, op->tree->settings.align_log2);
     result = qr_plan_whole_leaf(op, &plan, &view, &bounds.retention, &whole.right_pid);
     if (result != 0) goto done;
-    uint32_t at = qr_plan_split_index(&plan, qr_policy_left_bytes(op->tree, page, plan.bytes, near_end));
+    uint64_t weight = QR_PAGE_HEADER + plan.bytes + qr_leaf_arrays_size(plan.count);
+    uint32_t at = qr_plan_split_index(&plan, qr_policy_left_bytes(op->tree, weight, plan.bytes, near_end));
     result = QUIRE_NOT_FOUND;
     if (at == 0) goto done; /* one key: stays oversize */
     struct quire_slice separator = qr_shortest_separator(qr_plan_key(&plan, at - 1), qr_plan_key(&plan, at));

@@ -4,9 +4,11 @@
  * Method: trees of many small leaves, scanned whole and in ranges, with writers, drops and merges between the steps.
  */
 #include "api_tree.h"
+#include "base/check.h"
 #include "db/testing.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 TestSuite(pages, .init = open_small_database, .fini = close_database, .timeout = 60);
 
@@ -77,6 +79,40 @@ Test(pages, hand_out_every_record_once_in_order_in_both_directions)
         expect_scan(&options, 0, 5000, 1);
         cr_assert_geq(qr_testing_consolidate(tree, 1, 100), 0);
         expect_scan(&options, 0, 5000, 1);
+    }
+}
+
+static uint64_t splits_of(void)
+{
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+    OK(quire_stats(db, &stats));
+    return stats.tree_splits;
+}
+
+/* Keys that come in order leave nearly full leaves, and none that maintenance would have to split. */
+Test(pages, of_a_sequential_fill_are_full_and_stay_so)
+{
+    static const size_t sizes[] = {0, 10, 100, 400, 1000};
+    static char value[1000];
+    for (uint32_t i = 0; i < QR_ARRAY_COUNT(sizes); i++) {
+        char name[16], key[16];
+        uint64_t bytes = 0, count = 0;
+        struct quire_pages *pages = NULL;
+        struct quire_page page;
+        snprintf(name, sizeof(name), "fill %u", i);
+        struct quire_tree *filled = open_tree(db, name);
+        for (uint64_t k = 0; bytes < 2000000; k++, bytes += 16 + sizes[i]) {
+            snprintf(key, sizeof(key), "%015" PRIu64, k);
+            OK(quire_put(filled, key, 15, value, sizes[i], 0, NULL));
+        }
+        uint64_t splits = splits_of();
+        while (quire_maintain(db) == QUIRE_MORE) {
+        }
+        cr_assert_leq(splits_of(), splits + 1, "values of %zu bytes: maintenance splits more than the last leaf", sizes[i]);
+        OK(quire_pages_open(filled, NULL, &pages));
+        while (quire_pages_next(pages, &page) == 0) count++;
+        OK(quire_pages_close(pages));
+        cr_assert_gt(bytes / count, sizes[i] < 100 ? 2500 : 5500, "values of %zu bytes: %" PRIu64 " bytes a page", sizes[i], bytes / count);
     }
 }
 
