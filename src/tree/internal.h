@@ -227,7 +227,8 @@ int qr_join(struct qr_op *op, struct qr_spot *spot);
 /* The shortest key that is above `left` and not above `right`, a part of it: what separates two leaves needs no more. */
 struct quire_slice qr_shortest_separator(struct quire_slice left, struct quire_slice right);
 
-/* Splits the page of spot if it is above its size and can be. Done or not, only NO_MEMORY and QR_FETCH are failures. */
+/* Splits the page if it is above its size and can be; at the growing end also what is split off, as long as that is large. Done or not,
+ * only NO_MEMORY and QR_FETCH are failures. */
 int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end);
 
 /* Splits the leaf of spot as it is, one try. 0: divided, with its separator posted or not; QUIRE_NOT_FOUND: it cannot be

@@ -188,12 +188,14 @@ static int divide(struct qr_op *op, struct qr_spot *spot, bool near_end, const s
     return 0;
 }
 
-/* All steps, one try. NO_MEMORY may be for want of the separator alone. QUIRE_NOT_FOUND: not to be divided, or not now. */
-static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end)
+/* All steps, one try. NO_MEMORY may be for want of the separator alone. QUIRE_NOT_FOUND: not to be divided, or not now. *ret_right_pid:
+ * of the page on the right; NONE: it was the root. */
+static int split_once(struct qr_op *op, struct qr_spot *spot, bool near_end, uint64_t *ret_right_pid)
 {
     const struct qr_page *right;
     if (!qr_structure_begin(op)) return QUIRE_NOT_FOUND;
     int result = divide(op, spot, near_end, &right);
+    *ret_right_pid = result == 0 && right != NULL ? right->pid : QR_PID_NONE;
     if (result == 0 && right != NULL) result = qr_post_separator(op, right);
     qr_structure_end(op);
     return result;
@@ -221,6 +223,8 @@ int qr_split_leaf(struct qr_op *op, const struct qr_spot *spot, bool near_end)
         if (result == QUIRE_ERR_NO_MEMORY) result = 0; /* whoever goes right by the link has another try */
     }
     qr_structure_end(op);
+    /* Large records fill more than one page at once: what is left at the growing end is divided again, or it would only grow. */
+    if (result == 0 && near_end && right != NULL) (void)qr_split_if_large(op, right->pid, true);
     return result;
 }
 
@@ -232,7 +236,10 @@ int qr_split_if_large(struct qr_op *op, uint64_t pid, bool near_end)
         if (qr_word_tag(spot.word) != QR_WORD_HEAD) return 0;
         spot.page = qr_word_block(spot.word);
         if (!qr_policy_large(op->tree, spot.page) || has_one_key(&spot)) return 0;
-        int result = split_once(op, &spot, near_end);
-        if (result != QR_RETRY) return result == QUIRE_NOT_FOUND ? 0 : result;
+        uint64_t right_pid;
+        int result = split_once(op, &spot, near_end, &right_pid);
+        if (result != 0 && result != QR_RETRY) return result == QUIRE_NOT_FOUND ? 0 : result;
+        if (result == 0 && (!near_end || right_pid == QR_PID_NONE)) return 0;
+        if (result == 0) pid = right_pid; /* as in qr_split_leaf */
     }
 }
