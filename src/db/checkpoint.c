@@ -21,6 +21,7 @@
 #define LOG_CAP_MOST ((uint64_t)1536 << 20)
 #define LOG_CAP_LESS ((uint64_t)128 << 20)
 #define FAILED_PAUSE_NS 1000000000u /* after a failure, until one is tried again without being asked for */
+#define FAILED_PAUSE_MOST 4u /* the pause doubles with each failure, so many times */
 #define NO_ROOM_PAUSE_NS 100000000u /* between two because space is missing */
 #define BLOB_CAP_LEAST ((uint64_t)256 << 20)
 #define INTERVAL_LEAST_BYTES 65536u /* for less, no checkpoint is made because time has gone by */
@@ -598,9 +599,12 @@ static struct qr_checkpoint_end note_end(struct quire *db, int result, uint64_t 
     qr_store_stats(cp->store, &store);
     struct qr_checkpoint_end end = {.written_bytes = store.written_bytes - cp->written_bytes, .replay_from = cp->record.replay_from};
     cp->written_bytes = store.written_bytes;
+    /* relaxed: written under the mutex */
+    uint64_t failed = atomic_load_explicit(&cp->failed_in_a_row, memory_order_relaxed);
+    /* relaxed: a threshold */
+    atomic_store_explicit(&cp->failed_in_a_row, result != 0 ? failed + 1 : 0, memory_order_relaxed);
     if (result != 0) {
-        /* relaxed: written under the mutex */
-        end.repeated = atomic_load_explicit(&cp->failed_ns, memory_order_relaxed) != 0;
+        end.repeated = failed != 0;
         /* relaxed: statistics */
         atomic_fetch_add_explicit(&cp->failures, 1, memory_order_relaxed);
     }
@@ -608,8 +612,9 @@ static struct qr_checkpoint_end note_end(struct quire *db, int result, uint64_t 
     atomic_store_explicit(&cp->failed_ns, result != 0 ? qr_clock_ns() : 0, memory_order_relaxed);
     /* relaxed: as above */
     atomic_store_explicit(&cp->began_at, began_at, memory_order_relaxed);
-    /* relaxed: as above */
-    atomic_store_explicit(&cp->room_bytes, qr_db_room_bytes(db), memory_order_relaxed);
+    bool found_none = result == QUIRE_ERR_NO_SPACE || (result == 0 && store.reserve_missing);
+    /* relaxed: as above. What another failure leaves says nothing of the space that is needed. */
+    if (found_none) atomic_store_explicit(&cp->room_bytes, qr_db_room_bytes(db), memory_order_relaxed);
     /* relaxed: as above; raised by who has the mutex */
     uint64_t flushed = atomic_load_explicit(&cp->pages_flushed, memory_order_relaxed);
     /* relaxed: as above */
@@ -667,10 +672,14 @@ uint64_t qr_db_log_cap(struct quire *db)
     return qr_min(qr_min(qr_max(cap, LOG_CAP_LEAST), LOG_CAP_MOST), most);
 }
 
-/* While space is missing: whether another one can bring some back, since something was written, or there is space that it did not find. */
-static bool may_help(struct quire *db, uint64_t now, bool failed)
+/* While space is missing: whether another one can bring some back, since something was written, or there is space that it did not find.
+ * failed_ns: when the last one failed; 0: it was complete but for the reserve. After failures one is made now and then whatever there is
+ * to see of space: a quota says nothing before it is asked. */
+static bool may_help(struct quire *db, uint64_t now, uint64_t failed_ns)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
+    /* relaxed: a threshold */
+    uint64_t doublings = qr_min(atomic_load_explicit(&cp->failed_in_a_row, memory_order_relaxed), FAILED_PAUSE_MOST);
     /* relaxed: a threshold */
     if (qr_log_tail(&db->log) != atomic_load_explicit(&cp->began_at, memory_order_relaxed)) return true;
     /* relaxed: as above */
@@ -678,7 +687,8 @@ static bool may_help(struct quire *db, uint64_t now, bool failed)
     /* relaxed: as above */
     atomic_store_explicit(&cp->looked_ns, now, memory_order_relaxed);
     bool whole = qr_store_regain(cp->store);
-    if (!failed) return whole; /* it found all but the reserve */
+    if (failed_ns == 0) return whole;
+    if (now - failed_ns >= (uint64_t)FAILED_PAUSE_NS << doublings) return true;
     if (atomic_load_explicit(&cp->came_further, memory_order_relaxed) != 0) return true; /* relaxed: as above; it goes on there */
     uint64_t room = qr_db_room_bytes(db);
     return room == UINT64_MAX || room > atomic_load_explicit(&cp->room_bytes, memory_order_relaxed); /* relaxed: as above */
@@ -696,7 +706,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: only the flag itself, which whoever makes one takes */
     if (atomic_load_explicit(&cp->asked, memory_order_relaxed) != 0) return true;
     bool refuses = qr_db_checkpoint_refusal(db) == QUIRE_ERR_NO_SPACE;
-    if (failed_ns != 0 && refuses) return may_help(db, now, true);
+    if (failed_ns != 0 && refuses) return may_help(db, now, failed_ns);
     /* relaxed: a threshold */
     uint64_t last_ns = atomic_load_explicit(&cp->last_ns, memory_order_relaxed);
     uint64_t tail = qr_log_tail(&db->log);
@@ -707,7 +717,7 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     /* relaxed: only the number itself */
     if (atomic_load_explicit(&cp->waiting, memory_order_relaxed) != 0 && qr_db_space_is_short(db)) return true;
     if (tail > from && now - last_ns >= NO_ROOM_PAUSE_NS && qr_db_has_no_room(db)) return true; /* what it releases is used again */
-    if (refuses && now - last_ns >= FAILED_PAUSE_NS && may_help(db, now, false)) return true;
+    if (refuses && now - last_ns >= FAILED_PAUSE_NS && may_help(db, now, 0)) return true;
     /* relaxed: a threshold. After power loss recovery reads the blobs that were written since. */
     uint64_t blobs = qr_blob_written_bytes(cp->store) - atomic_load_explicit(&cp->blob_mark, memory_order_relaxed);
     if (blobs > (unlogged ? qr_db_log_cap(db) : qr_max(qr_db_log_cap(db), BLOB_CAP_LEAST))) return true;

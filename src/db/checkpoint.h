@@ -57,10 +57,11 @@ struct qr_checkpointer {
     _Atomic uint64_t last_ns;             /* when it ended, or the database was opened */
     _Atomic uint64_t replay_from;         /* of that record: for thresholds */
     _Atomic uint64_t began_at;            /* where the log's tail was when the last one began */
-    _Atomic uint64_t room_bytes;          /* qr_db_room_bytes when it ended */
+    _Atomic uint64_t room_bytes;          /* qr_db_room_bytes when the last one ended that found too little */
     _Atomic uint64_t looked_ns;           /* when it was last looked whether there is more, and the reserve made whole */
     _Atomic uint64_t count, failures, pages_flushed, retries, longest_postponed_ns;
     _Atomic uint64_t failed_ns;           /* when the last one failed; 0: it did not */
+    _Atomic uint64_t failed_in_a_row;     /* since one succeeded */
     _Atomic uint32_t came_further;        /* pages have images since, whether it failed or not */
     _Atomic uint32_t waiting;             /* writers, for one that brings space (SPACE-2) */
     _Atomic uint32_t held;                /* somebody keeps them waiting for long */

@@ -13,7 +13,7 @@
 #define MOST_SHARE 4u /* of what is left, for what is in no checkpoint */
 #define LEAST_SHARE 16u
 #define STEP_LEAST_BYTES (UINT64_C(16) << 10)
-#define WAIT_US 500u
+#define WAIT_US 1000u
 
 /* ---- Sizes ------------------------------------------------------------------------------------------------------- */
 
@@ -50,7 +50,9 @@ bool qr_db_give_up_spares(struct quire *db)
 static uint64_t room_beside(struct quire *db, const struct qr_store_stats *store)
 {
     uint64_t bytes;
-    return db->files->disk->ops->dir_free_bytes(db->files->dir, &bytes) == 0 ? bytes + store->reserve_bytes : UINT64_MAX;
+    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &bytes) != 0 || __builtin_add_overflow(bytes, store->reserve_bytes, &bytes))
+        return UINT64_MAX;
+    return bytes;
 }
 
 uint64_t qr_db_room_bytes(struct quire *db)

@@ -6,9 +6,9 @@
  *
  * SPACE-1  From some size of the store on files are kept for it, and for deletions: FILES-6, STORE-7.
  * SPACE-2  What came to the log since the last checkpoint is kept small beside the space that is left (that reserve counted): at half of
- *          what is allowed one is made, and before log or large values take more than that writers wait for it. Allowed is a quarter of
- *          what is left, since for new records a checkpoint writes about as much; and if all pages could be written anew, which changed
- *          records may ask for, half of what is left beside that.
+ *          what is allowed one is made, and before log, parts of a record or large values take more than that writers wait for it.
+ *          Allowed is a quarter of what is left, since for new records a checkpoint writes about as much; and if all pages could be
+ *          written anew, which changed records may ask for, half of what is left beside that.
  * SPACE-3  What log and page store keep only to use it again goes before NO_SPACE is answered.
  * SPACE-4  Nothing is refused for what a file system says of its free space: that may be wrong, or nothing. It makes checkpoints come
  *          early, writers wait, and segments smaller.
@@ -45,8 +45,8 @@ bool qr_db_space_is_short(struct quire *db);
 /* SPACE-2: in what steps the log is made ready. To be called now and then; there is a log. */
 void qr_db_adapt_steps(struct quire *db);
 
-/* Waits while space is short, until two checkpoints have ended since (of which one has begun since), or the longest stall is over. At once
- * for who has a guard, or a hold on the log, which no checkpoint can give up; and while quire_verify keeps checkpoints waiting. */
+/* Waits while space is short, until two checkpoints have ended since (of which one has begun since), or the longest stall is over. Not
+ * at all for who has a guard, or a hold on the log, which no checkpoint can give up; nor while quire_verify keeps checkpoints waiting. */
 void qr_db_wait_space(struct quire *db, struct qr_thread *thread);
 
 /* The same if somebody waits already: before a large value. */

@@ -74,6 +74,8 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
         .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
     uint64_t done = 0;
     int result = 0;
+    /* From the first part on it waits for no checkpoint, which could not give up what is there of them (SPACE-2). */
+    if (!qr_db_is_unlogged(db) && !qr_log_is_ready(&db->log, (uint64_t)frame.key_size + frame.value_size)) qr_db_wait_space(db, thread);
     while (result == 0 && !qr_log_write_parts(&db->log, thread, &frame, &done))
         result = make_room(db, thread, write->kind == QR_RECORD_DELETE);
     write->first_part = frame.first_part;
@@ -154,6 +156,7 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
     if (grown && !qr_db_is_unlogged(db)) {
         qr_db_keep_reserve(db);
         (void)qr_log_regain(&db->log); /* it notes what it does not find */
+        qr_db_wait_space(db, thread);  /* while nobody sees the write */
     }
     QR_STOP("write.blob_written");
     result = run_write(tree, thread, &record, ret_waited);
@@ -161,7 +164,6 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
         qr_blob_dead(db->checkpointer.store, reference, 1, qr_log_tail(&db->log));
     write->ret_lsn = record.ret_lsn;
     *ret_waited = *ret_waited || noted;
-    if (grown) qr_db_wait_space(db, thread);
     return result;
 }
 

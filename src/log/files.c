@@ -327,7 +327,8 @@ int qr_log_work(struct qr_log *log)
     pthread_mutex_unlock(&files->mutex);
     int result = make_ready(files, target, false);
     /* A segment takes long to make: it is begun when half of the last one is used. */
-    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES && step_bytes(files) >= POPULATE_BYTES) result = add_segment(files, end, false);
+    if (result == 0 && qr_log_tail(log) + half > end && half > POPULATE_BYTES && step_bytes(files) >= POPULATE_BYTES)
+        result = add_segment(files, end, false);
     int regained = qr_log_regain(log); /* also without space for a segment: then it is known to be short */
     return result == 0 ? regained : result;
 }

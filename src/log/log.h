@@ -134,6 +134,15 @@ static inline bool qr_log_has_room(const struct qr_log *log)
     return tail + margin <= atomic_load_explicit(&log->ready_end, memory_order_acquire);
 }
 
+/* Whether there is room for so many bytes in frames, as far as can be seen at a glance. */
+static inline bool qr_log_is_ready(const struct qr_log *log, uint64_t bytes)
+{
+    /* relaxed: a hint */
+    uint64_t margin = atomic_load_explicit(&log->margin_bytes, memory_order_relaxed);
+    /* relaxed: a hint */
+    return qr_log_tail(log) + bytes + 2 * margin <= atomic_load_explicit(&log->ready_end, memory_order_relaxed);
+}
+
 /* The slow sides. */
 bool qr_log_room(struct qr_log *log, struct qr_thread *thread);
 uint64_t qr_log_reserve_slow(struct qr_log *log, struct qr_thread *thread, uint64_t lsn, uint64_t size_bytes);

@@ -501,7 +501,7 @@ static bool is_gap(const struct reader *r, const struct qr_incarnation *incarnat
 static bool is_header_alone(const struct qr_incarnation *incarnation, uint64_t lsn, uint64_t end)
 {
     uint64_t in_segment = (lsn - incarnation->first_lsn) % QR_LOG_SEGMENT_LEAST;
-    return in_segment <= QR_LOG_HEADER_BYTES && end <= lsn - in_segment + QR_LOG_HEADER_BYTES;
+    return end <= lsn - in_segment + QR_LOG_HEADER_BYTES;
 }
 
 static int read_incarnation(struct reader *r, const struct qr_incarnation *incarnation)

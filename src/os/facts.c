@@ -131,8 +131,8 @@ int qr_posix_dir_free_bytes(struct qr_dir *dir, uint64_t *ret_bytes)
         return -errno;
     if (mount.f_blocks == 0)
         return -EOPNOTSUPP;
-    *ret_bytes = (uint64_t)(geteuid() == 0 ? mount.f_bfree : mount.f_bavail) * mount.f_frsize; /* some is kept for root */
-    return 0;
+    uint64_t blocks = geteuid() == 0 ? mount.f_bfree : mount.f_bavail; /* some are kept for root */
+    return __builtin_mul_overflow(blocks, (uint64_t)mount.f_frsize, ret_bytes) ? -EOPNOTSUPP : 0;
 }
 
 /* ---- Files ------------------------------------------------------------------------------------------------------ */

@@ -98,12 +98,14 @@ static int create_file(struct qr_store *store, struct qr_segment *segment)
 /* There is a limit on the size of files: from now on segments are smaller. False: this one cannot be. */
 static bool learn_limit(struct qr_store *store, struct qr_segment *segment, uint64_t least)
 {
-    uint64_t size = segment->size / 2;
-    if (size < qr_max(least, store->options.first_segment_bytes))
+    const uint64_t first = store->options.first_segment_bytes;
+    uint64_t size = qr_max(segment->size / 2, qr_max(least, first));
+    if (size >= segment->size)
         return false;
+    uint64_t below = (uint64_t)1 << (63 - __builtin_clzll(segment->size - 1)); /* the power of two */
     segment->size = size;
     qr_lock(store);
-    store->options.most_segment_bytes = qr_min(store->options.most_segment_bytes, size);
+    store->options.most_segment_bytes = qr_max(qr_min(store->options.most_segment_bytes, below), first);
     qr_unlock(store);
     return true;
 }
