@@ -207,7 +207,7 @@ bool qr_is_child(const struct qr_page *parent, uint32_t index, const struct qr_p
 {
     struct quire_slice low = qr_page_low(page);
     struct quire_slice entry = index == 0 ? qr_page_low(parent) : qr_inner_key(parent, index);
-    return page->level + 1 == parent->level && qr_equal(low.data, low.size, entry.data, entry.size);
+    return page->level + 1 == parent->level && page->tree_id == parent->tree_id && qr_equal(low.data, low.size, entry.data, entry.size);
 }
 
 /*
@@ -216,9 +216,10 @@ bool qr_is_child(const struct qr_page *parent, uint32_t index, const struct qr_p
  * at the key where the last page ended. None of that can change while a page has its id: so a way has an end, and whoever helps on it does, too: it works one level
  * higher, or at a smaller key. from: the page whose link led there; NULL: none.
  */
-static bool is_in_place(const struct qr_spot *spot, const struct qr_page *from)
+static bool is_in_place(const struct qr_op *op, const struct qr_spot *spot, const struct qr_page *from)
 {
     const struct qr_page *page = qr_word_block(spot->word);
+    if (page->tree_id != op->tree->id) return false;
     if (page->pid != spot->pid) return true; /* settled somewhere else */
     if (from != NULL && spot->by_link) {
         struct quire_slice low = qr_page_low(page);
@@ -256,7 +257,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             }
         }
         const struct qr_page *page = qr_word_block(spot->word);
-        if (QR_UNLIKELY(!is_in_place(spot, from))) return qr_out_of_place(spot->pid);
+        if (QR_UNLIKELY(!is_in_place(op, spot, from))) return qr_out_of_place(spot->pid);
         if (page == child) {
             __asm__("" : "+r"(child)); /* as in qr_load_child */
             page = child;
@@ -272,7 +273,7 @@ static int descend_once(struct qr_op *op, const struct qr_key *key, struct desce
             spot->word = qr_map_load(map, spot->pid);
             spot->by_sibling = true;
             spot->by_link = true;
-            if (qr_word_tag(spot->word) == QR_WORD_HEAD && !is_in_place(spot, from)) return qr_out_of_place(spot->pid);
+            if (qr_word_tag(spot->word) == QR_WORD_HEAD && !is_in_place(op, spot, from)) return qr_out_of_place(spot->pid);
             result = help_right(op, spot->pid, &spot->word);
             if (result != 0) return result;
             continue;
@@ -362,7 +363,7 @@ static int last_leaf_once(struct qr_op *op, struct qr_spot *spot)
     for (;;) {
         int result = settle(op, spot, (struct descent){.read = true});
         if (result != 0) return result;
-        if (!is_in_place(spot, from)) return qr_out_of_place(spot->pid);
+        if (!is_in_place(op, spot, from)) return qr_out_of_place(spot->pid);
         spot->page = qr_word_block(spot->word);
         if (spot->page->kind == QR_PAGE_LEAF && (spot->page->flags & QR_PAGE_STUB) != 0) result = qr_join(op, spot);
         if (result != 0) return result;

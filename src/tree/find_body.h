@@ -2,7 +2,9 @@
  * find_body.h: Layer 4. The plain way down, compiled once per instruction set by read.c, which defines FIND(name) and
  * FIND_TARGET before each inclusion, so that the searches of the pages become part of it.
  *
- * Plain: every word on the way is HEAD, every key lies below its page's high key, the leaf is no stub. Anything else is
+ * Plain: every word on the way is HEAD, every key lies below its page's high key, the leaf is no stub, and is the tree's: pages with
+ * right checksums may lead anywhere. Gets compare only the kind of versions, which is in the line of the page that they need: they are
+ * safe from records that look different. Anything else is
  * answered with QR_RETRY and goes another way, which helps and fetches.
  */
 
@@ -41,7 +43,7 @@ FIND_TARGET static QR_ALWAYS_INLINE bool FIND(go_down)(const struct qr_tree *tre
 FIND_TARGET static bool FIND(descend)(const struct qr_tree *tree, uint32_t delta_bytes, const struct qr_key *key,
                                       struct qr_spot *ret_spot)
 {
-    return FIND(go_down)(tree, delta_bytes, key, ret_spot);
+    return FIND(go_down)(tree, delta_bytes, key, ret_spot) && QR_LIKELY(ret_spot->page->tree_id == tree->id);
 }
 
 /* Searches a leaf that is all there. */
@@ -61,7 +63,7 @@ FIND_TARGET static int FIND(find)(const struct qr_tree *tree, const void *data, 
     struct qr_spot spot;
     if (QR_UNLIKELY(!FIND(go_down)(tree, 0, &key, &spot)))
         return QR_RETRY;
-    if (QR_UNLIKELY((spot.page->flags & QR_PAGE_STUB) != 0))
+    if (QR_UNLIKELY(!is_whole_leaf(tree, spot.page)))
         return QR_RETRY;
     QR_STOP("find.leaf_loaded");
     key.fingerprint = qr_fingerprint(qr_hash(data, size));
@@ -88,7 +90,7 @@ FIND_TARGET static QR_ALWAYS_INLINE bool FIND(step_lanes)(const struct qr_tree *
         if (QR_UNLIKELY(qr_page_key_beyond(page, &keys[i]))) {
             lanes[i] = LANE_SLOW;
         } else if (page->kind == QR_PAGE_LEAF) {
-            lanes[i] = (page->flags & QR_PAGE_STUB) != 0 ? LANE_SLOW : LANE_LEAF;
+            lanes[i] = is_whole_leaf(tree, page) ? LANE_LEAF : LANE_SLOW;
         } else {
             struct qr_inner_place place = FIND(inner_place)(page, &keys[i]);
             pids[i] = qr_inner_place_child(place);

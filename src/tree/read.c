@@ -21,6 +21,13 @@ static QR_ALWAYS_INLINE int answer(const struct qr_page *page, const uint8_t *re
     return QR_LIKELY(kind == QR_RECORD_PUT) ? 0 : QR_BLOB;
 }
 
+/* Not a stub, and with versions as the tree's. */
+static QR_ALWAYS_INLINE bool is_whole_leaf(const struct qr_tree *tree, const struct qr_page *page)
+{
+    unsigned expected = tree->settings.caller_versions ? QR_PAGE_CALLER : 0;
+    return (page->flags & (QR_PAGE_STUB | QR_PAGE_CALLER)) == expected;
+}
+
 enum lane { LANE_DOWN, LANE_LEAF, LANE_SLOW };
 
 /* ---- The plain way ---------------------------------------------------------------------------------------------- */
