@@ -46,12 +46,12 @@ static int open_on(struct simdisk *disk, struct quire **ret_db)
     return result != 0 ? result : quire_tree_open(*ret_db, "caller", &small, &others[1]);
 }
 
-/* The leaf of entry 1 of a tree's root. */
-static uint64_t second_leaf(struct quire *db, const struct quire_tree *of)
+/* The leaf of an entry of a tree's root. */
+static uint64_t leaf_of(struct quire *db, const struct quire_tree *of, uint32_t entry)
 {
     const struct qr_page *page = qr_word_block(qr_map_load(db->map, of->tree.root));
     CHECK(page->level == 1 && page->count > 3, "level %u, %u entries", page->level, page->count);
-    return qr_inner_child(page, 1);
+    return qr_inner_child(page, entry);
 }
 
 /* Leaves under one root, and a free id: that of a leaf that was merged away. */
@@ -71,11 +71,9 @@ static struct simdisk *make_store(void)
     while (quire_maintain(db) == QUIRE_MORE) {
     }
     CHECK_EQUAL(quire_checkpoint(db), 0);
-    for (uint32_t i = 0; i < 2; i++) other_leaves[i] = second_leaf(db, others[i]);
+    for (uint32_t i = 0; i < 2; i++) other_leaves[i] = leaf_of(db, others[i], 1);
     root = tree->tree.root;
-    const struct qr_page *page = qr_word_block(qr_map_load(db->map, root));
-    CHECK(page->level == 1 && page->count > 3, "level %u, %u entries", page->level, page->count);
-    first_leaf = qr_inner_child(page, 0);
+    first_leaf = leaf_of(db, tree, 0);
     for (uint64_t pid = 1; pid < qr_map_end(db->map); pid++)
         if (qr_word_tag(qr_map_load(db->map, pid)) == QR_WORD_FREE) free_pid = pid;
     CHECK(free_pid != 0, "no id is free");
