@@ -727,10 +727,19 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     return interval != QUIRE_NO_PERIOD && written && now - last_ns >= interval * 1000000ull;
 }
 
+/* What the opening may have left. */
+static void clear_leftovers(struct quire *db)
+{
+    pthread_mutex_lock(&db->checkpointer.mutex);
+    (void)qr_db_clear_leftovers(db);
+    pthread_mutex_unlock(&db->checkpointer.mutex);
+}
+
 static void *run_checkpoints(void *argument)
 {
     struct quire *db = argument;
     struct qr_checkpointer *cp = &db->checkpointer;
+    clear_leftovers(db);
     for (;;) {
         uint32_t seen = qr_event_count(&cp->wake);
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */

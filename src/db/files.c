@@ -374,9 +374,33 @@ void qr_db_release_old_log(struct quire *db, uint64_t lsn)
         if (!is_dead(files, found, lsn) || files->disk->ops->dir_unlink(files->dir, name) != 0)
             files->old.found[kept++] = *found;
         else
-            files->recovery.old_log_bytes -= found->header.end - found->header.start;
+            /* relaxed: statistics */
+            atomic_fetch_sub_explicit(&files->recovery.old_log_bytes, found->header.end - found->header.start, memory_order_relaxed);
     }
     files->old.count = kept;
+}
+
+uint64_t qr_db_old_log_bytes(const struct quire *db)
+{
+    return atomic_load_explicit(&db->files->recovery.old_log_bytes, memory_order_relaxed); /* relaxed: statistics */
+}
+
+int qr_db_clear_leftovers(struct quire *db)
+{
+    qr_db_release_old_log(db, db->checkpointer.record.replay_from);
+    return qr_store_clear_leftovers(db->checkpointer.store);
+}
+
+#define MUCH_SPACE_BYTES (UINT64_C(1) << 30)
+#define MUCH_SPACE_LOGS 8u
+
+/* RECOVER-5: whether what nothing needs may stay until the opening has ended. Of that the log's part is known. */
+static bool may_clear_later(const struct quire *db)
+{
+    uint64_t free_bytes;
+    if (db->options.background_threads == QUIRE_NO_THREADS || qr_db_is_unlogged(db)) return false;
+    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0) return false;
+    return free_bytes >= MUCH_SPACE_BYTES && free_bytes / MUCH_SPACE_LOGS >= qr_db_old_log_bytes(db);
 }
 
 /* RECOVER-4 */
@@ -406,7 +430,6 @@ static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list
     files->incarnation_count++;
     files->old = *list;
     *list = (struct qr_log_list){.next_number = list->next_number};
-    qr_db_release_old_log(db, db->checkpointer.record.replay_from);
     if (!files->settings.has_log) {
         qr_log_allow(&db->log, files->lsn_range_end);
         /* relaxed: there are no users yet. What is there is durable, or in a log of which a checkpoint is made next. */
@@ -436,8 +459,11 @@ static int open_log(struct qr_db_files *files, uint32_t first_number)
 static int begin_log(struct qr_db_files *files, uint32_t first_number)
 {
     if (!files->settings.has_log) return 0;
+    struct quire *db = files->db;
     int result = open_log(files, first_number);
-    if (result == QUIRE_ERR_NO_SPACE && files->db->log.files == NULL && qr_store_drop_reserve(files->db->checkpointer.store))
+    if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_db_clear_leftovers(db) == 0) /* there may be a quota */
+        result = open_log(files, first_number);
+    if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_store_drop_reserve(db->checkpointer.store))
         result = open_log(files, first_number);
     return result;
 }
@@ -449,7 +475,8 @@ static int begin_writing(struct qr_db_files *files, struct qr_log_list *list, ui
     const bool early = QR_BUG(cleaned_early), late = QR_BUG(cleaned_late);
     int result = early ? qr_store_clean_up(store) : 0;
     if (result == 0) result = begin_incarnation(files, list, start_lsn);
-    if (result == 0 && !early && !late) result = qr_store_clean_up(store); /* RECOVER-5 */
+    if (result == 0 && !early && !late) result = qr_store_find_leftovers(store);
+    if (result == 0 && !may_clear_later(files->db)) result = qr_db_clear_leftovers(files->db); /* RECOVER-5 */
     if (result == 0) result = begin_log(files, list->next_number);
     if (result == 0 && late) result = qr_store_clean_up(store);
     return result;
@@ -496,7 +523,9 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
     if (list.damaged_end > db->checkpointer.record.replay_from)
         result = qr_fail(QUIRE_ERR_CORRUPT, 0, "log-%08x: its header is damaged", list.damaged_number);
     for (uint32_t i = 0; i < list.count; i++)
-        files->recovery.old_log_bytes += list.found[i].header.end - list.found[i].header.start;
+        /* relaxed: statistics */
+        atomic_fetch_add_explicit(&files->recovery.old_log_bytes, list.found[i].header.end - list.found[i].header.start,
+                                  memory_order_relaxed);
     uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);
     if (!QR_BUG(lsn_range_unused))

@@ -3,7 +3,7 @@
  *
  * Layer 6. A database in memory has none: db->files is NULL.
  *
- *     disk, directory, lock | manifest | log segments listed | replay into the trees | incarnation recorded | leftovers removed | log begun
+ *     disk, directory, lock | manifest | log segments listed | replay into the trees | incarnation recorded | log begun
  *
  * RECOVER-1  Nothing is written to the directory before the lock is held and its contents are known to be ours.
  * RECOVER-2  The tail is above every segment that is there before the first record is replayed, so collection takes every
@@ -11,8 +11,9 @@
  * RECOVER-3  What replay decided is synced, then the incarnation's record is, and then the first user is answered (R8).
  * RECOVER-4  The record of an incarnation has the end of the one before; what stands behind that end is dead (R7). One without
  *            log has a range of LSNs in the same rewrite of the manifest (unlogged.c).
- * RECOVER-5  Page files that nothing needs are removed when the incarnation is recorded, and before the log takes space: what fills a
- *            disk may be just these. Not before: until the manifest is written anew its name may still go back to an older
+ * RECOVER-5  Files that nothing needs are removed when the incarnation is recorded. Where there is much space the thread does it that
+ *            makes checkpoints, and the opening does not wait for the disk; else the opening does, before the log takes space:
+ *            what fills a disk may be just these. Not before: until the manifest is written anew its name may still go back to an older
  *            one, after a rename whose sync failed, which names other files; and where the log ends is not decided, so that
  *            an opening by another mount may come to frames, and their large values, that this one has passed over.
  */
@@ -35,7 +36,7 @@ struct qr_recovery {
     uint64_t ns;
     uint64_t last_lsn; /* of the records that were replayed; 0: none */
     uint64_t applied, refused; /* records; refused: undecided ones whose condition did not hold */
-    uint64_t old_log_bytes;    /* segments of incarnations before that are still there */
+    _Atomic uint64_t old_log_bytes; /* segments of incarnations before that are still there */
     struct qr_replay_result log;
 };
 
@@ -89,8 +90,15 @@ int qr_db_random(void *context, void *memory, size_t size);
 int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnation *incarnation,
                            const struct qr_manifest_checkpoint *checkpoint);
 
-/* Removes segments of older incarnations below an LSN. A failure leaves them for the next time. */
+/* Removes segments of older incarnations below an LSN. A failure leaves them for the next time. By the opening, or under the mutex of
+ * checkpoints. */
 void qr_db_release_old_log(struct quire *db, uint64_t lsn);
+
+/* Bytes of segments of older incarnations that are still there. Any thread. */
+uint64_t qr_db_old_log_bytes(const struct quire *db);
+
+/* RECOVER-5: removes what the opening has found that nothing needs. As above. 0 or a failure, which leaves it. */
+int qr_db_clear_leftovers(struct quire *db);
 
 /* ---- Removal (destroy.c) ---------------------------------------------------------------------------------------- */
 

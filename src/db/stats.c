@@ -267,7 +267,7 @@ static void gather_files(struct quire *db, struct quire_stats *stats)
     snprintf(stats->io_way, sizeof(stats->io_way), "%s", files->disk->name);
     stats->log_mapped = db->log.files != NULL && !db->log.files->options.buffered;
     stats->log_disabled = qr_db_is_unlogged(db);
-    stats->log_size_bytes = recovery->old_log_bytes + log.size_bytes;
+    stats->log_size_bytes = qr_db_old_log_bytes(db) + log.size_bytes;
     stats->log_tail_lsn = qr_log_tail(&db->log);
     stats->log_durable_lsn = durable == 0 ? 0 : durable - 1;
     stats->log_failure_errno = (uint64_t)-qr_log_failure(&db->log);

@@ -613,7 +613,7 @@ static int clear_leftover(struct qr_store *store, uint32_t number)
     return 0;
 }
 
-int qr_store_clean_up(struct qr_store *store)
+int qr_store_find_leftovers(struct qr_store *store)
 {
     struct listing listing;
     if (store->read_only)
@@ -622,7 +622,10 @@ int qr_store_clean_up(struct qr_store *store)
     if (result != 0)
         return result;
     choose_reserve(store, 0);
-    for (uint32_t i = 0; i < listing.count && result == 0; i++) {
+    qr_free(store->leftovers);
+    store->leftovers = listing.numbers;
+    store->leftover_count = 0;
+    for (uint32_t i = 0; i < listing.count; i++) {
         uint32_t number = listing.numbers[i];
         qr_lock(store);
         bool used = qr_segment_find(store, number) != NULL;
@@ -630,8 +633,24 @@ int qr_store_clean_up(struct qr_store *store)
             used = used || store->spares[k].number == number;
         qr_unlock(store);
         if (!used)
-            result = clear_leftover(store, number);
+            store->leftovers[store->leftover_count++] = number;
     }
-    qr_free(listing.numbers);
+    return 0;
+}
+
+int qr_store_clear_leftovers(struct qr_store *store)
+{
+    int result = 0;
+    while (store->leftover_count != 0 && result == 0) {
+        result = clear_leftover(store, store->leftovers[store->leftover_count - 1]);
+        if (result == 0)
+            store->leftover_count--;
+    }
     return result;
+}
+
+int qr_store_clean_up(struct qr_store *store)
+{
+    int result = qr_store_find_leftovers(store);
+    return result == 0 ? qr_store_clear_leftovers(store) : result;
 }

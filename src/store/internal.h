@@ -119,6 +119,7 @@ struct qr_store {
     uint64_t segment_room;
     uint64_t segment_bytes;
     uint32_t next_number, open_files, close_hand;
+    uint32_t *leftovers, leftover_count; /* numbers of files that nothing names */
     bool names_dirty; /* a name changed since the last sync of the directory began */
     pthread_mutex_t blob_mutex;      /* of the segment that blobs go to; taken before `mutex` */
     pthread_mutex_t blob_sync_mutex; /* as above */

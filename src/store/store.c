@@ -258,6 +258,7 @@ void qr_store_close(struct qr_store *store)
     for (uint32_t i = 0; i < store->segment_count; i++)
         qr_segment_free(store->segments[i]);
     qr_free(store->segments);
+    qr_free(store->leftovers);
     pthread_mutex_destroy(&store->write_mutex);
     pthread_mutex_destroy(&store->mutex);
     pthread_mutex_destroy(&store->blob_mutex);

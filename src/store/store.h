@@ -88,9 +88,16 @@ int qr_store_open(struct qr_dir *dir, const struct qr_store_options *options, co
 /* STORE-5: the errno of the sync that failed; 0: none has. */
 int qr_store_failed_errno(struct qr_store *store);
 
-/* Removes page segments that the checkpoint does not name, if they are provably this store's. Call it when the manifest
- * cannot go back any more, after the rewrite with which a writer begins, and the log's blobs are known (qr_blob_replayed);
- * before the first write. 0 or a failure, after which it may be called again or not: a leftover that stays does no harm. */
+/* Notes page segments that the checkpoint does not name. Call it when the manifest cannot go back any more, after the
+ * rewrite with which a writer begins, and the log's blobs are known (qr_blob_replayed); before the first write. 0 or a
+ * failure, after which it may be called again or not. */
+int qr_store_find_leftovers(struct qr_store *store);
+
+/* Removes them, if they are provably this store's. Any thread, one at a time, also while others write. 0 or a failure,
+ * after which it may be called again or not: a leftover that stays does no harm. */
+int qr_store_clear_leftovers(struct qr_store *store);
+
+/* Both, one after the other. */
 int qr_store_clean_up(struct qr_store *store);
 
 /* Removes what is kept ready for a full disk, for somebody who cannot go on without the space; the next checkpoint

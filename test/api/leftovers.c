@@ -1,0 +1,189 @@
+/*
+ * Goal: RECOVER-5: an opening does not wait until files are removed that nothing needs, unless space may be wanting.
+ * Method: a store on the simulated disk dies with a log of which only the end is needed, and with page files of a checkpoint that had
+ * not ended; it is opened again, and who removes files is noted.
+ */
+#include "api_dir.h"
+
+#include "db/db.h"
+#include "lib/simdisk.h"
+#include "store/internal.h"
+
+TestSuite(leftovers, .timeout = 60);
+
+#define KEYS 1000u
+
+struct seen {
+    pthread_t opener;
+    _Atomic uint32_t by_opener, by_others; /* files of the log, and 100 for each of pages */
+};
+
+static void note(void *context, const struct simdisk_event *event)
+{
+    struct seen *seen = context;
+    if (event->kind != SIMDISK_UNLINK || strncmp(event->name, "manifest", 8) == 0) return;
+    atomic_fetch_add(pthread_equal(pthread_self(), seen->opener) ? &seen->by_opener : &seen->by_others,
+                     strncmp(event->name, "page-", 5) == 0 ? 100 : 1);
+}
+
+static struct quire_options options_with(uint32_t threads)
+{
+    struct quire_options options;
+    quire_options_init(&options);
+    options.level = QUIRE_LEVEL_PROCESS;
+    options.background_threads = threads;
+    options.sync_period_ms = QUIRE_NO_PERIOD;
+    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    options.log_segment_bytes = 65536;
+    options.no_sync_at_close = 1;
+    return options;
+}
+
+static void put_all(struct quire *db, char value)
+{
+    struct quire_tree *tree = open_tree(db, "t");
+    char key[16], bytes[1000];
+    memset(bytes, value, sizeof(bytes));
+    for (uint64_t i = 0; i < KEYS; i++) OK(quire_put(tree, key, numbered(i, key), bytes, sizeof(bytes), 0, NULL));
+}
+
+/* What a crash leaves of files that were being made. */
+static void add_page_files(struct simdisk *disk)
+{
+    struct qr_disk *table = simdisk_disk(disk);
+    struct qr_dir *dir;
+    cr_assert_eq(table->ops->dir_open(table, "store", 0, &dir), 0);
+    for (int i = 0; i < 3; i++) {
+        char name[32];
+        struct qr_file *file;
+        snprintf(name, sizeof(name), "page-000000f%d", i);
+        cr_assert_eq(table->ops->file_open(dir, name, QR_FILE_WRITE | QR_FILE_CREATE, &file), 0);
+        cr_assert_eq(table->ops->file_resize(file, 4096), 0);
+        table->ops->file_close(file);
+    }
+    table->ops->dir_close(dir);
+}
+
+/* Dead, with a megabyte of log below its checkpoint. */
+static struct simdisk *make_dead(void)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_with(QUIRE_NO_THREADS);
+    struct quire *db = NULL;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    put_all(db, 'a');
+    struct simdisk *before = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+    OK(quire_close(db));
+    simdisk_free(disk);
+    OK(qr_db_open("store", simdisk_disk(before), &options, &db)); /* so its log is that of an older incarnation */
+    put_all(db, 'b');
+    OK(quire_checkpoint(db));
+    struct simdisk *after = simdisk_crash(before, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+    OK(quire_close(db));
+    simdisk_free(before);
+    add_page_files(after);
+    return after;
+}
+
+static bool is_gone(struct quire *db)
+{
+    struct quire_stats stats = {.struct_size = sizeof(stats)};
+    struct qr_log_counts counts;
+    OK(quire_stats(db, &stats));
+    qr_log_counts(&db->log, &counts);
+    return stats.log_size_bytes == counts.size_bytes;
+}
+
+static void check_all(struct quire *db, char value)
+{
+    char key[16], bytes[1000];
+    size_t size;
+    struct quire_tree *tree = open_tree(db, "t");
+    for (uint64_t i = 0; i < KEYS; i++) {
+        OK(quire_get(tree, NULL, key, numbered(i, key), bytes, sizeof(bytes), &size));
+        cr_assert(size == sizeof(bytes) && bytes[0] == value && bytes[999] == value);
+    }
+}
+
+/* Opens it, and dies again; answers who removed. */
+static struct seen live(struct simdisk **disk, uint32_t threads)
+{
+    struct seen seen = {.opener = pthread_self()};
+    struct quire_options options = options_with(threads);
+    struct quire *db = NULL;
+    simdisk_set_hook(*disk, note, &seen);
+    OK(qr_db_open("store", simdisk_disk(*disk), &options, &db));
+    struct seen ret = {.by_opener = atomic_load(&seen.by_opener)};
+    for (int tries = 0; tries < 10000 && atomic_load(&seen.by_opener) + atomic_load(&seen.by_others) < 300; tries++) usleep(1000);
+    cr_assert(is_gone(db)); /* the log's are the first */
+    atomic_store(&ret.by_others, atomic_load(&seen.by_others));
+    check_all(db, 'b');
+    put_all(db, 'c');
+    struct simdisk *after = simdisk_crash(*disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+    OK(quire_close(db));
+    simdisk_set_hook(*disk, NULL, NULL);
+    simdisk_free(*disk);
+    *disk = after;
+    options = options_with(QUIRE_NO_THREADS);
+    OK(qr_db_open("store", simdisk_disk(*disk), &options, &db));
+    check_all(db, 'c');
+    OK(quire_close(db));
+    return ret;
+}
+
+/* F18 */
+Test(leftovers, are_removed_by_a_background_thread)
+{
+    struct simdisk *disk = make_dead();
+    struct seen seen = live(&disk, 1);
+    cr_assert_eq(seen.by_opener, 0);
+    cr_assert(seen.by_others / 100 == 3 && seen.by_others % 100 > 4);
+    simdisk_free(disk);
+}
+
+Test(leftovers, are_removed_by_the_opening_if_there_are_no_threads)
+{
+    struct simdisk *disk = make_dead();
+    struct seen seen = live(&disk, QUIRE_NO_THREADS);
+    cr_assert(seen.by_opener / 100 == 3 && seen.by_opener % 100 > 4);
+    cr_assert_eq(seen.by_others, 0);
+    simdisk_free(disk);
+}
+
+Test(leftovers, are_removed_by_the_opening_if_there_is_little_space)
+{
+    struct simdisk *disk = make_dead();
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk) + (4u << 20);
+    struct seen seen = live(&disk, 1);
+    cr_assert(seen.by_opener / 100 == 3 && seen.by_opener % 100 > 4);
+    cr_assert_eq(seen.by_others, 0);
+    simdisk_free(disk);
+}
+
+static int much(struct qr_dir *dir, uint64_t *ret_bytes)
+{
+    (void)dir;
+    *ret_bytes = UINT64_C(1) << 40;
+    return 0;
+}
+
+/* A quota says nothing of itself before it is reached. */
+Test(leftovers, are_removed_by_the_opening_if_there_is_no_space_for_the_new_one)
+{
+    struct simdisk *disk = make_dead();
+    struct quire_options options = options_with(1);
+    struct quire *db = NULL;
+    struct qr_disk_ops ops = *simdisk_disk(disk)->ops;
+    const struct qr_disk_ops *own = simdisk_disk(disk)->ops;
+    ops.dir_free_bytes = much;
+    simdisk_disk(disk)->ops = &ops;
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    cr_assert(is_gone(db));
+    cr_assert_eq(db->checkpointer.store->leftover_count, 0);
+    check_all(db, 'b');
+    OK(quire_put(open_tree(db, "t"), "key", 3, "value", 5, 0, NULL));
+    OK(quire_close(db));
+    simdisk_disk(disk)->ops = own;
+    simdisk_free(disk);
+}
