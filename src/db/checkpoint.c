@@ -547,6 +547,7 @@ static int run_once(struct quire *db, struct qr_thread *thread, bool full, bool 
     if (result == 0) {
         int released = as_of_lsn == 0 ? qr_log_release(&db->log, replay_from) : 0;
         qr_db_release_old_log(db, replay_from);
+        qr_db_clear_leftovers(db);
         if (released != 0) result = released;
     }
     return result;
@@ -583,6 +584,7 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
 {
     bool is_short = false;
     bool left_out = false;
+    qr_db_clear_leftovers(db); /* it may need the space */
     int result = run_once(db, thread, full, &is_short, &left_out);
     if (result == 0 && left_out) result = run_once(db, thread, full, &is_short, NULL);
     bool more = (is_short || result == QUIRE_ERR_NO_SPACE) && qr_db_give_up_spares(db);
@@ -727,19 +729,11 @@ bool qr_db_checkpoint_is_due(struct quire *db)
     return interval != QUIRE_NO_PERIOD && written && now - last_ns >= interval * 1000000ull;
 }
 
-/* What the opening may have left. */
-static void clear_leftovers(struct quire *db)
-{
-    pthread_mutex_lock(&db->checkpointer.mutex);
-    (void)qr_db_clear_leftovers(db);
-    pthread_mutex_unlock(&db->checkpointer.mutex);
-}
-
 static void *run_checkpoints(void *argument)
 {
     struct quire *db = argument;
     struct qr_checkpointer *cp = &db->checkpointer;
-    clear_leftovers(db);
+    qr_db_clear_leftovers(db); /* to the end: else stores that are opened for moments would gather them */
     for (;;) {
         uint32_t seen = qr_event_count(&cp->wake);
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */

@@ -285,6 +285,7 @@ int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
     db->files = files;
     files->db = db;
     pthread_mutex_init(&files->manifest_mutex, NULL);
+    pthread_mutex_init(&files->leftovers_mutex, NULL);
     files->read_only = mode == QUIRE_OPEN_READ_ONLY;
     files->disk = disk;
     if (disk == NULL) {
@@ -314,6 +315,7 @@ void qr_db_files_close(struct quire *db)
     if (files->owns_disk) files->disk->ops->disk_free(files->disk);
     qr_log_list_done(&files->old);
     pthread_mutex_destroy(&files->manifest_mutex);
+    pthread_mutex_destroy(&files->leftovers_mutex);
     qr_free(files->incarnations);
     qr_free(files);
     db->files = NULL;
@@ -350,59 +352,6 @@ static struct qr_log_options log_options(const struct qr_db_files *files)
     return options;
 }
 
-/* Whether a segment of an older incarnation has no frame at or above `lsn`; or it is one that never was in the log. */
-static bool is_dead(const struct qr_db_files *files, const struct qr_log_found *found, uint64_t lsn)
-{
-    const struct qr_log_header *h = &found->header;
-    const uint64_t present = files->incarnations[files->incarnation_count - 1].number;
-    if (h->incarnation >= present) return false;
-    if (found->blank || found->superseded || h->end <= lsn) return true;
-    for (uint32_t k = 0; k + 1 < files->incarnation_count; k++)
-        if (files->incarnations[k].number == h->incarnation)
-            return files->incarnations[k].end <= qr_max(lsn, h->start + QR_LOG_HEADER_BYTES);
-    return true; /* its record was rewritten away: it was not in force */
-}
-
-void qr_db_release_old_log(struct quire *db, uint64_t lsn)
-{
-    struct qr_db_files *files = db->files;
-    char name[QR_LOG_NAME_BYTES];
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < files->old.count; i++) {
-        const struct qr_log_found *found = &files->old.found[i];
-        qr_log_file_name(found->number, name);
-        if (!is_dead(files, found, lsn) || files->disk->ops->dir_unlink(files->dir, name) != 0)
-            files->old.found[kept++] = *found;
-        else
-            /* relaxed: statistics */
-            atomic_fetch_sub_explicit(&files->recovery.old_log_bytes, found->header.end - found->header.start, memory_order_relaxed);
-    }
-    files->old.count = kept;
-}
-
-uint64_t qr_db_old_log_bytes(const struct quire *db)
-{
-    return atomic_load_explicit(&db->files->recovery.old_log_bytes, memory_order_relaxed); /* relaxed: statistics */
-}
-
-int qr_db_clear_leftovers(struct quire *db)
-{
-    qr_db_release_old_log(db, db->checkpointer.record.replay_from);
-    return qr_store_clear_leftovers(db->checkpointer.store);
-}
-
-#define MUCH_SPACE_BYTES (UINT64_C(1) << 30)
-#define MUCH_SPACE_LOGS 8u
-
-/* RECOVER-5: whether what nothing needs may stay until the opening has ended. Of that the log's part is known. */
-static bool may_clear_later(const struct quire *db)
-{
-    uint64_t free_bytes;
-    if (db->options.background_threads == QUIRE_NO_THREADS || qr_db_is_unlogged(db)) return false;
-    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0) return false;
-    return free_bytes >= MUCH_SPACE_BYTES && free_bytes / MUCH_SPACE_LOGS >= qr_db_old_log_bytes(db);
-}
-
 /* RECOVER-4 */
 static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list, uint64_t start_lsn)
 {
@@ -429,6 +378,7 @@ static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list
     if (result != 0) return result;
     files->incarnation_count++;
     files->old = *list;
+    files->old_needed_from = db->checkpointer.record.replay_from;
     *list = (struct qr_log_list){.next_number = list->next_number};
     if (!files->settings.has_log) {
         qr_log_allow(&db->log, files->lsn_range_end);
@@ -461,8 +411,10 @@ static int begin_log(struct qr_db_files *files, uint32_t first_number)
     if (!files->settings.has_log) return 0;
     struct quire *db = files->db;
     int result = open_log(files, first_number);
-    if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_db_clear_leftovers(db) == 0) /* there may be a quota */
+    if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_db_clears_later(db)) { /* there may be a quota */
+        qr_db_clear_leftovers(db);
         result = open_log(files, first_number);
+    }
     if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_store_drop_reserve(db->checkpointer.store))
         result = open_log(files, first_number);
     return result;
@@ -476,7 +428,7 @@ static int begin_writing(struct qr_db_files *files, struct qr_log_list *list, ui
     int result = early ? qr_store_clean_up(store) : 0;
     if (result == 0) result = begin_incarnation(files, list, start_lsn);
     if (result == 0 && !early && !late) result = qr_store_find_leftovers(store);
-    if (result == 0 && !may_clear_later(files->db)) result = qr_db_clear_leftovers(files->db); /* RECOVER-5 */
+    if (result == 0) qr_db_leftovers_found(files->db); /* RECOVER-5 */
     if (result == 0) result = begin_log(files, list->next_number);
     if (result == 0 && late) result = qr_store_clean_up(store);
     return result;
@@ -524,7 +476,7 @@ int qr_db_recover(struct quire *db, struct qr_thread *thread)
         result = qr_fail(QUIRE_ERR_CORRUPT, 0, "log-%08x: its header is damaged", list.damaged_number);
     for (uint32_t i = 0; i < list.count; i++)
         /* relaxed: statistics */
-        atomic_fetch_add_explicit(&files->recovery.old_log_bytes, list.found[i].header.end - list.found[i].header.start,
+        atomic_fetch_add_explicit(&files->old_log_bytes, list.found[i].header.end - list.found[i].header.start,
                                   memory_order_relaxed);
     uint64_t start_lsn = qr_max(list.top, qr_round_up(db->checkpointer.record.durable_lsn, QR_LOG_HEADER_BYTES));
     if (count != 0) start_lsn = qr_max(start_lsn, files->incarnations[count - 1].first_lsn);

@@ -13,7 +13,8 @@
  *            log has a range of LSNs in the same rewrite of the manifest (unlogged.c).
  * RECOVER-5  Files that nothing needs are removed when the incarnation is recorded. Where there is much space the thread does it that
  *            makes checkpoints, and the opening does not wait for the disk; else the opening does, before the log takes space:
- *            what fills a disk may be just these. Not before: until the manifest is written anew its name may still go back to an older
+ *            what fills a disk may be just these. Free space may be less than is said (a quota), so who finds none removes them
+ *            first, and a checkpoint comes after them. Not before: until the manifest is written anew its name may still go back to an older
  *            one, after a rename whose sync failed, which names other files; and where the log ends is not decided, so that
  *            an opening by another mount may come to frames, and their large values, that this one has passed over.
  */
@@ -36,7 +37,6 @@ struct qr_recovery {
     uint64_t ns;
     uint64_t last_lsn; /* of the records that were replayed; 0: none */
     uint64_t applied, refused; /* records; refused: undecided ones whose condition did not hold */
-    _Atomic uint64_t old_log_bytes; /* segments of incarnations before that are still there */
     struct qr_replay_result log;
 };
 
@@ -54,8 +54,15 @@ struct qr_db_files {
     struct qr_incarnation *incarnations; /* all, oldest first; the last one is ours, unless read-only */
     uint32_t incarnation_count;
     uint64_t incarnation_capacity;
-    struct qr_log_list old; /* segments of older incarnations; number UINT32_MAX: removed */
     struct qr_recovery recovery;
+
+    /* leftovers.c. The mutex is taken after the checkpointer's. */
+    pthread_mutex_t leftovers_mutex; /* of these, and of what the page store has found */
+    struct qr_log_list old;          /* segments of older incarnations */
+    uint64_t old_needed_from;        /* no frame below it is needed */
+    uint64_t removed_ns;             /* when the last file was removed; 0: none */
+    _Atomic uint64_t old_log_bytes;  /* of those segments that are still there */
+    _Atomic uint32_t clears_later;   /* 1: the opening has left them to others, who have not ended yet */
 
     /* The thread that syncs and makes room. */
     pthread_t thread;
@@ -90,15 +97,25 @@ int qr_db_random(void *context, void *memory, size_t size);
 int qr_db_rewrite_manifest(struct quire *db, const struct qr_manifest_incarnation *incarnation,
                            const struct qr_manifest_checkpoint *checkpoint);
 
-/* Removes segments of older incarnations below an LSN. A failure leaves them for the next time. By the opening, or under the mutex of
- * checkpoints. */
+/* ---- What nothing needs (leftovers.c) --------------------------------------------------------------------------- */
+
+/* RECOVER-5: they are known; removes them, or leaves that to others. By the opening. */
+void qr_db_leftovers_found(struct quire *db);
+
+/* Whether they were left to others, who have not ended yet. Any thread. */
+bool qr_db_clears_later(const struct quire *db);
+
+/* Removes what can be removed, and waits for others who do. Any thread, outside slots and sections. */
+void qr_db_clear_leftovers(struct quire *db);
+
+/* As qr_db_clear_leftovers, for somebody who has found no space: whether there is some that was not there a moment ago. */
+bool qr_db_give_up_leftovers(struct quire *db);
+
+/* No frame of the old log below an LSN is needed any more. Under the checkpointer's mutex. */
 void qr_db_release_old_log(struct quire *db, uint64_t lsn);
 
 /* Bytes of segments of older incarnations that are still there. Any thread. */
 uint64_t qr_db_old_log_bytes(const struct quire *db);
-
-/* RECOVER-5: removes what the opening has found that nothing needs. As above. 0 or a failure, which leaves it. */
-int qr_db_clear_leftovers(struct quire *db);
 
 /* ---- Removal (destroy.c) ---------------------------------------------------------------------------------------- */
 

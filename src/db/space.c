@@ -32,6 +32,7 @@ void qr_db_keep_reserve(struct quire *db)
 {
     struct qr_log_counts log;
     struct qr_store_stats store;
+    if (qr_db_clears_later(db)) return; /* there may be no space for it yet */
     qr_log_counts(&db->log, &log);
     qr_store_stats(db->checkpointer.store, &store);
     if (log.segments + store.segments >= QR_STORE_RESERVE_FROM || store.keeps_reserve) qr_log_keep_reserve(&db->log);
@@ -41,8 +42,9 @@ bool qr_db_give_up_spares(struct quire *db)
 {
     if (QR_BUG(spares_kept)) return false;
     bool of_store = qr_store_drop_spares(db->checkpointer.store);
+    bool of_others = qr_db_give_up_leftovers(db);
     bool of_log = db->log.files != NULL && qr_log_failure(&db->log) == 0 && qr_log_drop_spares(&db->log);
-    return of_store || of_log;
+    return of_store || of_log || of_others;
 }
 
 /* ---- What is left ----------------------------------------------------------------------------------------------- */

@@ -638,19 +638,23 @@ int qr_store_find_leftovers(struct qr_store *store)
     return 0;
 }
 
-int qr_store_clear_leftovers(struct qr_store *store)
+uint32_t qr_store_leftovers(const struct qr_store *store)
 {
-    int result = 0;
-    while (store->leftover_count != 0 && result == 0) {
-        result = clear_leftover(store, store->leftovers[store->leftover_count - 1]);
-        if (result == 0)
-            store->leftover_count--;
-    }
+    return store->leftover_count;
+}
+
+int qr_store_clear_leftover(struct qr_store *store, uint32_t i)
+{
+    int result = clear_leftover(store, store->leftovers[i]);
+    if (result == 0)
+        store->leftovers[i] = store->leftovers[--store->leftover_count];
     return result;
 }
 
 int qr_store_clean_up(struct qr_store *store)
 {
     int result = qr_store_find_leftovers(store);
-    return result == 0 ? qr_store_clear_leftovers(store) : result;
+    while (result == 0 && store->leftover_count != 0)
+        result = qr_store_clear_leftover(store, store->leftover_count - 1);
+    return result;
 }

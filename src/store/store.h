@@ -93,11 +93,14 @@ int qr_store_failed_errno(struct qr_store *store);
  * failure, after which it may be called again or not. */
 int qr_store_find_leftovers(struct qr_store *store);
 
-/* Removes them, if they are provably this store's. Any thread, one at a time, also while others write. 0 or a failure,
- * after which it may be called again or not: a leftover that stays does no harm. */
-int qr_store_clear_leftovers(struct qr_store *store);
+/* How many there are that are not removed yet. */
+uint32_t qr_store_leftovers(const struct qr_store *store);
 
-/* Both, one after the other. */
+/* Removes the i-th, if it is provably this store's; the last takes its place. Also while others write, but one at a time: the
+ * caller's mutex. 0 or a failure, after which it may be called again or not: a leftover that stays does no harm. */
+int qr_store_clear_leftover(struct qr_store *store, uint32_t i);
+
+/* Finds and removes all of them. */
 int qr_store_clean_up(struct qr_store *store);
 
 /* Removes what is kept ready for a full disk, for somebody who cannot go on without the space; the next checkpoint

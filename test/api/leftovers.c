@@ -5,16 +5,19 @@
  */
 #include "api_dir.h"
 
+#include <errno.h>
+
 #include "db/db.h"
 #include "lib/simdisk.h"
 #include "store/internal.h"
 
 TestSuite(leftovers, .timeout = 60);
 
-#define KEYS 1000u
+#define KEYS 2000u
 
 struct seen {
     pthread_t opener;
+    unsigned pause_us; /* of others, at each file */
     _Atomic uint32_t by_opener, by_others; /* files of the log, and 100 for each of pages */
 };
 
@@ -22,7 +25,9 @@ static void note(void *context, const struct simdisk_event *event)
 {
     struct seen *seen = context;
     if (event->kind != SIMDISK_UNLINK || strncmp(event->name, "manifest", 8) == 0) return;
-    atomic_fetch_add(pthread_equal(pthread_self(), seen->opener) ? &seen->by_opener : &seen->by_others,
+    const bool by_opener = pthread_equal(pthread_self(), seen->opener) != 0;
+    if (!by_opener) usleep(seen->pause_us);
+    atomic_fetch_add(by_opener ? &seen->by_opener : &seen->by_others,
                      strncmp(event->name, "page-", 5) == 0 ? 100 : 1);
 }
 
@@ -160,6 +165,12 @@ Test(leftovers, are_removed_by_the_opening_if_there_is_little_space)
     simdisk_free(disk);
 }
 
+/* ---- A disk that is not as it says ------------------------------------------------------------------------------ */
+
+static const struct qr_disk_ops *own;
+static struct qr_disk_ops other;
+static _Atomic int open_error; /* of one page file */
+
 static int much(struct qr_dir *dir, uint64_t *ret_bytes)
 {
     (void)dir;
@@ -167,23 +178,98 @@ static int much(struct qr_dir *dir, uint64_t *ret_bytes)
     return 0;
 }
 
+static int open_file(struct qr_dir *dir, const char *name, unsigned flags, struct qr_file **ret_file)
+{
+    int error = atomic_load(&open_error);
+    return error != 0 && strcmp(name, "page-000000f0") == 0 ? error : own->file_open(dir, name, flags, ret_file);
+}
+
+/* Says that there is much space; no file can be removed quickly but by the opening. */
+static void set_other(struct simdisk *disk, struct seen *seen)
+{
+    own = simdisk_disk(disk)->ops;
+    other = *own;
+    other.dir_free_bytes = much;
+    other.file_open = open_file;
+    simdisk_disk(disk)->ops = &other;
+    *seen = (struct seen){.opener = pthread_self(), .pause_us = 10000};
+    simdisk_set_hook(disk, note, seen);
+}
+
+static void done(struct simdisk *disk)
+{
+    simdisk_disk(disk)->ops = own;
+    simdisk_free(disk);
+}
+
 /* A quota says nothing of itself before it is reached. */
-Test(leftovers, are_removed_by_the_opening_if_there_is_no_space_for_the_new_one)
+Test(leftovers, are_removed_by_the_opening_if_there_is_no_space_for_the_new_log)
 {
     struct simdisk *disk = make_dead();
     struct quire_options options = options_with(1);
     struct quire *db = NULL;
-    struct qr_disk_ops ops = *simdisk_disk(disk)->ops;
-    const struct qr_disk_ops *own = simdisk_disk(disk)->ops;
-    ops.dir_free_bytes = much;
-    simdisk_disk(disk)->ops = &ops;
+    struct seen seen;
+    set_other(disk, &seen);
     simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
     OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
     cr_assert(is_gone(db));
-    cr_assert_eq(db->checkpointer.store->leftover_count, 0);
+    cr_assert_eq(qr_store_leftovers(db->checkpointer.store), 0);
     check_all(db, 'b');
     OK(quire_put(open_tree(db, "t"), "key", 3, "value", 5, 0, NULL));
     OK(quire_close(db));
-    simdisk_disk(disk)->ops = own;
-    simdisk_free(disk);
+    done(disk);
+}
+
+/* There is space for a first segment, and no more until the old files are gone. */
+static void write_beside_the_removal(unsigned count, size_t size, bool checkpoint)
+{
+    static char bytes[20000];
+    struct simdisk *disk = make_dead();
+    struct quire_options options = options_with(1);
+    struct quire *db = NULL;
+    struct seen seen;
+    char key[16];
+    set_other(disk, &seen);
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk) + 90000;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    cr_assert(!is_gone(db));
+    if (checkpoint) OK(quire_checkpoint(db));
+    struct quire_tree *tree = open_tree(db, "t");
+    for (uint64_t i = 0; i < count; i++) {
+        int result = quire_put(tree, key, numbered(i, key), bytes, size, 0, NULL);
+        cr_assert_eq(result, 0, "put %u of %zu bytes: %d", (unsigned)i, size, result);
+        usleep(500);
+    }
+    OK(quire_close(db));
+    done(disk);
+}
+
+Test(leftovers, keep_no_write_from_the_space_that_they_take)
+{
+    write_beside_the_removal(60, 2000, false);
+    write_beside_the_removal(12, 20000, false);
+    write_beside_the_removal(60, 2000, true);
+}
+
+Test(leftovers, that_cannot_be_looked_at_keep_no_others)
+{
+    const uint32_t threads[] = {1, QUIRE_NO_THREADS};
+    for (int i = 0; i < 2; i++) {
+        struct simdisk *disk = make_dead();
+        struct quire_options options = options_with(threads[i]);
+        struct quire *db = NULL;
+        struct seen seen;
+        set_other(disk, &seen);
+        atomic_store(&open_error, -EACCES);
+        OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+        for (int tries = 0; tries < 10000 && qr_db_clears_later(db); tries++) usleep(1000);
+        cr_assert(is_gone(db));
+        cr_assert_eq(qr_store_leftovers(db->checkpointer.store), 1);
+        atomic_store(&open_error, 0);
+        OK(quire_checkpoint(db));
+        cr_assert_eq(qr_store_leftovers(db->checkpointer.store), 0);
+        check_all(db, 'b');
+        OK(quire_close(db));
+        done(disk);
+    }
 }

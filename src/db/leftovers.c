@@ -1,0 +1,120 @@
+/*
+ * leftovers.c: files that an opening has found and that nothing needs: segments of an old log, page files that no checkpoint names.
+ *
+ * Layer 6. RECOVER-5 says when they are removed, and by whom. One file at a time under a mutex, so that nobody waits long who does not
+ * need the space; whoever does need it removes what there is, and waits for those who remove.
+ */
+#include "db/files.h"
+
+#include "db/db.h"
+#include "db/space.h"
+
+#define MUCH_SPACE_BYTES (UINT64_C(1) << 30)
+#define MUCH_SPACE_LOGS 8u
+#define MOMENT_NS 1000000000u
+
+/* Whether a segment of an older incarnation has no frame at or above `lsn`; or it is one that never was in the log. */
+static bool is_dead(const struct qr_db_files *files, const struct qr_log_found *found, uint64_t lsn)
+{
+    const struct qr_log_header *h = &found->header;
+    const uint64_t present = files->incarnations[files->incarnation_count - 1].number;
+    if (h->incarnation >= present) return false;
+    if (found->blank || found->superseded || h->end <= lsn) return true;
+    for (uint32_t k = 0; k + 1 < files->incarnation_count; k++)
+        if (files->incarnations[k].number == h->incarnation)
+            return files->incarnations[k].end <= qr_max(lsn, h->start + QR_LOG_HEADER_BYTES);
+    return true; /* its record was rewritten away: it was not in force */
+}
+
+/* Under the mutex. False: it stays. */
+static bool remove_segment(struct qr_db_files *files, uint32_t i)
+{
+    struct qr_log_list *old = &files->old;
+    char name[QR_LOG_NAME_BYTES];
+    qr_log_file_name(old->found[i].number, name);
+    if (!is_dead(files, &old->found[i], files->old_needed_from) || files->disk->ops->dir_unlink(files->dir, name) != 0) return false;
+    /* relaxed: statistics */
+    atomic_fetch_sub_explicit(&files->old_log_bytes, old->found[i].header.end - old->found[i].header.start, memory_order_relaxed);
+    memmove(&old->found[i], &old->found[i + 1], (old->count - i - 1) * sizeof(old->found[0]));
+    old->count--;
+    return true;
+}
+
+/* What has been passed over, since it is needed or cannot be removed now. */
+struct passed {
+    uint32_t segments, page_files;
+};
+
+/* One of them. False: there is none any more but what was passed over. */
+static bool clear_one(struct quire *db, struct passed *passed)
+{
+    struct qr_db_files *files = db->files;
+    struct qr_store *store = db->checkpointer.store;
+    bool removed = false, more = true;
+    pthread_mutex_lock(&files->leftovers_mutex);
+    if (passed->segments < files->old.count) {
+        removed = remove_segment(files, passed->segments);
+        passed->segments += !removed;
+    } else if (passed->page_files < qr_store_leftovers(store)) {
+        removed = qr_store_clear_leftover(store, passed->page_files) == 0;
+        passed->page_files += !removed;
+    } else {
+        more = false;
+    }
+    if (removed) files->removed_ns = qr_clock_ns();
+    pthread_mutex_unlock(&files->leftovers_mutex);
+    return more;
+}
+
+void qr_db_clear_leftovers(struct quire *db)
+{
+    struct passed passed = {0};
+    while (clear_one(db, &passed)) {}
+    /* relaxed: a hint */
+    atomic_store_explicit(&db->files->clears_later, 0, memory_order_relaxed);
+}
+
+bool qr_db_give_up_leftovers(struct quire *db)
+{
+    struct qr_db_files *files = db->files;
+    qr_db_clear_leftovers(db);
+    pthread_mutex_lock(&files->leftovers_mutex);
+    bool lately = files->removed_ns != 0 && qr_clock_ns() - files->removed_ns < MOMENT_NS;
+    pthread_mutex_unlock(&files->leftovers_mutex);
+    return lately;
+}
+
+void qr_db_release_old_log(struct quire *db, uint64_t lsn)
+{
+    struct qr_db_files *files = db->files;
+    pthread_mutex_lock(&files->leftovers_mutex);
+    files->old_needed_from = qr_max(files->old_needed_from, lsn);
+    pthread_mutex_unlock(&files->leftovers_mutex);
+}
+
+uint64_t qr_db_old_log_bytes(const struct quire *db)
+{
+    return atomic_load_explicit(&db->files->old_log_bytes, memory_order_relaxed); /* relaxed: statistics */
+}
+
+bool qr_db_clears_later(const struct quire *db)
+{
+    return atomic_load_explicit(&db->files->clears_later, memory_order_relaxed) != 0; /* relaxed: a hint */
+}
+
+/* Of what they take the log's part is known. */
+static bool may_clear_later(const struct quire *db)
+{
+    uint64_t free_bytes;
+    if (db->options.background_threads == QUIRE_NO_THREADS || qr_db_is_unlogged(db)) return false;
+    if (db->files->disk->ops->dir_free_bytes(db->files->dir, &free_bytes) != 0) return false;
+    return free_bytes >= MUCH_SPACE_BYTES && free_bytes / MUCH_SPACE_LOGS >= qr_db_old_log_bytes(db);
+}
+
+void qr_db_leftovers_found(struct quire *db)
+{
+    if (may_clear_later(db))
+        atomic_init(&db->files->clears_later, 1);
+    else
+        qr_db_clear_leftovers(db);
+}
