@@ -7,7 +7,6 @@
 #include "db/files.h"
 
 #include "db/db.h"
-#include "db/space.h"
 
 #define MUCH_SPACE_BYTES (UINT64_C(1) << 30)
 #define MUCH_SPACE_LOGS 8u

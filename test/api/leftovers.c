@@ -33,13 +33,10 @@ static void note(void *context, const struct simdisk_event *event)
 
 static struct quire_options options_with(uint32_t threads)
 {
-    struct quire_options options;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
+    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
     options.background_threads = threads;
     options.sync_period_ms = QUIRE_NO_PERIOD;
     options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
-    options.log_segment_bytes = 65536;
     options.no_sync_at_close = 1;
     return options;
 }
@@ -69,7 +66,7 @@ static void add_page_files(struct simdisk *disk)
     table->ops->dir_close(dir);
 }
 
-/* Dead, with a megabyte of log below its checkpoint. */
+/* Dead, with two megabytes of log in each of two lives below its checkpoint. */
 static struct simdisk *make_dead(void)
 {
     struct simdisk *disk = simdisk_create();
