@@ -9,6 +9,8 @@
  *            of it cannot be taken for one. Under its other name it still proves what the rest is, until the rest is gone.
  * DESTROY-3  The lock's file goes last, the lock in hand: whoever opened it meanwhile is refused, or finds that its name is
  *            gone.
+ * DESTROY-4  The first proof is without the lock, which would make a file. So it may see a writer's work half done; what it
+ *            then misses is told only if nobody has the store open.
  */
 #include <errno.h>
 #include <string.h>
@@ -93,12 +95,24 @@ static int remove_store(struct qr_dir *dir, bool renamed)
     return error == 0 ? 0 : qr_fail_io(-error, "removing the store");
 }
 
+/* DESTROY-4. The failure; BUSY. */
+static int explain(struct qr_dir *dir, int failure)
+{
+    bool renamed;
+    int64_t pid = 0;
+    int error = dir->disk->ops->dir_lock(dir, QR_LOCK_NAME, true, &pid); /* makes no file */
+    if (error == -EWOULDBLOCK) return qr_db_fail_lock(error, pid);
+    if (error != 0) return failure;
+    int result = prove(dir, &renamed); /* again, now that nobody changes it */
+    return result == 0 ? qr_fail(QUIRE_ERR_BUSY, 0, "somebody had the store open a moment ago") : result;
+}
+
 static int destroy(struct qr_dir *dir)
 {
     bool renamed = false;
     int64_t pid = 0;
     int result = prove(dir, &renamed);
-    if (result != 0) return result;
+    if (result != 0) return result < 0 ? explain(dir, result) : result;
     int error = dir->disk->ops->dir_lock(dir, QR_LOCK_NAME, false, &pid);
     if (error != 0) return qr_db_fail_lock(error, pid);
     result = prove(dir, &renamed); /* as it is now that nobody else changes it */

@@ -45,6 +45,7 @@ int qr_log_file_is_ours(struct qr_dir *dir, const char *name, const uint8_t stor
     struct qr_log_header h = {0};
     struct qr_file *file;
     int error = dir->disk->ops->file_open(dir, name, 0, &file);
+    if (error == -ENOENT) return 1;
     if (error == -ELOOP || error == -EINVAL || error == -EISDIR) return 0;
     if (error != 0) return qr_fail_io(-error, "%s: opening", name);
     int64_t size = qr_file_read(file, &h, sizeof(h), 0);

@@ -66,7 +66,7 @@ void qr_log_list_done(struct qr_log_list *list);
 bool qr_log_name_is_ours(const char *name);
 
 /* Whether the file of such a name is a segment of this store, or what a crash left of one that was being made: it has no
- * header then. 1, 0, or a failure. */
+ * header then. A file that is gone meanwhile is one. 1, 0, or a failure. */
 int qr_log_file_is_ours(struct qr_dir *dir, const char *name, const uint8_t store_id[16]);
 
 /* ---- Looking at a log ------------------------------------------------------------------------------------------- */

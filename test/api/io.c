@@ -489,6 +489,7 @@ Test(io, a_file_that_could_not_be_looked_at_is_not_taken_for_ours)
     begin();
     const uint8_t *id = qr_manifest_header(db->files->manifest)->store_id;
     EXPECT(qr_file_is_of_store(db->files->dir, "page-0000abcd", id), 1); /* there is none */
+    EXPECT(qr_file_is_of_store(db->files->dir, "log-0000abcd", id), 1);
     simdisk_fault_set(disk, &fault);
     EXPECT(qr_file_is_of_store(db->files->dir, "page-0000abcd", id), QUIRE_ERR_NO_MEMORY);
     end();
