@@ -167,12 +167,13 @@ Test(leftovers, are_removed_by_the_opening_if_there_is_little_space)
 static const struct qr_disk_ops *own;
 static struct qr_disk_ops other;
 static _Atomic int open_error; /* of one page file */
+static uint64_t free_bytes;    /* that it says there are; 0: it does not say */
 
-static int much(struct qr_dir *dir, uint64_t *ret_bytes)
+static int say_free(struct qr_dir *dir, uint64_t *ret_bytes)
 {
     (void)dir;
-    *ret_bytes = UINT64_C(1) << 40;
-    return 0;
+    *ret_bytes = free_bytes;
+    return free_bytes == 0 ? -EIO : 0;
 }
 
 static int open_file(struct qr_dir *dir, const char *name, unsigned flags, struct qr_file **ret_file)
@@ -186,7 +187,8 @@ static void set_other(struct simdisk *disk, struct seen *seen)
 {
     own = simdisk_disk(disk)->ops;
     other = *own;
-    other.dir_free_bytes = much;
+    other.dir_free_bytes = say_free;
+    free_bytes = UINT64_C(1) << 40;
     other.file_open = open_file;
     simdisk_disk(disk)->ops = &other;
     *seen = (struct seen){.opener = pthread_self(), .pause_us = 10000};
@@ -269,4 +271,55 @@ Test(leftovers, that_cannot_be_looked_at_keep_no_others)
         OK(quire_close(db));
         done(disk);
     }
+}
+
+static bool clears_later(struct quire *db, uint64_t free, uint64_t old_log_bytes)
+{
+    free_bytes = free;
+    atomic_store(&db->files->old_log_bytes, old_log_bytes);
+    atomic_store(&db->files->clears_later, 0);
+    qr_db_leftovers_found(db);
+    return qr_db_clears_later(db);
+}
+
+/* A GiB, and eight times the old log. */
+Test(leftovers, are_left_to_others_only_where_there_is_much_space)
+{
+    const uint64_t gib = UINT64_C(1) << 30;
+    struct simdisk *disk = make_dead();
+    struct quire_options options = options_with(QUIRE_NO_THREADS);
+    struct quire *db = NULL;
+    struct seen seen;
+    set_other(disk, &seen);
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    cr_assert(!clears_later(db, gib, 0)); /* nobody is there to do it */
+    db->options.background_threads = 1;
+    cr_assert(clears_later(db, gib, gib / 8));
+    cr_assert(!clears_later(db, gib, gib / 8 + 1));
+    cr_assert(!clears_later(db, gib - 1, 0));
+    cr_assert(clears_later(db, 4 * gib, gib / 2));
+    cr_assert(!clears_later(db, 4 * gib, gib / 2 + 1));
+    cr_assert(!clears_later(db, 0, 0));
+    db->options.background_threads = QUIRE_NO_THREADS;
+    OK(quire_close(db));
+    done(disk);
+}
+
+/* What the log keeps for a full disk it does not take while old files may have that space. */
+Test(leftovers, go_before_the_log_takes_its_reserve)
+{
+    struct simdisk *disk = make_dead();
+    struct quire_options options = options_with(QUIRE_NO_THREADS);
+    struct quire *db = NULL;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    atomic_store(&db->files->clears_later, 1);
+    put_all(db, 'c');
+    db->log.files->keeps_reserve = false;
+    qr_db_keep_reserve(db);
+    cr_assert(!db->log.files->keeps_reserve);
+    qr_db_clear_leftovers(db);
+    qr_db_keep_reserve(db);
+    cr_assert(db->log.files->keeps_reserve);
+    OK(quire_close(db));
+    simdisk_free(disk);
 }

@@ -11,6 +11,7 @@
 
 #include "db/db.h"
 #include "lib/simdisk.h"
+#include "store/internal.h"
 
 TestSuite(small_disk, .init = make_root, .fini = clean_up, .timeout = 250);
 
@@ -255,6 +256,7 @@ Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
     qr_store_stats(db->checkpointer.store, &stats);
     cr_assert_gt(stats.segment_bytes, 20u << 20); /* an eighth of that is above the limit */
     cr_assert(stats.keeps_reserve && !stats.reserve_missing);
+    cr_assert_eq(__builtin_popcountll(db->checkpointer.store->options.most_segment_bytes), 1);
     for (uint64_t k = 0; k < 30000; k++) OK(quire_delete(tree, key, numbered(k, key), 0, NULL, NULL));
     settle(db);
     OK(quire_checkpoint(db));
@@ -364,6 +366,43 @@ Test(small_disk, is_tried_again_whatever_it_says)
         quire_maintain(db);
     }
     OK(quire_put(tree, "new", 3, value, 1000, 0, NULL));
+    OK(quire_close(db));
+}
+
+static uint64_t failures_of(struct quire *db)
+{
+    struct qr_checkpoint_counts counts;
+    qr_db_checkpoint_counts(db, &counts);
+    return counts.failures;
+}
+
+/* How many failed while so many seconds went by, with a look each two. */
+static uint64_t failures_in(struct quire *db, int seconds)
+{
+    uint64_t before = failures_of(db);
+    for (int i = 0; i < seconds; i += 2) {
+        qr_clock_advance_ns(2000000000);
+        quire_maintain(db);
+    }
+    return failures_of(db) - before;
+}
+
+/* Each second time, from 2 to 16 s; after a success as at first. */
+Test(small_disk, is_tried_again_more_and_more_seldom)
+{
+    struct quire_options options = without_threads();
+    struct quire *db = open_by("s", &options);
+    struct quire_tree *tree = open_tree(db, "t");
+    for (int i = 0; i < 2; i++) {
+        put_some(tree, 0, 20000, 1000);
+        rlim_t before = limit_files(40u << 10);
+        EXPECT(quire_checkpoint(db), QUIRE_ERR_NO_SPACE);
+        cr_assert_eq(failures_in(db, 2), 1);
+        uint64_t failures = failures_in(db, 80);
+        cr_assert(failures >= 5 && failures <= 8, "%d: %d", i, (int)failures);
+        limit_files(before);
+        OK(quire_checkpoint(db));
+    }
     OK(quire_close(db));
 }
 

@@ -122,6 +122,25 @@ static int scan(uint32_t reverse)
     return result;
 }
 
+/* What gets of many answer, by one and one: what gets of one do. */
+static void get_many(struct quire *db)
+{
+    char key[16];
+    struct quire_guard guard;
+    struct quire_value many, one;
+    int found = 0;
+    CHECK_EQUAL(quire_pin(db, "many", &guard), 0);
+    for (uint32_t i = 0; i < KEYS; i++) {
+        struct quire_slice slice = {(const uint8_t *)key, make_key(i, key)};
+        int result = quire_get_many(&guard, tree, NULL, &slice, 1, &many, &found);
+        int expected = quire_guard_get(&guard, tree, NULL, key, slice.size, &one);
+        if (result == 0) result = found;
+        CHECK(result == expected, "key %u: %d by many, %d alone", i, result, expected);
+        if (result == 0 && expected == 0) CHECK(many.size == one.size && memcmp(many.data, one.data, one.size) == 0, "key %u", i);
+    }
+    CHECK_EQUAL(quire_unpin(&guard), 0);
+}
+
 /* same_kind: it leads to a leaf that gets do not tell from one of the tree. */
 static void use(struct quire *db, bool same_kind)
 {
@@ -139,6 +158,7 @@ static void use(struct quire *db, bool same_kind)
         if (result == QUIRE_ERR_CORRUPT) corrupt++;
     }
     CHECK((corrupt != 0 || same_kind) && corrupt < KEYS, "%u of %u", corrupt, KEYS);
+    get_many(db);
     CHECK_EQUAL(quire_stats(db, &stats), 0);
     CHECK_EQUAL(scan(0), QUIRE_ERR_CORRUPT);
     CHECK_EQUAL(scan(1), QUIRE_ERR_CORRUPT);
