@@ -10,6 +10,7 @@
 #include "api_inside.h"
 
 #include "base/hash.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 
 #include <errno.h>
@@ -20,13 +21,8 @@
 
 HELPER struct quire_options sim_options(uint32_t level)
 {
-    struct quire_options options;
-    quire_options_init(&options);
-    options.level = level;
+    struct quire_options options = resting_options(level);
     options.log_segment_bytes = 65536;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
     return options;
 }
 

@@ -8,6 +8,7 @@
 
 #include "db/db.h"
 #include "db/testing.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 
 TestSuite(full_disk, .init = make_root, .fini = clean_up, .timeout = 250);
@@ -18,10 +19,8 @@ static char value[VALUE_BYTES];
 
 static struct quire_options options_small(void)
 {
-    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    options.log_segment_bytes = 65536;
     options.log_cap_bytes = 256u << 10;
     return options;
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "db/db.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 #include "store/internal.h"
 
@@ -33,10 +34,9 @@ static void note(void *context, const struct simdisk_event *event)
 
 static struct quire_options options_with(uint32_t threads)
 {
-    struct quire_options options = options_of(0, QUIRE_LEVEL_PROCESS);
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    options.log_segment_bytes = 65536;
     options.background_threads = threads;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
     options.no_sync_at_close = 1;
     return options;
 }

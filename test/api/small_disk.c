@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 
 #include "db/db.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 #include "store/internal.h"
 
@@ -112,17 +113,6 @@ Test(small_disk, of_24_mib_gives_back)
 
 /* ---- One rule after another ------------------------------------------------------------------------------------- */
 
-static struct quire_options without_threads(void)
-{
-    struct quire_options options;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
-    return options;
-}
-
 static struct quire *open_on(struct simdisk *disk, const struct quire_options *options)
 {
     struct quire *db = NULL;
@@ -146,7 +136,7 @@ static uint64_t checkpoints_of(struct quire *db)
 /* SPACE-2: long before the log is at its cap, if there is little space for what it holds; not if there is enough. */
 Test(small_disk, makes_checkpoints_early)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     for (uint64_t space = 10; space <= 1000; space *= 100) {
         struct simdisk *disk = simdisk_create();
         struct quire *db = open_on(disk, &options);
@@ -179,7 +169,7 @@ Test(small_disk, is_not_one_that_does_not_say)
 /* F18. A full disk keeps a store from nothing but 64 KiB for the log. */
 Test(small_disk, is_opened_with_little_space)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct simdisk *disk = simdisk_create();
     struct quire *db = open_on(disk, &options);
     put_some(open_tree(db, "t"), 0, 1000, 1000);
@@ -213,7 +203,7 @@ static uint64_t fill_from(struct quire *db, struct quire_tree *tree, uint64_t k)
 /* A segment of the log that finds no space is made smaller. */
 Test(small_disk, has_a_log_of_small_segments)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct simdisk *disk = simdisk_create();
     struct quire *db = open_on(disk, &options);
     struct quire_tree *tree = open_tree(db, "t");
@@ -239,7 +229,7 @@ static rlim_t limit_files(rlim_t bytes)
 /* With a limit on the size of files a store goes on in smaller ones; larger values have no space. */
 Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     rlim_t before = limit_files(900u << 10);
     char key[16];
     uint64_t x = 88172645463325252; /* nothing that could be compressed */
@@ -272,7 +262,7 @@ Test(small_disk, is_not_what_a_limit_on_file_sizes_makes)
 /* The log's first segment too. */
 Test(small_disk, is_opened_under_a_limit_on_file_sizes)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     rlim_t before = limit_files(96u << 10);
     struct quire *db = open_by("s", &options);
     put_some(open_tree(db, "t"), 0, 500, 100);
@@ -284,7 +274,7 @@ Test(small_disk, is_opened_under_a_limit_on_file_sizes)
  * the log which no checkpoint can save. */
 Test(small_disk, is_waited_for_only_if_that_helps)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct simdisk *disk = simdisk_create();
     struct quire *db = open_on(disk, &options);
     struct qr_checkpointer *cp = &db->checkpointer;
@@ -316,7 +306,7 @@ Test(small_disk, is_waited_for_only_if_that_helps)
 /* While space is missing a checkpoint is made for what it brings, or when there is space again; else seldom, and without filling it. */
 Test(small_disk, is_not_filled_by_checkpoints_that_bring_nothing)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct simdisk *disk = simdisk_create();
     struct quire *db = open_on(disk, &options);
     struct quire_tree *tree = open_tree(db, "t");
@@ -349,7 +339,7 @@ Test(small_disk, is_not_filled_by_checkpoints_that_bring_nothing)
 /* F31. What no statvfs tells of, as a quota: when it is lifted a checkpoint finds out by itself. */
 Test(small_disk, is_tried_again_whatever_it_says)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct quire *db = open_by("s", &options);
     struct quire_tree *tree = open_tree(db, "t");
     put_some(tree, 0, 20000, 1000);
@@ -390,7 +380,7 @@ static uint64_t failures_in(struct quire *db, int seconds)
 /* Each second time, from 2 to 16 s; after a success as at first. */
 Test(small_disk, is_tried_again_more_and_more_seldom)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct quire *db = open_by("s", &options);
     struct quire_tree *tree = open_tree(db, "t");
     for (int i = 0; i < 2; i++) {
@@ -409,7 +399,7 @@ Test(small_disk, is_tried_again_more_and_more_seldom)
 /* What did not come leaves no reserve behind: the space is for smaller values. */
 Test(small_disk, keeps_no_reserve_for_what_was_refused)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct simdisk *disk = simdisk_create();
     struct quire *db = open_on(disk, &options);
     struct quire_tree *tree = open_tree(db, "t");
@@ -429,7 +419,7 @@ Test(small_disk, keeps_no_reserve_for_what_was_refused)
 /* The log has its reserve as soon as the page store has grown, not when its thread comes by. */
 Test(small_disk, has_the_log_s_reserve_at_once)
 {
-    struct quire_options options = without_threads();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct simdisk *disk = simdisk_create();
     struct quire *db = open_on(disk, &options);
     struct quire_tree *tree = open_tree(db, "t");

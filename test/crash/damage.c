@@ -26,6 +26,7 @@
 #include "lib/check.h"
 #include "lib/options.h"
 #include "lib/random.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 
 #define STORE "store"
@@ -82,12 +83,8 @@ static uint64_t cases, refused, unreadable, opened, cut_short, append_refused, p
 
 static int open_on(struct simdisk *disk, uint32_t mode, struct quire **ret_db)
 {
-    struct quire_options options;
-    quire_options_init(&options);
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     options.open_mode = mode;
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
     options.log_segment_bytes = 16384;
     return qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);
 }

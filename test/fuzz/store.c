@@ -10,6 +10,7 @@
 #include "base/crc32c.h"
 #include "db/db.h"
 #include "fuzz/fuzz.h"
+#include "lib/resting.h"
 #include "store/format.h"
 
 enum { IMAGES_MOST = 256, KEYS = 300, ENTRIES_MOST = 20000 };
@@ -30,13 +31,8 @@ static uint32_t image_count;
 
 static struct quire_options options_of(uint32_t mode)
 {
-    struct quire_options options;
-    quire_options_init(&options);
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     options.open_mode = mode;
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
     options.log_segment_bytes = 65536;
     options.blob_threshold_bytes = 100;
     options.stall_timeout_ms = 100;

@@ -13,6 +13,7 @@
 #include "base/crc32c.h"
 #include "db/db.h"
 #include "lib/check.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 #include "page/inner.h"
 #include "store/format.h"
@@ -32,13 +33,9 @@ static size_t make_key(uint32_t number, char *key)
 
 static int open_on(struct simdisk *disk, struct quire **ret_db)
 {
-    struct quire_options options;
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct quire_tree_options small = {
         .struct_size = sizeof(small), .leaf_page_size_bytes = 1024, .inner_page_size_bytes = 2048};
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
     int result = qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);
     if (result == 0) result = quire_tree_open(*ret_db, "t", &small, &tree);
     if (result == 0) result = quire_tree_open(*ret_db, "other", &small, &others[0]);

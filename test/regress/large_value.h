@@ -9,17 +9,14 @@
 
 #include "db/db.h"
 #include "lib/check.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 
 static char large[5000]; /* the value; filled by main */
 
 static inline int open_on(struct simdisk *disk, struct quire **ret_db, struct quire_tree **ret_tree)
 {
-    struct quire_options options;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     options.log_segment_bytes = 16384;
     options.no_sync_at_close = 1;
     int result = qr_db_open("store", simdisk_disk(disk), &options, ret_db);

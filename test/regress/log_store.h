@@ -6,18 +6,14 @@
 
 #include "db/db.h"
 #include "lib/check.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 
 #define STORE "store"
 
 static inline int open_on(struct simdisk *disk, struct quire **ret_db)
 {
-    struct quire_options options;
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
-    options.checkpoint_interval_ms = QUIRE_NO_PERIOD;
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     options.log_segment_bytes = 16384;
     options.no_sync_at_close = 1;
     return qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);

@@ -14,6 +14,7 @@
 #include "db/db.h"
 #include "db/testing.h"
 #include "lib/check.h"
+#include "lib/resting.h"
 #include "lib/simdisk.h"
 
 #define STORE "store"
@@ -50,13 +51,9 @@ static void at_stop(const char *name, void *argument)
 
 static int open_on(struct simdisk *disk, struct quire **ret_db)
 {
-    struct quire_options options;
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
     struct quire_tree_options small = {
         .struct_size = sizeof(small), .leaf_page_size_bytes = 2048, .inner_page_size_bytes = 2048};
-    quire_options_init(&options);
-    options.level = QUIRE_LEVEL_PROCESS;
-    options.background_threads = QUIRE_NO_THREADS;
-    options.sync_period_ms = QUIRE_NO_PERIOD;
     options.no_sync_at_close = 1;
     int result = qr_db_open(STORE, simdisk_disk(disk), &options, ret_db);
     return result != 0 ? result : quire_tree_open(*ret_db, "t", &small, &tree);
