@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sys/resource.h>
 
+#include "base/stop.h"
 #include "db/db.h"
 #include "lib/resting.h"
 #include "lib/simdisk.h"
@@ -426,5 +427,79 @@ Test(small_disk, has_the_log_s_reserve_at_once)
     put_some(tree, 0, 3, sizeof(value));
     cr_assert_not_null(db->log.files->reserve);
     OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+static int say_most(struct qr_dir *dir, uint64_t *ret_bytes)
+{
+    (void)dir;
+    *ret_bytes = UINT64_MAX - 1;
+    return 0;
+}
+
+/* What is compared later is what one found that had no space, not what another failure left; and no sum of what there is overflows. */
+Test(small_disk, is_known_by_who_found_no_space)
+{
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    struct simdisk *disk = simdisk_create();
+    struct quire *db = open_on(disk, &options);
+    struct quire_tree *tree = open_tree(db, "t");
+    _Atomic uint64_t *room_bytes = &db->checkpointer.room_bytes;
+    put_some(tree, 0, 5000, 1000);
+    OK(quire_checkpoint(db));
+    put_some(tree, 0, 5000, 1000);
+    atomic_store(room_bytes, 7);
+    simdisk_fault_set(disk, &(struct simdisk_fault){.kind = SIMDISK_ALLOCATE, .nth = 1, .error = EIO});
+    EXPECT(quire_checkpoint(db), QUIRE_ERR_IO);
+    cr_assert_eq(atomic_load(room_bytes), 7);
+    simdisk_faults_clear(disk);
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    for (int i = 0; i < 3 && qr_db_checkpoint_refusal(db) == 0; i++) {
+        put_some(tree, 0, 5000, 100);
+        (void)quire_checkpoint(db);
+    }
+    EXPECT(qr_db_checkpoint_refusal(db), QUIRE_ERR_NO_SPACE);
+    cr_assert_eq(atomic_load(room_bytes), qr_db_room_bytes(db));
+    struct qr_disk_ops other = *simdisk_disk(disk)->ops;
+    const struct qr_disk_ops *own = simdisk_disk(disk)->ops;
+    struct qr_store_stats stats;
+    qr_store_stats(db->checkpointer.store, &stats);
+    cr_assert_gt(stats.reserve_bytes, 1);
+    other.dir_free_bytes = say_most;
+    simdisk_disk(disk)->ops = &other;
+    cr_assert_eq(qr_db_room_bytes(db), UINT64_MAX);
+    simdisk_disk(disk)->ops = own;
+    simdisk_facts(disk)->space_bytes = UINT64_MAX;
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+static struct quire *watched;
+static uint32_t calls; /* for a checkpoint, when the value was written and nobody saw it */
+
+static void at_blob(const char *name, void *argument)
+{
+    (void)argument;
+    if (strcmp(name, "write.blob_written") == 0) calls = qr_event_count(&watched->checkpointer.wake);
+}
+
+/* A large value waits while nobody sees it. */
+Test(small_disk, is_waited_for_before_a_large_value_is_seen)
+{
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    options.stall_timeout_ms = 5;
+    struct simdisk *disk = simdisk_create();
+    watched = open_on(disk, &options);
+    struct quire_tree *tree = open_tree(watched, "t");
+    simdisk_facts(disk)->space_bytes = 12u << 20;
+    put_some(tree, 0, 3000, 1000);
+    watched->checkpointer.thread_runs = true;
+    uint32_t before = qr_event_count(&watched->checkpointer.wake);
+    qr_stop_set_hook(at_blob, NULL);
+    OK(quire_put(tree, "large", 5, value, 1000000, 0, NULL));
+    qr_stop_set_hook(NULL, NULL);
+    cr_assert_gt(calls, before);
+    watched->checkpointer.thread_runs = false;
+    OK(quire_close(watched));
     simdisk_free(disk);
 }
