@@ -379,6 +379,7 @@ Test(log_off, has_nothing_of_what_is_written_during_a_checkpoint)
     struct quire_tree *tree;
     quire_tree_options_init(&existing);
     existing.must_exist = 1;
+    cr_assert_leq(db->files->recovery.last_lsn, db->checkpointer.record.as_of_lsn); /* not that of a write that is not there */
     cr_assert(is_as_of(db));
     EXPECT(quire_tree_open(db, "later", &existing, &tree), QUIRE_NOT_FOUND);
     check_structure(open_small_tree(db, "engine", QUIRE_VERSIONS_ENGINE));
