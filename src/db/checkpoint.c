@@ -681,8 +681,6 @@ static bool may_help(struct quire *db, uint64_t now, uint64_t failed_ns)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
     /* relaxed: a threshold */
-    uint64_t doublings = qr_min(atomic_load_explicit(&cp->failed_in_a_row, memory_order_relaxed), FAILED_PAUSE_MOST);
-    /* relaxed: a threshold */
     if (qr_log_tail(&db->log) != atomic_load_explicit(&cp->began_at, memory_order_relaxed)) return true;
     /* relaxed: as above */
     if (now - atomic_load_explicit(&cp->looked_ns, memory_order_relaxed) < FAILED_PAUSE_NS) return false;
@@ -690,6 +688,8 @@ static bool may_help(struct quire *db, uint64_t now, uint64_t failed_ns)
     atomic_store_explicit(&cp->looked_ns, now, memory_order_relaxed);
     bool whole = qr_store_regain(cp->store);
     if (failed_ns == 0) return whole;
+    /* relaxed: as above */
+    uint64_t doublings = qr_min(atomic_load_explicit(&cp->failed_in_a_row, memory_order_relaxed), FAILED_PAUSE_MOST);
     if (now - failed_ns >= (uint64_t)FAILED_PAUSE_NS << doublings) return true;
     if (atomic_load_explicit(&cp->came_further, memory_order_relaxed) != 0) return true; /* relaxed: as above; it goes on there */
     uint64_t room = qr_db_room_bytes(db);
