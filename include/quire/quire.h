@@ -254,7 +254,7 @@ struct quire_tree; /* a named tree of a database */
  * when it returns, and so is a store that it created.
  *
  * Results: QUIRE_NOT_FOUND, QUIRE_EXISTS (open_mode). Errors: INVALID (the detail names the field), NO_MEMORY; BUSY (another
- * opener has it; the detail has the process id of one that writes, if its file says it); FOREIGN (the path is a file, or a
+ * opener has it, or it is being removed; the detail has the process id of one that writes, if its file says it); FOREIGN (the path is a file, or a
  * directory with other things in it), NEWER, CORRUPT, IO, NO_SPACE; FORKED in a child made by fork whose parent has used
  * Quire (before exec). After any of these the path holds what it held before, but for a store whose creation had begun.
  */

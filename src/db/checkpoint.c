@@ -587,7 +587,7 @@ static int run(struct quire *db, struct qr_thread *thread, bool full)
     qr_db_clear_leftovers(db); /* it may need the space */
     int result = run_once(db, thread, full, &is_short, &left_out);
     if (result == 0 && left_out) result = run_once(db, thread, full, &is_short, NULL);
-    bool more = (is_short || result == QUIRE_ERR_NO_SPACE) && qr_db_give_up_spares(db);
+    bool more = (is_short || result == QUIRE_ERR_NO_SPACE) && qr_db_give_up_spares(db, db->options.stall_timeout_ms);
     if (more && result == QUIRE_ERR_NO_SPACE) result = run_once(db, thread, full, &is_short, &left_out);
     note_refusal(db, result, is_short);
     return result;

@@ -7,10 +7,11 @@
  *            its manifest, the store's id in the headers of its segments, and what else only Quire writes.
  * DESTROY-2  The manifest loses its name first, and that is made durable: from then on there is no store, and what is left
  *            of it cannot be taken for one. Under its other name it still proves what the rest is, until the rest is gone.
+ *            It goes when the rest is known to be gone.
  * DESTROY-3  The lock's file goes last, the lock in hand: whoever opened it meanwhile is refused, or finds that its name is
  *            gone.
  * DESTROY-4  The first proof is without the lock, which would make a file. So it may see a writer's work half done; what it
- *            then misses is told only if nobody has the store open.
+ *            then misses in a directory that has a store is told only if nobody has that open.
  */
 #include <errno.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static int unlink_name(struct qr_dir *dir, const char *name)
     return error == -ENOENT ? 0 : error;
 }
 
-int qr_db_remove_files(struct qr_dir *dir)
+int qr_db_remove_files(struct qr_dir *dir, bool in_order)
 {
     struct qr_names names;
     int error = qr_names_list(dir, &names);
@@ -37,6 +38,7 @@ int qr_db_remove_files(struct qr_dir *dir)
         if (qr_name_is_of_segment(name)) error = unlink_name(dir, name);
     }
     qr_free(names.text);
+    if (error == 0 && in_order) error = qr_dir_sync(dir); /* DESTROY-2 */
     if (error == 0) error = unlink_name(dir, QR_MANIFEST_NAME);
     if (error == 0) error = unlink_name(dir, QR_MANIFEST_NEW_NAME);
     return error == 0 ? unlink_name(dir, QR_LOCK_NAME) : error;
@@ -61,12 +63,18 @@ static int read_id(struct qr_dir *dir, bool *ret_renamed, uint8_t *ret_id)
     return result;
 }
 
+struct proof {
+    bool is_store; /* there is one, or what is left of it */
+    bool renamed;
+};
+
 /* DESTROY-1. 0, NOT_FOUND, FOREIGN ... */
-static int prove(struct qr_dir *dir, bool *ret_renamed)
+static int prove(struct qr_dir *dir, struct proof *ret_proof)
 {
     struct qr_names names;
     uint8_t id[16] = {0};
-    int result = read_id(dir, ret_renamed, id);
+    int result = read_id(dir, &ret_proof->renamed, id);
+    ret_proof->is_store = result == 0;
     if (result < 0) return result;
     bool none = result == QUIRE_NOT_FOUND;
     int error = qr_names_list(dir, &names);
@@ -91,32 +99,36 @@ static int remove_store(struct qr_dir *dir, bool renamed)
     const struct qr_disk_ops *ops = dir->disk->ops;
     int error = renamed ? 0 : ops->dir_rename(dir, QR_MANIFEST_NAME, QR_MANIFEST_NEW_NAME);
     if (error == 0) error = qr_dir_sync(dir);
-    if (error == 0) error = qr_db_remove_files(dir);
+    if (error == 0) error = qr_db_remove_files(dir, true);
     return error == 0 ? 0 : qr_fail_io(-error, "removing the store");
 }
 
-/* DESTROY-4. The failure; BUSY. */
-static int explain(struct qr_dir *dir, int failure)
+/* DESTROY-4. What the proof answered; BUSY. */
+static int explain(struct qr_dir *dir, int answer)
 {
-    bool renamed;
+    struct proof proof;
     int64_t pid = 0;
     int error = dir->disk->ops->dir_lock(dir, QR_LOCK_NAME, true, &pid); /* makes no file */
     if (error == -EWOULDBLOCK) return qr_db_fail_lock(error, pid);
-    if (error != 0) return failure;
-    int result = prove(dir, &renamed); /* again, now that nobody changes it */
-    return result == 0 ? qr_fail(QUIRE_ERR_BUSY, 0, "somebody had the store open a moment ago") : result;
+    if (error != 0) return answer;
+    answer = prove(dir, &proof); /* again, now that nobody changes it */
+    return answer == 0 ? qr_fail(QUIRE_ERR_BUSY, 0, "somebody had the store open a moment ago") : answer;
 }
 
 static int destroy(struct qr_dir *dir)
 {
-    bool renamed = false;
+    struct proof proof;
     int64_t pid = 0;
-    int result = prove(dir, &renamed);
-    if (result != 0) return result < 0 ? explain(dir, result) : result;
+    int result = prove(dir, &proof);
+    if (result != 0) return result < 0 && proof.is_store ? explain(dir, result) : result;
     int error = dir->disk->ops->dir_lock(dir, QR_LOCK_NAME, false, &pid);
+    if (error == -ENOENT) return QUIRE_NOT_FOUND; /* the directory is gone */
     if (error != 0) return qr_db_fail_lock(error, pid);
-    result = prove(dir, &renamed); /* as it is now that nobody else changes it */
-    return result == 0 ? remove_store(dir, renamed) : result;
+    result = prove(dir, &proof); /* as it is now that nobody else changes it */
+    if (result == 0) return remove_store(dir, proof.renamed);
+    if (result != QUIRE_NOT_FOUND) return result;
+    error = unlink_name(dir, QR_LOCK_NAME); /* somebody else has removed it: what the lock has made goes, too */
+    return error == 0 ? 0 : qr_fail_io(-error, "removing the store");
 }
 
 int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory)
@@ -129,8 +141,8 @@ int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory)
     int result = destroy(dir);
     disk->ops->dir_close(dir);
     error = result == 0 && !keep_directory ? disk->ops->dir_remove(disk, path) : 0;
-    /* ENOTEMPTY: somebody began another store there. */
-    if (error != 0 && error != -ENOTEMPTY && error != -EEXIST)
+    /* ENOTEMPTY: somebody began another store there. ENOENT: somebody else removed it. */
+    if (error != 0 && error != -ENOTEMPTY && error != -EEXIST && error != -ENOENT)
         result = qr_fail_io(-error, "removing the directory of the store");
     return result;
 }

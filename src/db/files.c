@@ -96,6 +96,7 @@ static int open_temporary(struct qr_db_files *files, const char *parent)
 
 int qr_db_fail_lock(int error, int64_t pid)
 {
+    if (error == -ENOENT) return qr_fail(QUIRE_ERR_BUSY, ENOENT, "the store is being removed");
     if (error != -EWOULDBLOCK) return qr_fail_io(-error, "locking the store");
     if (pid == 0) return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open; its lock does not say in which process");
     return qr_fail(QUIRE_ERR_BUSY, EWOULDBLOCK, "the store is open, in process %lld", (long long)pid);
@@ -308,7 +309,7 @@ void qr_db_files_close(struct quire *db)
     if (files == NULL) return;
     qr_log_close(&db->log);
     qr_manifest_close(files->manifest);
-    if (files->temporary_path != NULL) qr_db_remove_files(files->dir); /* what cannot be removed stays */
+    if (files->temporary_path != NULL) qr_db_remove_files(files->dir, false); /* what cannot be removed stays */
     if (files->dir != NULL) files->disk->ops->dir_close(files->dir);
     if (files->temporary_path != NULL) files->disk->ops->dir_remove(files->disk, files->temporary_path);
     qr_free(files->temporary_path);
@@ -510,6 +511,12 @@ static bool sync_is_due(struct quire *db, uint64_t tail)
     return period != QUIRE_NO_PERIOD && qr_clock_ns() - qr_log_last_sync_ns(&db->log) >= period * 1000000ull;
 }
 
+/* Of the thread that syncs, for anything but the log's disk. */
+static uint32_t longest_wait_ms(const struct quire *db)
+{
+    return qr_min(db->options.sync_period_ms / 2 + 1, LONGEST_WAIT_MS);
+}
+
 int qr_db_log_work(struct quire *db)
 {
     if (db->log.files == NULL) return 0;
@@ -517,8 +524,10 @@ int qr_db_log_work(struct quire *db)
     qr_db_adapt_steps(db);
     bool is_short = qr_db_space_is_short(db); /* then writers are to find no room that was made ahead */
     int result = is_short ? 0 : qr_log_work(&db->log);
-    if (result == QUIRE_ERR_NO_SPACE && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db)) result = qr_log_work(&db->log);
-    if (qr_log_failure(&db->log) == 0 && !is_short) qr_db_note_room(db, QR_ROOM_LOG, result);
+    if (result == QUIRE_ERR_NO_SPACE && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db, longest_wait_ms(db)))
+        result = qr_log_work(&db->log);
+    bool undecided = result == QUIRE_ERR_NO_SPACE && qr_db_clears_later(db); /* others go on making space */
+    if (qr_log_failure(&db->log) == 0 && !is_short && !undecided) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {
         int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);
@@ -531,8 +540,7 @@ int qr_db_log_work(struct quire *db)
 static void *run_log(void *argument)
 {
     struct quire *db = argument;
-    uint32_t period = db->options.sync_period_ms;
-    uint64_t wait_us = qr_min(period / 2 + 1, LONGEST_WAIT_MS) * 1000;
+    uint64_t wait_us = longest_wait_ms(db) * UINT64_C(1000);
     for (;;) {
         uint32_t seen = qr_event_count(&db->files->wake);
         /* order: db.stop.seen pairs with db.stop.set: only the flag itself */

@@ -14,7 +14,7 @@
  * RECOVER-5  Files that nothing needs are removed when the incarnation is recorded. Where there is much space the thread does it that
  *            makes checkpoints, and the opening does not wait for the disk; else the opening does, before the log takes space:
  *            what fills a disk may be just these. Free space may be less than is said (a quota), so who finds none removes them
- *            first, and a checkpoint comes after them. Not before: until the manifest is written anew its name may still go back to an older
+ *            first, for as long as it may wait, and a checkpoint comes after them. Not before: until the manifest is written anew its name may still go back to an older
  *            one, after a rename whose sync failed, which names other files; and where the log ends is not decided, so that
  *            an opening by another mount may come to frames, and their large values, that this one has passed over.
  */
@@ -60,7 +60,7 @@ struct qr_db_files {
     pthread_mutex_t leftovers_mutex; /* of these, and of what the page store has found */
     struct qr_log_list old;          /* segments of older incarnations */
     uint64_t old_needed_from;        /* no frame below it is needed */
-    uint64_t removed_ns;             /* when the last file was removed; 0: none */
+    _Atomic uint64_t removed_ns;     /* when the last file was removed; 0: none */
     _Atomic uint64_t old_log_bytes;  /* of those segments that are still there */
     _Atomic uint32_t clears_later;   /* 1: the opening has left them to others, who have not ended yet */
 
@@ -108,8 +108,9 @@ bool qr_db_clears_later(const struct quire *db);
 /* Removes what can be removed, and waits for others who do. Any thread, outside slots and sections. */
 void qr_db_clear_leftovers(struct quire *db);
 
-/* As qr_db_clear_leftovers, for somebody who has found no space: whether there is some that was not there a moment ago. */
-bool qr_db_give_up_leftovers(struct quire *db);
+/* As qr_db_clear_leftovers, for somebody who has found no space, and not for longer than that and one file more: whether there is some
+ * that was not there a moment ago. */
+bool qr_db_give_up_leftovers(struct quire *db, uint64_t most_ms);
 
 /* No frame of the old log below an LSN is needed any more. Under the checkpointer's mutex. */
 void qr_db_release_old_log(struct quire *db, uint64_t lsn);
@@ -127,7 +128,8 @@ int qr_db_fail_lock(int error, int64_t pid);
 /* As quire_destroy, on a disk; keep_directory: it stays, empty. */
 int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory);
 
-/* Removes all files with names of a store. The first failure, a negated errno. */
-int qr_db_remove_files(struct qr_dir *dir);
+/* Removes all files with names of a store; in order: what proves what they are is gone only if they are, whatever happens. The first
+ * failure, a negated errno. */
+int qr_db_remove_files(struct qr_dir *dir, bool in_order);
 
 #endif

@@ -103,7 +103,7 @@ int qr_file_is_of_store(struct qr_dir *dir, const char *name, const uint8_t *id)
     int result = qr_file_read_beginning(dir, name, bytes, sizeof(bytes), &got, &size);
     if (result != 0) return result == QUIRE_NOT_FOUND ? 1 : result;
     if (strcmp(name, QR_MANIFEST_NEW_NAME) == 0) return qr_manifest_is_leftover(bytes, size, id);
-    for (size_t i = 0; i < got; i++) /* the lock: a process id */
-        if ((bytes[i] < '0' || bytes[i] > '9') && bytes[i] != '\n') return 0;
+    for (size_t i = 0; i < got; i++) /* the lock: a process id, or zeros where power was lost before it was on the disk */
+        if ((bytes[i] < '0' || bytes[i] > '9') && bytes[i] != '\n' && bytes[i] != '\0') return 0;
     return got < LOCK_TEXT_BYTES;
 }

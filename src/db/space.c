@@ -38,11 +38,11 @@ void qr_db_keep_reserve(struct quire *db)
     if (log.segments + store.segments >= QR_STORE_RESERVE_FROM || store.keeps_reserve) qr_log_keep_reserve(&db->log);
 }
 
-bool qr_db_give_up_spares(struct quire *db)
+bool qr_db_give_up_spares(struct quire *db, uint64_t most_ms)
 {
     if (QR_BUG(spares_kept)) return false;
     bool of_store = qr_store_drop_spares(db->checkpointer.store);
-    bool of_others = qr_db_give_up_leftovers(db);
+    bool of_others = qr_db_give_up_leftovers(db, most_ms);
     bool of_log = db->log.files != NULL && qr_log_failure(&db->log) == 0 && qr_log_drop_spares(&db->log);
     return of_store || of_log || of_others;
 }

@@ -53,7 +53,7 @@ void qr_db_wait_space(struct quire *db, struct qr_thread *thread);
 void qr_db_join_wait(struct quire *db, struct qr_thread *thread);
 
 /* SPACE-3, after NO_SPACE: removes those files, which log and page store have each before it asks for space, but not the other one.
- * Whether there were any: then it may be tried again. */
-bool qr_db_give_up_spares(struct quire *db);
+ * Whether there were any: then it may be tried again. Of an opening's leftovers (RECOVER-5) as many as it comes to in that time. */
+bool qr_db_give_up_spares(struct quire *db, uint64_t most_ms);
 
 #endif

@@ -201,9 +201,7 @@ static int verify_files(struct qr_verify *v)
     atomic_fetch_add_explicit(&cp->held, 1, memory_order_relaxed);
     int result = verify_manifest(v);
     if (result == 0) result = verify_store(v);
-    pthread_mutex_lock(&v->db->files->leftovers_mutex);
     if (result == 0) result = verify_log(v);
-    pthread_mutex_unlock(&v->db->files->leftovers_mutex);
     /* relaxed: as above */
     atomic_fetch_sub_explicit(&cp->held, 1, memory_order_relaxed);
     pthread_mutex_unlock(&cp->mutex);

@@ -55,7 +55,8 @@ static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, boo
     if (!unlogged) qr_db_wait_space(db, thread);
     uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
     int result = unlogged ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, may_use_reserve);
-    if (result == QUIRE_ERR_NO_SPACE && !unlogged && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db))
+    if (result == QUIRE_ERR_NO_SPACE && !unlogged && !qr_log_is_full(&db->log) &&
+        qr_db_give_up_spares(db, db->options.stall_timeout_ms))
         result = qr_log_provision(&db->log, may_use_reserve);
     while (result == QUIRE_ERR_NO_SPACE && !unlogged && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
            !qr_epoch_inside(thread) && qr_clock_ns() < end_ns) {
@@ -146,7 +147,8 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
     if (result != 0) return result;
     qr_db_join_wait(db, thread);
     result = qr_db_blob_write(tree, write, reference, &record);
-    if (result == QUIRE_ERR_NO_SPACE && qr_db_give_up_spares(db)) result = qr_db_blob_write(tree, write, reference, &record);
+    if (result == QUIRE_ERR_NO_SPACE && qr_db_give_up_spares(db, db->options.stall_timeout_ms))
+        result = qr_db_blob_write(tree, write, reference, &record);
     if (result != 0 || QR_UNLIKELY(qr_db_has_no_room(db))) {
         qr_db_note_room(db, QR_ROOM_BLOBS, result);
         noted = true;

@@ -84,8 +84,8 @@ struct qr_log_sight {
 typedef int qr_log_visit(void *context, const struct qr_log_sight *sight);
 
 /*
- * Visits what stands in the segments of these incarnations, in the order of LSNs; changes nothing. Segments that end at or
- * below `from` are passed over: while a log is in use they may be used again at any time. A place without a frame is
+ * Visits what stands in the segments of these incarnations, in the order of LSNs; changes nothing. Segments whose frames end at or
+ * below `from` are passed over: while a log is in use they may be used again or removed at any time. A place without a frame is
  * a HOLE if it is below the recorded end of its incarnation or if a frame comes behind it. 0, IO, NO_MEMORY, what the visitor
  * answered.
  */

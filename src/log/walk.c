@@ -13,6 +13,7 @@ struct walk {
     struct qr_dir *dir;
     qr_log_visit *visit;
     void *context;
+    uint64_t from;
     const struct qr_incarnation *incarnation;
     bool last;
     uint8_t *memory; /* of the segment in hand */
@@ -65,7 +66,8 @@ static int walk_segment(struct walk *w, const struct qr_log_found *found)
     const struct qr_log_header *h = &found->header;
     uint64_t lsn = h->start + QR_LOG_HEADER_BYTES;
     uint64_t stop = w->last ? h->end : qr_min(h->end, w->incarnation->end);
-    int result = lsn < stop ? read_segment(w, found) : 0;
+    if (lsn >= stop || stop <= w->from) return 0; /* nothing of it counts */
+    int result = read_segment(w, found);
     while (result == 0 && lsn < stop) {
         uint32_t size = 0;
         struct qr_log_sight sight = {.found = found, .lsn = lsn, .at = w->memory + (lsn - h->start), .last = w->last};
@@ -87,7 +89,7 @@ static int walk_segment(struct walk *w, const struct qr_log_found *found)
 int qr_log_walk(struct qr_dir *dir, const struct qr_log_list *list, const struct qr_incarnation *incarnations,
                 uint32_t incarnation_count, uint64_t from, qr_log_visit *visit, void *context)
 {
-    struct walk w = {.dir = dir, .visit = visit, .context = context};
+    struct walk w = {.dir = dir, .visit = visit, .context = context, .from = from};
     int result = 0;
     for (uint32_t i = 0; i < incarnation_count && result == 0; i++) {
         w.incarnation = &incarnations[i];
@@ -96,7 +98,7 @@ int qr_log_walk(struct qr_dir *dir, const struct qr_log_list *list, const struct
         for (uint32_t k = 0; k < list->count && result == 0; k++) {
             const struct qr_log_found *found = &list->found[k];
             if (found->superseded || found->header.incarnation != w.incarnation->number) continue;
-            if (found->header.end > from) result = walk_segment(&w, found);
+            result = walk_segment(&w, found);
         }
     }
     qr_free_aligned(w.memory);

@@ -586,7 +586,7 @@ static int is_ours(struct qr_store *store, struct qr_file *file, bool *ret_ours)
     return count < 0 ? (int)count : 0;
 }
 
-/* To the reserve, if it suits it, or removed. */
+/* To the reserve, if it suits it, or removed. 0 or a negated errno. */
 static int clear_leftover(struct qr_store *store, uint32_t number)
 {
     struct qr_file *file;
@@ -602,10 +602,8 @@ static int clear_leftover(struct qr_store *store, uint32_t number)
             error = is_ours(store, file, &ours);
         ops_of(store)->file_close(file);
     }
-    if (error != 0)
-        return qr_segment_failure(error, number, "looking at a leftover");
-    if (!ours)
-        return 0;
+    if (error != 0 || !ours)
+        return error;
     bool suits = facts.size_bytes >= store->options.first_segment_bytes &&
                  facts.size_bytes <= most_size(store) && facts.size_bytes % QR_SEGMENT_UNIT == 0;
     if (!suits || !add_spare(store, number, facts.size_bytes, 0))
@@ -645,16 +643,20 @@ uint32_t qr_store_leftovers(const struct qr_store *store)
 
 int qr_store_clear_leftover(struct qr_store *store, uint32_t i)
 {
-    int result = clear_leftover(store, store->leftovers[i]);
-    if (result == 0)
+    int error = clear_leftover(store, store->leftovers[i]);
+    if (error == 0)
         store->leftovers[i] = store->leftovers[--store->leftover_count];
-    return result;
+    return error;
 }
 
 int qr_store_clean_up(struct qr_store *store)
 {
     int result = qr_store_find_leftovers(store);
-    while (result == 0 && store->leftover_count != 0)
-        result = qr_store_clear_leftover(store, store->leftover_count - 1);
+    while (result == 0 && store->leftover_count != 0) {
+        uint32_t last = store->leftover_count - 1, number = store->leftovers[last];
+        int error = qr_store_clear_leftover(store, last);
+        if (error != 0)
+            result = qr_segment_failure(error, number, "looking at a leftover");
+    }
     return result;
 }

@@ -97,7 +97,7 @@ int qr_store_find_leftovers(struct qr_store *store);
 uint32_t qr_store_leftovers(const struct qr_store *store);
 
 /* Removes the i-th, if it is provably this store's; the last takes its place. Also while others write, but one at a time: the
- * caller's mutex. 0 or a failure, after which it may be called again or not: a leftover that stays does no harm. */
+ * caller's mutex. 0 or a negated errno, after which it may be called again or not: a leftover that stays does no harm. */
 int qr_store_clear_leftover(struct qr_store *store, uint32_t i);
 
 /* Finds and removes all of them. */

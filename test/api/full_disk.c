@@ -221,7 +221,7 @@ static void fill_the_manifest(bool off)
         OK(quire_put(tree, key, numbered(keys++, key), "v", 1, 0, NULL));
         OK(quire_checkpoint(db));
     }
-    (void)qr_db_give_up_spares(db); /* a checkpoint would take their space */
+    (void)qr_db_give_up_spares(db, 0); /* a checkpoint would take their space */
     simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
     for (int i = 0; i < 10 && result == 0; i++) {
         OK(quire_put(tree, key, numbered(keys++, key), "v", 1, 0, NULL));

@@ -300,6 +300,9 @@ Test(leftovers, are_left_to_others_only_where_there_is_much_space)
     cr_assert(clears_later(db, 4 * gib, gib / 2));
     cr_assert(!clears_later(db, 4 * gib, gib / 2 + 1));
     cr_assert(!clears_later(db, 0, 0));
+    db->options.disable_log = 1;
+    cr_assert(!clears_later(db, gib, 0));
+    db->options.disable_log = 0;
     db->options.background_threads = QUIRE_NO_THREADS;
     OK(quire_close(db));
     done(disk);
@@ -322,4 +325,148 @@ Test(leftovers, go_before_the_log_takes_its_reserve)
     cr_assert(db->log.files->keeps_reserve);
     OK(quire_close(db));
     simdisk_free(disk);
+}
+
+/* ---- An old log that is needed ---------------------------------------------------------------------------------- */
+
+/* Died before any checkpoint. */
+static struct simdisk *make_needed(void)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = options_with(QUIRE_NO_THREADS);
+    struct quire *db = NULL;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    put_all(db, 'b');
+    struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+    OK(quire_close(db));
+    simdisk_free(disk);
+    return after;
+}
+
+/* Only when a checkpoint is durable that does not need them, and then at once. */
+Test(leftovers, of_the_log_stay_while_they_are_needed)
+{
+    for (int i = 0; i < 24; i++) {
+        struct simdisk *disk = make_needed();
+        struct quire_options options = options_with(QUIRE_NO_THREADS);
+        struct quire *db = NULL;
+        OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+        uint32_t count = db->files->old.count;
+        cr_assert_gt(count, 4);
+        simdisk_fault_set(disk, &(struct simdisk_fault){
+                                    .kind = i % 2 == 0 ? SIMDISK_WRITE : SIMDISK_SYNC, .nth = 1 + (uint64_t)i / 2, .for_good = true, .error = EIO});
+        int result = quire_checkpoint(db);
+        simdisk_faults_clear(disk);
+        qr_db_clear_leftovers(db);
+        cr_assert_eq(db->files->old.count, result == 0 ? 0 : count);
+        if (i == 0) OK(quire_checkpoint(db));
+        if (i == 0) cr_assert_eq(db->files->old.count, 0);
+        struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+        (void)quire_close(db);
+        simdisk_free(disk);
+        OK(qr_db_open("store", simdisk_disk(after), &options, &db));
+        check_all(db, 'b');
+        OK(quire_close(db));
+        simdisk_free(after);
+    }
+}
+
+/* One that is gone is none. */
+Test(leftovers, that_somebody_else_has_removed_are_forgotten)
+{
+    struct simdisk *disk = make_needed();
+    struct quire_options options = options_with(QUIRE_NO_THREADS);
+    struct quire *db = NULL;
+    char name[QR_LOG_NAME_BYTES];
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    qr_log_file_name(db->files->old.found[0].number, name);
+    cr_assert_eq(simdisk_disk(disk)->ops->dir_unlink(db->files->dir, name), 0);
+    OK(quire_checkpoint(db));
+    cr_assert_eq(db->files->old.count, 0);
+    cr_assert(is_gone(db));
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* ---- Beside others ---------------------------------------------------------------------------------------------- */
+
+/* What somebody needs space for answers while another one removes without an end, and what is due is synced. */
+Test(leftovers, are_waited_for_only_so_long)
+{
+    struct simdisk *disk = make_needed();
+    struct quire_options options = options_with(QUIRE_NO_THREADS);
+    struct quire *db = NULL;
+    uint64_t lsn = 0, durable = 0;
+    static char bytes[200000];
+    options.stall_timeout_ms = 20;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    struct quire_tree *tree = open_tree(db, "t");
+    OK(quire_put(tree, "key", 3, "value", 5, 0, &lsn));
+    simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
+    db->options.sync_period_ms = 1;
+    pthread_mutex_lock(&db->files->leftovers_mutex);
+    EXPECT(quire_put(tree, "key", 3, bytes, sizeof(bytes), 0, NULL), QUIRE_ERR_NO_SPACE);
+    usleep(2000);
+    (void)qr_db_log_work(db);
+    pthread_mutex_unlock(&db->files->leftovers_mutex);
+    OK(quire_durable_lsn(db, &durable));
+    cr_assert_geq(durable, lsn);
+    simdisk_facts(disk)->space_bytes = UINT64_MAX;
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+static struct quire *watched;
+static uint32_t reads;
+
+static void remove_midst(void *context, const struct simdisk_event *event)
+{
+    (void)context;
+    if (event->kind != SIMDISK_READ || strncmp(event->name, "log-", 4) != 0) return;
+    reads++;
+    qr_db_clear_leftovers(watched);
+}
+
+/* Neither does a check keep anybody waiting who needs the space, nor does it miss what was removed meanwhile. */
+Test(leftovers, may_go_while_the_log_is_verified)
+{
+    struct simdisk *disk = make_needed();
+    struct quire_options options = options_with(QUIRE_NO_THREADS);
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &watched));
+    simdisk_set_hook(disk, remove_midst, NULL);
+    OK(quire_verify(watched, NULL, NULL)); /* all of it is needed */
+    cr_assert_gt(reads, 4);
+    simdisk_set_hook(disk, NULL, NULL);
+    simdisk_fault_set(disk, &(struct simdisk_fault){.kind = SIMDISK_UNLINK, .nth = 1, .for_good = true, .error = EIO});
+    OK(quire_checkpoint(watched));
+    cr_assert_gt(watched->files->old.count, 4); /* nothing of it is, but it is there */
+    simdisk_faults_clear(disk);
+    put_all(watched, 'd');
+    simdisk_set_hook(disk, remove_midst, NULL);
+    OK(quire_verify(watched, NULL, NULL));
+    cr_assert_eq(watched->files->old.count, 0);
+    simdisk_set_hook(disk, NULL, NULL);
+    OK(quire_close(watched));
+    simdisk_free(disk);
+}
+
+/* A store that is opened for moments does not gather them. */
+Test(leftovers, are_removed_to_the_end_by_closing)
+{
+    struct simdisk *disk = make_dead();
+    struct quire_options options = options_with(1);
+    struct quire *db = NULL;
+    struct seen seen;
+    set_other(disk, &seen);
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    cr_assert(!is_gone(db));
+    OK(quire_close(db));
+    cr_assert_eq(atomic_load(&seen.by_others) / 100, 3);
+    seen.pause_us = 0;
+    atomic_store(&seen.by_others, 0);
+    options.background_threads = QUIRE_NO_THREADS;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    cr_assert(atomic_load(&seen.by_opener) < 3); /* that of the life before */
+    OK(quire_close(db));
+    done(disk);
 }

@@ -5,6 +5,10 @@
  */
 #include "api_dir.h"
 
+#include "db/db.h"
+#include "lib/resting.h"
+#include "lib/simdisk.h"
+
 #include <sys/resource.h>
 
 TestSuite(temporary, .init = make_root, .fini = remove_root);
@@ -165,7 +169,7 @@ Test(destroy, of_what_is_not_provably_a_store_is_foreign_and_touches_nothing)
 Test(destroy, takes_segments_that_were_never_finished)
 {
     make_store("s");
-    shell("head -c 65536 /dev/zero > s/log-00ffffff && touch s/log-00fffffe");
+    shell("head -c 65536 /dev/zero > s/log-00ffffff && touch s/log-00fffffe && head -c 5 /dev/zero > s/lock");
     OK(quire_destroy(path_of("s")));
     cr_assert(!is_there("s"));
 }
@@ -183,4 +187,71 @@ Test(destroy, that_was_interrupted_leaves_no_store_and_can_be_ended)
         OK(quire_destroy(path_of("s")));
         cr_assert(!is_there("s"));
     }
+}
+
+/* ---- On a simulated disk ---------------------------------------------------------------------------------------- */
+
+static struct simdisk *disk;
+static struct simdisk *images[64]; /* of power losses in the midst */
+static uint32_t image_count;
+
+static void make_on_disk(void)
+{
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    options.log_segment_bytes = 16384;
+    disk = simdisk_create();
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    fill(open_tree(db, "t"), 0, 3000);
+    OK(quire_checkpoint(db));
+    OK(quire_close(db));
+}
+
+static void lose_power(void *context, const struct simdisk_event *event)
+{
+    struct simdisk_crash crash = {.mode = SIMDISK_RANDOM, .names = SIMDISK_NAMES_SUBSET, .seed = *(uint64_t *)context};
+    *(uint64_t *)context += 1;
+    if (event->kind != SIMDISK_UNLINK && event->kind != SIMDISK_RENAME && event->kind != SIMDISK_DIR_SYNC) return;
+    if (image_count < sizeof(images) / sizeof(images[0])) images[image_count++] = simdisk_crash(disk, &crash);
+}
+
+/* DESTROY-2: whichever of the removed names come back. And what was being written is whole, or zeros, as the text of the lock. */
+Test(destroy, that_lost_power_can_be_ended)
+{
+    uint64_t seed = 1;
+    for (int i = 0; i < 40; i++) {
+        make_on_disk();
+        image_count = 0;
+        simdisk_set_hook(disk, lose_power, &seed);
+        OK(qr_db_destroy(simdisk_disk(disk), "store", true));
+        simdisk_set_hook(disk, NULL, NULL);
+        cr_assert_gt(image_count, 4);
+        for (uint32_t k = 0; k < image_count; k++) {
+            int result = qr_db_destroy(simdisk_disk(images[k]), "store", true);
+            cr_assert(result == 0 || result == QUIRE_NOT_FOUND, "seed %u: %d", (unsigned)seed, result);
+            simdisk_free(images[k]);
+        }
+        simdisk_free(disk);
+    }
+}
+
+static void destroy_first(void *context, const struct simdisk_event *event)
+{
+    if (event->kind != SIMDISK_LOCK) return;
+    simdisk_set_hook(disk, NULL, NULL);
+    *(bool *)context = true;
+    OK(qr_db_destroy(simdisk_disk(disk), "store", true));
+}
+
+/* The one that comes later leaves no lock behind. */
+Test(destroy, by_two_at_once_leaves_nothing)
+{
+    bool done = false;
+    make_on_disk();
+    simdisk_set_hook(disk, destroy_first, &done);
+    OK(qr_db_destroy(simdisk_disk(disk), "store", true));
+    cr_assert(done);
+    EXPECT(qr_db_destroy(simdisk_disk(disk), "store", true), QUIRE_NOT_FOUND);
+    cr_assert_eq(simdisk_used_bytes(disk), 0);
+    simdisk_free(disk);
 }
