@@ -49,7 +49,7 @@ int qr_db_remove_files(struct qr_dir *dir, bool in_order)
 /* The store's id: of its manifest, or of one that an interrupted removal has renamed. QUIRE_NOT_FOUND: there is none. */
 static int read_id(struct qr_dir *dir, bool *ret_renamed, uint8_t *ret_id)
 {
-    uint8_t bytes[QR_MANIFEST_HEADER_BYTES];
+    uint8_t bytes[QR_MANIFEST_HEADER_BYTES] = {0};
     struct qr_manifest_header header;
     size_t got;
     uint64_t size;
@@ -64,7 +64,7 @@ static int read_id(struct qr_dir *dir, bool *ret_renamed, uint8_t *ret_id)
 }
 
 struct proof {
-    bool is_store; /* there is one, or what is left of it */
+    bool is_store; /* there is one, or what is left of it, or what looks like it */
     bool renamed;
 };
 
@@ -82,6 +82,7 @@ static int prove(struct qr_dir *dir, struct proof *ret_proof)
     result = 0;
     for (size_t at = 0; at < names.size && result == 0; at += strlen(names.text + at) + 1) {
         const char *name = names.text + at;
+        if (strcmp(name, QR_MANIFEST_NAME) == 0 || qr_name_is_of_segment(name)) ret_proof->is_store = true; /* since it was looked for */
         bool beginning = strcmp(name, QR_LOCK_NAME) == 0 || strcmp(name, QR_MANIFEST_NEW_NAME) == 0;
         int ours = none ? beginning : qr_file_is_of_store(dir, name, id);
         if (ours < 0) result = ours;

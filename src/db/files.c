@@ -277,6 +277,14 @@ static int open_manifest(struct qr_db_files *files, uint32_t mode, bool exists)
     return result == QUIRE_NOT_FOUND ? qr_fail(QUIRE_ERR_BUSY, 0, "the store is being created or removed") : result;
 }
 
+/* A store that somebody removes is without a manifest, too. FOREIGN, BUSY. */
+static int explain_foreign(struct qr_db_files *files)
+{
+    int64_t pid = 0;
+    int error = files->disk->ops->dir_lock(files->dir, QR_LOCK_NAME, true, &pid); /* makes no file */
+    return error == -EWOULDBLOCK ? qr_db_fail_lock(error, pid) : QUIRE_ERR_FOREIGN;
+}
+
 int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
 {
     struct qr_db_files *files = qr_calloc(1, sizeof(*files));
@@ -297,6 +305,7 @@ int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
     int result = mode == QUIRE_OPEN_TEMPORARY ? open_temporary(files, path) : open_directory(files, path, mode);
     /* RECOVER-1: foreign files are refused before the lock's file is made; what comes between is seen by the second look. */
     if (result == 0) result = check_contents(files, mode, &exists);
+    if (result == QUIRE_ERR_FOREIGN && files->dir != NULL) result = explain_foreign(files);
     if (result == 0 && exists) result = probe_manifest(files);
     if (result == 0) result = lock(files);
     if (result == 0) result = check_contents(files, mode, &exists);
@@ -522,12 +531,12 @@ int qr_db_log_work(struct quire *db)
     if (db->log.files == NULL) return 0;
     qr_db_keep_reserve(db);
     qr_db_adapt_steps(db);
+    bool undecided = qr_db_clears_later(db); /* others go on making space */
     bool is_short = qr_db_space_is_short(db); /* then writers are to find no room that was made ahead */
     int result = is_short ? 0 : qr_log_work(&db->log);
     if (result == QUIRE_ERR_NO_SPACE && !qr_log_is_full(&db->log) && qr_db_give_up_spares(db, longest_wait_ms(db)))
         result = qr_log_work(&db->log);
-    bool undecided = result == QUIRE_ERR_NO_SPACE && qr_db_clears_later(db); /* others go on making space */
-    if (qr_log_failure(&db->log) == 0 && !is_short && !undecided) qr_db_note_room(db, QR_ROOM_LOG, result);
+    if (qr_log_failure(&db->log) == 0 && !is_short && (result == 0 || !undecided)) qr_db_note_room(db, QR_ROOM_LOG, result);
     uint64_t tail = qr_log_tail(&db->log);
     if (sync_is_due(db, tail)) {
         int synced = qr_log_wait(&db->log, tail - 1, QR_LOG_DURABLE);

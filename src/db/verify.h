@@ -4,8 +4,8 @@
  * Layer 6. Each layer checks what it knows: the store its segments and mapping (store/verify.c), the log its frames
  * (log/walk.c), here pages and trees. Nothing is changed, but that pages are fetched and half-done structure changes finished.
  *
- * VERIFY-1  What is told is a defect, also while others write: the mutex of checkpoints keeps segments, mapping and old log as
- *           they are; of the log only what was durable at the beginning is judged; and a page that does not fit the entry that
+ * VERIFY-1  What is told is a defect, also while others write: the mutex of checkpoints keeps segments, mapping and all log that is
+ *           needed as they are; of the log only what was durable at the beginning is judged; and a page that does not fit the entry that
  *           led to it is one only if that entry stays as it is.
  */
 #ifndef QR_DB_VERIFY_H

@@ -171,14 +171,24 @@ static int by_start(const void *a, const void *b)
     return x->header.attempt < y->header.attempt ? -1 : x->header.attempt > y->header.attempt;
 }
 
-/* An attempt to make a segment that failed, and whose file could not be removed, was made again in the same place. */
+/* Whether there is a later attempt in its place, or in a part of it: the one that was made there may be smaller, and gone already. */
+static bool is_superseded(const struct qr_log_list *list, uint32_t i)
+{
+    const struct qr_log_header *h = &list->found[i].header;
+    for (uint32_t k = i + 1; k < list->count; k++) {
+        const struct qr_log_header *later = &list->found[k].header;
+        if (later->start != h->start && later->start >= h->end) return false;
+        if (later->incarnation != h->incarnation) continue;
+        if (later->start == h->start || (h->incarnation != 0 && later->attempt > h->attempt)) return true;
+    }
+    return false;
+}
+
+/* Attempts to make a segment that failed, and whose files could not be removed. */
 static void find_superseded(struct qr_log_list *list)
 {
-    for (uint32_t i = 0; i + 1 < list->count && !QR_BUG(log_older_attempt); i++) {
-        const struct qr_log_header *h = &list->found[i].header;
-        const struct qr_log_header *next = &list->found[i + 1].header;
-        list->found[i].superseded = !list->found[i].blank && h->start == next->start && h->incarnation == next->incarnation;
-    }
+    if (QR_BUG(log_older_attempt)) return;
+    for (uint32_t i = 0; i < list->count; i++) list->found[i].superseded = !list->found[i].blank && is_superseded(list, i);
 }
 
 int qr_log_list_make(struct qr_dir *dir, const uint8_t store_id[16], struct qr_log_list *ret_list)

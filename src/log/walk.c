@@ -1,7 +1,8 @@
 /*
  * walk.c: looking at every frame of a log, without deciding anything.
  *
- * Layer 3. For whoever verifies or prints a log. One thread; segments may be written meanwhile, but not recycled or removed.
+ * Layer 3. For whoever verifies or prints a log. One thread; segments may be written meanwhile; only what is passed over may be recycled or
+ * removed.
  */
 #include "base/alloc.h"
 #include "base/status.h"

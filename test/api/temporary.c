@@ -127,7 +127,9 @@ Test(destroy, of_a_store_that_is_open_is_busy)
         if (mode == QUIRE_OPEN_EXISTING) { /* DESTROY-4: as it may look while somebody is at work on it */
             shell("echo half > s/log-00ffffff");
             EXPECT(quire_destroy(path_of("s")), QUIRE_ERR_BUSY);
-            shell("rm s/log-00ffffff");
+            shell("rm s/log-00ffffff && mv s/manifest s/manifest.new"); /* or while it is removed */
+            EXPECT(try_open("s", QUIRE_OPEN_EXISTING), QUIRE_ERR_BUSY);
+            shell("mv s/manifest.new s/manifest");
         }
         cr_assert_eq(count_all(open_tree(db, "t"), NULL), 3000);
         OK(quire_close(db));
@@ -253,5 +255,28 @@ Test(destroy, by_two_at_once_leaves_nothing)
     cr_assert(done);
     EXPECT(qr_db_destroy(simdisk_disk(disk), "store", true), QUIRE_NOT_FOUND);
     cr_assert_eq(simdisk_used_bytes(disk), 0);
+    simdisk_free(disk);
+}
+
+static struct quire *created;
+
+static void create_midst(void *context, const struct simdisk_event *event)
+{
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    (void)context;
+    if (event->kind != SIMDISK_LIST) return;
+    simdisk_set_hook(disk, NULL, NULL);
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &created));
+}
+
+/* DESTROY-4: it has looked for the manifest before there was one. */
+Test(destroy, of_a_store_that_comes_meanwhile_is_busy)
+{
+    make_on_disk();
+    OK(qr_db_destroy(simdisk_disk(disk), "store", true));
+    simdisk_set_hook(disk, create_midst, NULL);
+    EXPECT(qr_db_destroy(simdisk_disk(disk), "store", true), QUIRE_ERR_BUSY);
+    cr_assert_not_null(created);
+    OK(quire_close(created));
     simdisk_free(disk);
 }

@@ -1,0 +1,136 @@
+/*
+ * Goal: a segment of the log whose making failed and whose file could not be removed is never taken for log.
+ * Method: a store on a simulated disk. A large segment cannot be mapped, nor its file removed; a smaller one is made in its place. That
+ * is used again after a checkpoint, or removed by the next opening, and the other one stays. The store is checked, the process dies,
+ * and all that was acknowledged has to be there.
+ * The bug: such a file was known by one that begins where it does. When that was gone it stood for what came behind it, too: the
+ * opening took its zeros for the end of the log, and durable writes were gone.
+ */
+#include "db/db.h"
+#include "lib/check.h"
+#include "lib/resting.h"
+#include "lib/simdisk.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define LARGE_BYTES (512u << 10)
+#define MOST_KEYS 20000u
+
+static const struct qr_disk_ops *own;
+static char failed[QR_LOG_NAME_BYTES]; /* the file that stays */
+static bool armed;
+
+static int map_file(struct qr_file *file, uint64_t offset, uint64_t size, void **ret_memory)
+{
+    struct qr_log_header header = {0};
+    if (!armed || size < LARGE_BYTES) return own->file_map(file, offset, size, ret_memory);
+    CHECK(own->file_read(file, &header, sizeof(header), 0) == (int64_t)sizeof(header) && header.incarnation != 0, "no header");
+    armed = false;
+    return -ENOSPC;
+}
+
+static int unlink_file(struct qr_dir *dir, const char *name)
+{
+    if (!armed && failed[0] == '\0') memcpy(failed, name, strlen(name) + 1); /* the one that could not be mapped */
+    return strcmp(name, failed) == 0 ? -EIO : own->dir_unlink(dir, name);
+}
+
+static int open_on(struct simdisk *disk, struct qr_disk_ops *ops, struct quire **ret_db, struct quire_tree **ret_tree)
+{
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    options.log_segment_bytes = 1 << 20;
+    if (ops != NULL) simdisk_disk(disk)->ops = ops;
+    int result = qr_db_open("store", simdisk_disk(disk), &options, ret_db);
+    return result != 0 ? result : quire_tree_open(*ret_db, "t", NULL, ret_tree);
+}
+
+static size_t make_key(uint32_t number, char *key)
+{
+    return (size_t)snprintf(key, 16, "%08u", number);
+}
+
+static uint64_t put_one(struct quire_tree *tree, uint32_t number)
+{
+    static const char value[1000];
+    char key[16];
+    uint64_t lsn = 0;
+    CHECK_EQUAL(quire_put(tree, key, make_key(number, key), value, sizeof(value), 0, &lsn), 0);
+    return lsn;
+}
+
+/* The end of the segment that begins where the failed one does. */
+static uint64_t end_of_the_other(struct quire *db)
+{
+    struct qr_log_list list;
+    uint64_t start = 0, end = 0;
+    CHECK_EQUAL(qr_log_list_make(db->files->dir, qr_manifest_header(db->files->manifest)->store_id, &list), 0);
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; i < list.count; i++) {
+            char name[QR_LOG_NAME_BYTES];
+            qr_log_file_name(list.found[i].number, name);
+            if (strcmp(name, failed) == 0)
+                start = list.found[i].header.start;
+            else if (list.found[i].header.start == start)
+                end = list.found[i].header.end;
+        }
+    qr_log_list_done(&list);
+    CHECK(end > start && start != 0, "there is none");
+    return end;
+}
+
+static struct simdisk *die(struct simdisk *disk, struct quire *db)
+{
+    struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+    CHECK_EQUAL(quire_close(db), 0);
+    simdisk_free(disk);
+    return after;
+}
+
+/* by_opening: the other one is removed by an opening, else by the life that made it. */
+static void run(bool by_opening, uint32_t more)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire *db;
+    struct quire_tree *tree;
+    uint32_t count = 0;
+    uint64_t lsn = 0;
+    char key[16], got[1000];
+    size_t size;
+    own = simdisk_disk(disk)->ops;
+    struct qr_disk_ops ops = *own;
+    ops.file_map = map_file;
+    ops.dir_unlink = unlink_file;
+    failed[0] = '\0';
+    armed = true;
+    if (!CHECK_EQUAL(open_on(disk, &ops, &db, &tree), 0)) return;
+    while (failed[0] == '\0' && count < MOST_KEYS) lsn = put_one(tree, count++);
+    uint64_t end = end_of_the_other(db);
+    while (lsn < end + 8192 && count < MOST_KEYS) lsn = put_one(tree, count++);
+    CHECK_EQUAL(quire_checkpoint(db), 0);
+    for (uint32_t i = 0; i < more; i++) lsn = put_one(tree, count++);
+    CHECK_EQUAL(quire_verify(db, NULL, NULL), 0);
+    CHECK_EQUAL(quire_wait_durable(db, lsn), 0);
+    disk = die(disk, db);
+    if (by_opening) {
+        if (!CHECK_EQUAL(open_on(disk, &ops, &db, &tree), 0)) return;
+        CHECK_EQUAL(quire_verify(db, NULL, NULL), 0);
+        disk = die(disk, db);
+    }
+    if (!CHECK_EQUAL(open_on(disk, NULL, &db, &tree), 0)) return;
+    uint32_t missing = 0;
+    for (uint32_t i = 0; i < count; i++) missing += quire_get(tree, NULL, key, make_key(i, key), got, sizeof(got), &size) != 0;
+    CHECK(missing == 0, "%u of %u keys are missing", missing, count);
+    CHECK_EQUAL(quire_verify(db, NULL, NULL), 0);
+    CHECK_EQUAL(quire_close(db), 0);
+    simdisk_free(disk);
+}
+
+int main(void)
+{
+    run(false, 900);
+    run(false, 50);
+    run(true, 50);
+    return check_finish();
+}
