@@ -14,6 +14,7 @@
 #include "base/bugs.h"
 #include "db/blobs.h"
 #include "db/db.h"
+#include "db/names.h"
 
 /* ---- Randomness ------------------------------------------------------------------------------------------------- */
 
@@ -36,6 +37,7 @@ int qr_db_random(void *context, void *memory, size_t size)
 struct contents {
     bool manifest; /* there is one: the store exists */
     bool other;    /* there is something that is no beginning of a store */
+    bool traces; /* of a store */
 };
 
 static int look_at(void *context, const char *name)
@@ -45,13 +47,14 @@ static int look_at(void *context, const char *name)
         contents->manifest = true;
     else if (strcmp(name, QR_MANIFEST_NEW_NAME) != 0 && strcmp(name, QR_LOCK_NAME) != 0)
         contents->other = true;
+    if (strcmp(name, QR_MANIFEST_NEW_NAME) == 0 || qr_name_is_of_segment(name)) contents->traces = true;
     return 0;
 }
 
 /* Whether the directory holds a store, may hold one, or belongs to somebody else. */
 static int check_contents(struct qr_db_files *files, uint32_t mode, bool *ret_exists)
 {
-    struct contents contents = {false, false};
+    struct contents contents = {0};
     int error = files->disk->ops->dir_list(files->dir, look_at, &contents);
     if (error != 0) return qr_fail_io(-error, "listing the directory of the store");
     *ret_exists = contents.manifest;
@@ -280,9 +283,14 @@ static int open_manifest(struct qr_db_files *files, uint32_t mode, bool exists)
 /* A store that somebody removes is without a manifest, too. FOREIGN, BUSY. */
 static int explain_foreign(struct qr_db_files *files)
 {
+    const struct qr_disk_ops *ops = files->disk->ops;
+    struct contents contents = {0}, now = {0};
     int64_t pid = 0;
-    int error = files->disk->ops->dir_lock(files->dir, QR_LOCK_NAME, true, &pid); /* makes no file */
-    return error == -EWOULDBLOCK ? qr_db_fail_lock(error, pid) : QUIRE_ERR_FOREIGN;
+    if (ops->dir_list(files->dir, look_at, &contents) != 0 || !contents.traces) return QUIRE_ERR_FOREIGN;
+    int error = ops->dir_lock(files->dir, QR_LOCK_NAME, true, &pid); /* makes no file */
+    if (error == -EWOULDBLOCK) return qr_db_fail_lock(error, pid);
+    if (error != 0 || ops->dir_list(files->dir, look_at, &now) != 0) return QUIRE_ERR_FOREIGN;
+    return now.other && !now.manifest ? QUIRE_ERR_FOREIGN : qr_fail(QUIRE_ERR_BUSY, 0, "the store was being removed");
 }
 
 int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)

@@ -74,6 +74,17 @@ static int write_header(struct qr_log_files *files, struct qr_log_segment *segme
     return QR_BUG(log_header_unsynced) ? 0 : qr_file_sync(segment->file);
 }
 
+/* The file of a segment that could not be made goes. If its name stays it is to say that it is none, as one that never had a header; if
+ * that fails, too, a later attempt in its place takes precedence. */
+static void discard(struct qr_log_files *files, const struct qr_log_segment *segment)
+{
+    static const struct qr_log_header none;
+    char name[QR_LOG_NAME_BYTES];
+    qr_log_file_name(segment->number, name);
+    if (files->dir->disk->ops->dir_unlink(files->dir, name) == 0 || segment->file == NULL) return;
+    if (qr_file_write(segment->file, &none, sizeof(none), 0) == 0) (void)qr_file_sync(segment->file);
+}
+
 /* The memory that stands for the file. */
 static int give_memory(struct qr_log_files *files, struct qr_log_segment *segment)
 {
@@ -178,7 +189,7 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
         error = give_memory(files, segment);
     }
     if (error == 0) return 0;
-    ops->dir_unlink(files->dir, name); /* if it stays, a later attempt in the same place takes precedence */
+    discard(files, segment);
     if (result != 0) return qr_fail(result, -error, "log-%08x: %s; the log takes no more writes", segment->number, what);
     return qr_log_disk_failure(error, what, segment->number);
 }
@@ -221,11 +232,9 @@ int qr_log_segment_use_again(struct qr_log_files *files, struct qr_log_segment *
         atomic_fetch_add_explicit(&files->segments_recycled, 1, memory_order_relaxed);
         return 0;
     }
-    char name[QR_LOG_NAME_BYTES];
     uint32_t number = segment->number;
-    qr_log_file_name(number, name);
+    discard(files, segment);
     qr_log_segment_free(segment);
-    files->dir->disk->ops->dir_unlink(files->dir, name);
     /* relaxed: statistics */
     atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
     return qr_log_disk_failure(error, what, number);

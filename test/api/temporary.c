@@ -9,6 +9,8 @@
 #include "lib/resting.h"
 #include "lib/simdisk.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 
 TestSuite(temporary, .init = make_root, .fini = remove_root);
@@ -157,7 +159,13 @@ Test(destroy, of_what_is_not_provably_a_store_is_foreign_and_touches_nothing)
     }
     shell("mkdir text && echo hello > text/manifest && mkdir logs && cp other/log-* logs && mkdir empty && echo > file && "
           "mkdir begun && head -c 512 /dev/zero > begun/manifest.new && touch begun/lock");
+    int fd = open(path_of("text"), O_RDONLY | O_DIRECTORY); /* somebody else's lock does not make it a store */
+    shell("mv text/manifest text/other");
+    cr_assert_eq(flock(fd, LOCK_EX), 0);
+    EXPECT(try_open("text", QUIRE_OPEN_OR_CREATE), QUIRE_ERR_FOREIGN);
+    shell("mv text/other text/manifest");
     EXPECT(quire_destroy(path_of("text")), QUIRE_ERR_FOREIGN);
+    close(fd);
     EXPECT(quire_destroy(path_of("logs")), QUIRE_ERR_FOREIGN);
     EXPECT(quire_destroy(path_of("file")), QUIRE_ERR_FOREIGN);
     EXPECT(quire_destroy(path_of("empty")), QUIRE_NOT_FOUND);
