@@ -125,7 +125,7 @@ stress=$build/test/stress/stress
 power=$build/test/crash/crash_power
 # These are scripted cases, or short, and have something for every bug.
 names=(cases names torn manifest store rules replay repair repair_log blobs unlogged power_twice power_cuts power_io power_sync_blobs
-    power_blob_behind power_sync_late full_disk small_disk cleaned)
+    power_blob_behind power_sync_late full_disk small_disk cleaned attempt)
 commands=("$interleave --mode cases --limit-ms 3000" "$build/test/regress/regress_names_of_failed_sync"
     "$build/test/regress/regress_manifest_torn"
     "$build/test/store/store_manifest_crash --first"
@@ -137,7 +137,8 @@ commands=("$interleave --mode cases --limit-ms 3000" "$build/test/regress/regres
     "$power --seed 1 --effort 10 --no-faults --first" "$power --seed 1 --effort 10 --scenario io_once --first"
     "$power --seed 1 --effort 10 --scenario sync_blobs --first" "$power --seed 1 --effort 10 --scenario blob_behind --first"
     "$power --seed 1 --effort 10 --scenario sync_late --first"
-    "$build/test/api/api_full_disk --jobs 1" "$build/test/api/api_small_disk --jobs 1" "$build/test/regress/regress_cleaned_early")
+    "$build/test/api/api_full_disk --jobs 1" "$build/test/api/api_small_disk --jobs 1" "$build/test/regress/regress_cleaned_early"
+    "$build/test/regress/regress_segment_of_failed_attempt")
 if [ "$short" -eq 0 ]; then
     names+=(windows pairs random model_engine model_caller stress_history stress_scan stress_versions stress_counters)
     commands+=(
@@ -162,8 +163,8 @@ failed=0
 # Has test number $1 to do with bug $2? What concerns files alone has programs of its own.
 concerns() {
     case $2:${names[$1]} in
-    cleaned_late:full_disk | reserve_late:full_disk | spares_kept:full_disk | space_not_awaited:small_disk | cleaned_early:cleaned) true ;;
-    cleaned_*:* | reserve_late:* | spares_kept:* | space_not_awaited:* | *:full_disk | *:small_disk | *:cleaned) false ;;
+    cleaned_late:full_disk | reserve_late:full_disk | spares_kept:full_disk | space_not_awaited:small_disk | cleaned_early:cleaned | log_older_attempt:attempt) true ;;
+    cleaned_*:* | reserve_late:* | spares_kept:* | space_not_awaited:* | log_older_attempt:* | *:full_disk | *:small_disk | *:cleaned | *:attempt) false ;;
     dir_*:names) true ;;
     dir_*:* | *:names) false ;;
     manifest_header_first:torn) true ;;
