@@ -37,7 +37,7 @@ int qr_db_random(void *context, void *memory, size_t size)
 struct contents {
     bool manifest; /* there is one: the store exists */
     bool other;    /* there is something that is no beginning of a store */
-    bool traces; /* of a store */
+    bool traces;   /* of a store */
 };
 
 static int look_at(void *context, const char *name)

@@ -304,6 +304,15 @@ Test(small_disk, is_waited_for_only_if_that_helps)
     simdisk_free(disk);
 }
 
+/* So many seconds, with a look each two. */
+static void let_pass(struct quire *db, int seconds)
+{
+    for (int i = 0; i < seconds; i += 2) {
+        qr_clock_advance_ns(2000000000);
+        quire_maintain(db);
+    }
+}
+
 /* While space is missing a checkpoint is made for what it brings, or when there is space again; else seldom, and without filling it. */
 Test(small_disk, is_not_filled_by_checkpoints_that_bring_nothing)
 {
@@ -316,16 +325,10 @@ Test(small_disk, is_not_filled_by_checkpoints_that_bring_nothing)
     simdisk_facts(disk)->space_bytes = simdisk_used_bytes(disk);
     while (quire_checkpoint(db) == 0 && qr_db_checkpoint_refusal(db) == 0) put_some(tree, 0, 1, 1000);
     EXPECT(qr_db_checkpoint_refusal(db), QUIRE_ERR_NO_SPACE);
-    for (int i = 0; i < 20; i++) { /* each may go on where the one before came to */
-        qr_clock_advance_ns(2000000000);
-        quire_maintain(db);
-    }
+    let_pass(db, 40); /* each may go on where the one before came to */
     uint64_t checkpoints = checkpoints_of(db);
     uint64_t used = simdisk_used_bytes(disk);
-    for (int i = 0; i < 20; i++) {
-        qr_clock_advance_ns(2000000000);
-        quire_maintain(db);
-    }
+    let_pass(db, 40);
     cr_assert_leq(checkpoints_of(db), checkpoints + 3); /* in 40 s */
     cr_assert_eq(simdisk_used_bytes(disk), used);
     EXPECT(quire_put(tree, "new", 3, value, 1000, 0, NULL), QUIRE_ERR_NO_SPACE);
@@ -346,16 +349,10 @@ Test(small_disk, is_tried_again_whatever_it_says)
     put_some(tree, 0, 20000, 1000);
     rlim_t before = limit_files(40u << 10);
     EXPECT(quire_checkpoint(db), QUIRE_ERR_NO_SPACE);
-    for (int i = 0; i < 20; i++) {
-        qr_clock_advance_ns(2000000000);
-        quire_maintain(db);
-    }
+    let_pass(db, 40);
     EXPECT(quire_put(tree, "new", 3, value, 1000, 0, NULL), QUIRE_ERR_NO_SPACE);
     limit_files(before);
-    for (int i = 0; i < 10; i++) {
-        qr_clock_advance_ns(2000000000);
-        quire_maintain(db);
-    }
+    let_pass(db, 20);
     OK(quire_put(tree, "new", 3, value, 1000, 0, NULL));
     OK(quire_close(db));
 }
@@ -367,14 +364,11 @@ static uint64_t failures_of(struct quire *db)
     return counts.failures;
 }
 
-/* How many failed while so many seconds went by, with a look each two. */
+/* How many failed while so many seconds went by. */
 static uint64_t failures_in(struct quire *db, int seconds)
 {
     uint64_t before = failures_of(db);
-    for (int i = 0; i < seconds; i += 2) {
-        qr_clock_advance_ns(2000000000);
-        quire_maintain(db);
-    }
+    let_pass(db, seconds);
     return failures_of(db) - before;
 }
 
