@@ -248,8 +248,8 @@ static bool goes_on(const struct quire_pages *pages, struct quire_slice next)
     return pages->reverse ? pages->at.from_edge || order < 0 : order > 0;
 }
 
-/* One leaf, inside a section: 0 with *ret_page, which may be empty, and `next`. */
-static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *ret_page)
+/* One leaf, inside a section: 0 with *ret_page, which may be empty, whether entries may be references, and `next`. */
+static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *ret_page, bool *ret_large)
 {
     struct qr_leaf_spot spot;
     int result = find_leaf(pages, op, &spot);
@@ -261,9 +261,11 @@ static int step(struct quire_pages *pages, struct qr_op *op, struct quire_page *
         qr_tree_prefetch_leaf(op, pages->next_pid); /* likely to be the next step */
     }
     uint32_t count = qr_leaf_entries(&spot.view, pages->version, pages->entries);
+    if (!pages->reverse) qr_tree_prefetch_behind(op, pages->next_pid);
     /* Looked at after the page: what was collected from it was collected for a safe version that is seen here. */
     if (pages->version < qr_tree_safe_version(&pages->tree->tree)) return QUIRE_ERR_LSN_TOO_OLD;
     trim(pages, page, count, ret_page);
+    *ret_large = (page->flags & QR_PAGE_BLOBS) != 0 || spot.view.chain != 0;
     bool last = is_last(pages, page);
     struct quire_slice next = pages->reverse ? qr_page_low(page) : qr_page_high(page);
     if (!last && !goes_on(pages, next))
@@ -360,12 +362,13 @@ int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page)
 
     qr_op_init(&op, &pages->tree->tree, thread);
     uint64_t gone = 0;
+    bool large = false;
     do {
         page.count = 0;
         result = 0;
         qr_epoch_enter(thread);
         while (result == 0 && page.count == 0 && !pages->at.done) {
-            result = step(pages, &op, &page);
+            result = step(pages, &op, &page, &large);
             if (QR_UNLIKELY(result == QR_FETCH))
                 result = qr_db_fetch(pages->tree->db, &op);
             else if (result == 0 && page.count == 0)
@@ -374,7 +377,7 @@ int quire_pages_next(struct quire_pages *pages, struct quire_page *ret_page)
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(op.image_count != 0)) qr_op_done(&op);
         if (QR_UNLIKELY(result != 0)) return qr_db_fail_below(thread, result);
-        if (page.count != 0 && pages->tree->db->files != NULL) result = read_large(pages, &page, &gone);
+        if (large && page.count != 0 && pages->tree->db->files != NULL) result = read_large(pages, &page, &gone);
     } while (result == QR_STORE_GONE); /* what was found was replaced since */
     if (QR_UNLIKELY(result != 0)) return qr_db_fail_below(thread, result);
     if (page.count == 0) {

@@ -409,6 +409,16 @@ void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid)
     for (uint32_t at = 0; at < NEXT_LEAF_BYTES; at += 64) __builtin_prefetch(block + at);
 }
 
+void qr_tree_prefetch_behind(struct qr_op *op, uint64_t pid)
+{
+    if (pid == QR_PID_NONE || pid == QR_PID_UNKNOWN) return;
+    qr_word word = qr_map_load(qr_op_map(op), pid);
+    if (qr_word_tag(word) != QR_WORD_HEAD) return;
+    const struct qr_page *page = qr_word_block(word);
+    __builtin_prefetch(qr_page_low(page).data);
+    if (page->right_pid != QR_PID_UNKNOWN) qr_map_prefetch(qr_op_map(op), page->right_pid);
+}
+
 bool qr_tree_leaf_if_low(struct qr_op *op, uint64_t pid, struct quire_slice low, struct qr_leaf_spot *ret_spot)
 {
     if (pid == QR_PID_NONE || pid == QR_PID_UNKNOWN) return false;

@@ -211,6 +211,10 @@ int qr_tree_last_leaf(struct qr_op *op, struct qr_leaf_spot *ret_spot);
 /* Asks for the first cache lines of the leaf `pid`, should it be one. */
 void qr_tree_prefetch_leaf(struct qr_op *op, uint64_t pid);
 
+/* After qr_tree_prefetch_leaf, when its lines may have come: asks for what the step to `pid` and the look behind it wait for, the
+ * low key and the mapping word of the right sibling. */
+void qr_tree_prefetch_behind(struct qr_op *op, uint64_t pid);
+
 /* Whether `pid` is at present a leaf of this tree with exactly this low key: then *ret_spot is set. A shortcut for
  * scans; any id that once was a page may be asked for. */
 bool qr_tree_leaf_if_low(struct qr_op *op, uint64_t pid, struct quire_slice low, struct qr_leaf_spot *ret_spot);
