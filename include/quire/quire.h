@@ -272,10 +272,10 @@ QUIRE_API int quire_open(const char *path, const struct quire_options *options, 
 QUIRE_API int quire_close(struct quire *db);
 
 /*
- * Removes a store that nobody has open, and its directory. QUIRE_NOT_FOUND: there is no store. Errors: BUSY (somebody has it
- * open); FOREIGN: there is something in the directory that is not provably a file of this store, and nothing was removed;
- * NEWER, CORRUPT (a manifest that cannot be read proves nothing); INVALID, NO_MEMORY, IO. From the first change on there is
- * no store for quire_open; if the call is interrupted, calling it again removes what is left.
+ * Removes a store that nobody has open, and its directory (not where the path is a link to it, or ends in `.`). QUIRE_NOT_FOUND: there is
+ * no store. Errors: BUSY (somebody has it open); FOREIGN: there is something in the directory that is not provably a file of this store, and
+ * nothing was removed; NEWER, CORRUPT (a manifest that cannot be read proves nothing); INVALID, NO_MEMORY, IO. From the first change on there
+ * is no store for quire_open; if the call is interrupted, calling it again removes what is left, at the end all but a file `lock`.
  */
 QUIRE_API int quire_destroy(const char *path);
 

@@ -10,8 +10,8 @@
  *            It goes when the rest is known to be gone.
  * DESTROY-3  The lock's file goes last, the lock in hand: whoever opened it meanwhile is refused, or finds that its name is
  *            gone.
- * DESTROY-4  The first proof is without the lock, which would make a file. So it may see a writer's work half done; what it
- *            then misses in a directory that has a store is told only if nobody has that open.
+ * DESTROY-4  The first proof is without the lock, which would make a file. So it may see a writer's work half done: a file that has
+ *            a name of a store's and is not proven to be of this one is told only if nobody has the store open.
  */
 #include <errno.h>
 #include <string.h>
@@ -28,20 +28,25 @@ static int unlink_name(struct qr_dir *dir, const char *name)
     return error == -ENOENT ? 0 : error;
 }
 
-int qr_db_remove_files(struct qr_dir *dir, bool in_order)
+static int remove_segments(struct qr_dir *dir, const struct qr_names *names)
 {
-    struct qr_names names;
-    int error = qr_names_list(dir, &names);
-    if (error != 0) return error;
-    for (size_t at = 0; at < names.size && error == 0; at += strlen(names.text + at) + 1) {
-        const char *name = names.text + at;
+    int error = 0;
+    for (size_t at = 0; at < names->size && error == 0; at += strlen(names->text + at) + 1) {
+        const char *name = names->text + at;
         if (qr_name_is_of_segment(name)) error = unlink_name(dir, name);
     }
+    return error;
+}
+
+void qr_db_remove_temporary(struct qr_dir *dir)
+{
+    struct qr_names names;
+    if (qr_names_list(dir, &names) != 0) return;
+    int error = remove_segments(dir, &names);
     qr_free(names.text);
-    if (error == 0 && in_order) error = qr_dir_sync(dir); /* DESTROY-2 */
     if (error == 0) error = unlink_name(dir, QR_MANIFEST_NAME);
     if (error == 0) error = unlink_name(dir, QR_MANIFEST_NEW_NAME);
-    return error == 0 ? unlink_name(dir, QR_LOCK_NAME) : error;
+    if (error == 0) (void)unlink_name(dir, QR_LOCK_NAME);
 }
 
 /* ---- Proof ------------------------------------------------------------------------------------------------------ */
@@ -64,43 +69,46 @@ static int read_id(struct qr_dir *dir, bool *ret_renamed, uint8_t *ret_id)
 }
 
 struct proof {
-    bool is_store; /* there is one, or what is left of it, or what looks like it */
+    struct qr_names names; /* of what is there; qr_free */
     bool renamed;
+    bool unsure; /* what is not proven may be a writer's work half done */
 };
 
 /* DESTROY-1. 0, NOT_FOUND, FOREIGN ... */
 static int prove(struct qr_dir *dir, struct proof *ret_proof)
 {
-    struct qr_names names;
     uint8_t id[16] = {0};
+    *ret_proof = (struct proof){0};
     int result = read_id(dir, &ret_proof->renamed, id);
-    ret_proof->is_store = result == 0;
     if (result < 0) return result;
     bool none = result == QUIRE_NOT_FOUND;
-    int error = qr_names_list(dir, &names);
+    int error = qr_names_list(dir, &ret_proof->names);
     if (error != 0) return qr_fail_io(-error, "listing the directory of the store");
     result = 0;
-    for (size_t at = 0; at < names.size && result == 0; at += strlen(names.text + at) + 1) {
-        const char *name = names.text + at;
-        if (strcmp(name, QR_MANIFEST_NAME) == 0 || qr_name_is_of_segment(name)) ret_proof->is_store = true; /* since it was looked for */
+    for (size_t at = 0; at < ret_proof->names.size && result == 0; at += strlen(ret_proof->names.text + at) + 1) {
+        const char *name = ret_proof->names.text + at;
         bool beginning = strcmp(name, QR_LOCK_NAME) == 0 || strcmp(name, QR_MANIFEST_NEW_NAME) == 0;
         int ours = none ? beginning : qr_file_is_of_store(dir, name, id);
         if (ours < 0) result = ours;
-        if (ours == 0) result = qr_fail(QUIRE_ERR_FOREIGN, 0, "%s is not provably a file of the store", name);
+        if (ours != 0) continue;
+        result = qr_fail(QUIRE_ERR_FOREIGN, 0, "%s is not provably a file of the store", name);
+        ret_proof->unsure = qr_name_is_of_store(name); /* a manifest, if there was none before */
     }
-    qr_free(names.text);
     return result == 0 && none ? QUIRE_NOT_FOUND : result;
 }
 
 /* ---- Removal ---------------------------------------------------------------------------------------------------- */
 
 /* DESTROY-2, DESTROY-3 */
-static int remove_store(struct qr_dir *dir, bool renamed)
+static int remove_store(struct qr_dir *dir, const struct proof *proof)
 {
     const struct qr_disk_ops *ops = dir->disk->ops;
-    int error = renamed ? 0 : ops->dir_rename(dir, QR_MANIFEST_NAME, QR_MANIFEST_NEW_NAME);
+    int error = proof->renamed ? 0 : ops->dir_rename(dir, QR_MANIFEST_NAME, QR_MANIFEST_NEW_NAME);
     if (error == 0) error = qr_dir_sync(dir);
-    if (error == 0) error = qr_db_remove_files(dir, true);
+    if (error == 0) error = remove_segments(dir, &proof->names);
+    if (error == 0) error = qr_dir_sync(dir);
+    if (error == 0) error = unlink_name(dir, QR_MANIFEST_NEW_NAME);
+    if (error == 0) error = unlink_name(dir, QR_LOCK_NAME);
     return error == 0 ? 0 : qr_fail_io(-error, "removing the store");
 }
 
@@ -113,7 +121,20 @@ static int explain(struct qr_dir *dir, int answer)
     if (error == -EWOULDBLOCK) return qr_db_fail_lock(error, pid);
     if (error != 0) return answer;
     answer = prove(dir, &proof); /* again, now that nobody changes it */
+    qr_free(proof.names.text);
     return answer == 0 ? qr_fail(QUIRE_ERR_BUSY, 0, "somebody had the store open a moment ago") : answer;
+}
+
+/* The lock in hand. */
+static int prove_and_remove(struct qr_dir *dir)
+{
+    struct proof proof;
+    int result = prove(dir, &proof); /* as it is now that nobody else changes it */
+    if (result == 0) result = remove_store(dir, &proof);
+    qr_free(proof.names.text);
+    if (result != QUIRE_NOT_FOUND) return result;
+    int error = unlink_name(dir, QR_LOCK_NAME); /* somebody else has removed it: what the lock has made goes, too */
+    return error == 0 ? 0 : qr_fail_io(-error, "removing the store");
 }
 
 static int destroy(struct qr_dir *dir)
@@ -121,15 +142,11 @@ static int destroy(struct qr_dir *dir)
     struct proof proof;
     int64_t pid = 0;
     int result = prove(dir, &proof);
-    if (result != 0) return result < 0 && proof.is_store ? explain(dir, result) : result;
+    qr_free(proof.names.text);
+    if (result != 0) return proof.unsure ? explain(dir, result) : result;
     int error = dir->disk->ops->dir_lock(dir, QR_LOCK_NAME, false, &pid);
     if (error == -ENOENT) return QUIRE_NOT_FOUND; /* the directory is gone */
-    if (error != 0) return qr_db_fail_lock(error, pid);
-    result = prove(dir, &proof); /* as it is now that nobody else changes it */
-    if (result == 0) return remove_store(dir, proof.renamed);
-    if (result != QUIRE_NOT_FOUND) return result;
-    error = unlink_name(dir, QR_LOCK_NAME); /* somebody else has removed it: what the lock has made goes, too */
-    return error == 0 ? 0 : qr_fail_io(-error, "removing the store");
+    return error == 0 ? prove_and_remove(dir) : qr_db_fail_lock(error, pid);
 }
 
 int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory)
@@ -142,8 +159,8 @@ int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory)
     int result = destroy(dir);
     disk->ops->dir_close(dir);
     error = result == 0 && !keep_directory ? disk->ops->dir_remove(disk, path) : 0;
-    /* ENOTEMPTY: somebody began another store there. ENOENT: somebody else removed it. */
-    if (error != 0 && error != -ENOTEMPTY && error != -EEXIST && error != -ENOENT)
+    /* ENOTEMPTY: somebody began another store there. ENOENT: somebody else removed it. ENOTDIR, EINVAL: a link to it, or `.`, stays. */
+    if (error != 0 && error != -ENOTEMPTY && error != -EEXIST && error != -ENOENT && error != -ENOTDIR && error != -EINVAL)
         result = qr_fail_io(-error, "removing the directory of the store");
     return result;
 }

@@ -280,17 +280,23 @@ static int open_manifest(struct qr_db_files *files, uint32_t mode, bool exists)
     return result == QUIRE_NOT_FOUND ? qr_fail(QUIRE_ERR_BUSY, 0, "the store is being created or removed") : result;
 }
 
+static bool is_foreign(const struct contents *contents)
+{
+    return contents->other && !contents->manifest;
+}
+
 /* A store that somebody removes is without a manifest, too. FOREIGN, BUSY. */
 static int explain_foreign(struct qr_db_files *files)
 {
     const struct qr_disk_ops *ops = files->disk->ops;
-    struct contents contents = {0}, now = {0};
+    struct contents contents = {0}, locked = {0};
     int64_t pid = 0;
-    if (ops->dir_list(files->dir, look_at, &contents) != 0 || !contents.traces) return QUIRE_ERR_FOREIGN;
+    if (ops->dir_list(files->dir, look_at, &contents) != 0) return QUIRE_ERR_FOREIGN;
+    if (is_foreign(&contents) && !contents.traces) return QUIRE_ERR_FOREIGN; /* whose lock it is is none of Quire's business */
     int error = ops->dir_lock(files->dir, QR_LOCK_NAME, true, &pid); /* makes no file */
     if (error == -EWOULDBLOCK) return qr_db_fail_lock(error, pid);
-    if (error != 0 || ops->dir_list(files->dir, look_at, &now) != 0) return QUIRE_ERR_FOREIGN;
-    return now.other && !now.manifest ? QUIRE_ERR_FOREIGN : qr_fail(QUIRE_ERR_BUSY, 0, "the store was being removed");
+    if (error != 0 || ops->dir_list(files->dir, look_at, &locked) != 0 || is_foreign(&locked)) return QUIRE_ERR_FOREIGN;
+    return qr_fail(QUIRE_ERR_BUSY, 0, "the store was being removed");
 }
 
 int qr_db_files_open(struct quire *db, const char *path, struct qr_disk *disk)
@@ -326,7 +332,7 @@ void qr_db_files_close(struct quire *db)
     if (files == NULL) return;
     qr_log_close(&db->log);
     qr_manifest_close(files->manifest);
-    if (files->temporary_path != NULL) qr_db_remove_files(files->dir, false); /* what cannot be removed stays */
+    if (files->temporary_path != NULL) qr_db_remove_temporary(files->dir); /* what cannot be removed stays */
     if (files->dir != NULL) files->disk->ops->dir_close(files->dir);
     if (files->temporary_path != NULL) files->disk->ops->dir_remove(files->disk, files->temporary_path);
     qr_free(files->temporary_path);
@@ -410,31 +416,31 @@ static int begin_incarnation(struct qr_db_files *files, struct qr_log_list *list
 
 #define LEAST_LOG_BYTES (UINT64_C(64) << 10)
 
-/* The first segment, a smaller one if there is no space for it. */
-static int open_log(struct qr_db_files *files, uint32_t first_number)
+/* The first segment, a smaller one if there is no space for it, and with another number: the file of the larger may have stayed. */
+static int open_log(struct qr_db_files *files, uint32_t *next_number)
 {
     struct quire *db = files->db;
     struct qr_log_options options = log_options(files);
     const struct qr_incarnation *own = &files->incarnations[files->incarnation_count - 1];
     for (;;) {
-        int result = qr_log_open(&db->log, db->epoch, files->dir, &options, own->number, own->first_lsn, first_number);
+        int result = qr_log_open(&db->log, db->epoch, files->dir, &options, own->number, own->first_lsn, (*next_number)++);
         if (result != QUIRE_ERR_NO_SPACE || db->log.files != NULL || options.first_segment_bytes / 2 < LEAST_LOG_BYTES) return result;
         options.first_segment_bytes /= 2;
     }
 }
 
 /* What the page store has kept ready for a full disk is for what comes later: without a log nothing does. */
-static int begin_log(struct qr_db_files *files, uint32_t first_number)
+static int begin_log(struct qr_db_files *files, uint32_t *next_number)
 {
     if (!files->settings.has_log) return 0;
     struct quire *db = files->db;
-    int result = open_log(files, first_number);
+    int result = open_log(files, next_number);
     if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_db_clears_later(db)) { /* there may be a quota */
         qr_db_clear_leftovers(db);
-        result = open_log(files, first_number);
+        result = open_log(files, next_number);
     }
     if (result == QUIRE_ERR_NO_SPACE && db->log.files == NULL && qr_store_drop_reserve(db->checkpointer.store))
-        result = open_log(files, first_number);
+        result = open_log(files, next_number);
     return result;
 }
 
@@ -447,7 +453,7 @@ static int begin_writing(struct qr_db_files *files, struct qr_log_list *list, ui
     if (result == 0) result = begin_incarnation(files, list, start_lsn);
     if (result == 0 && !early && !late) result = qr_store_find_leftovers(store);
     if (result == 0) qr_db_leftovers_found(files->db); /* RECOVER-5 */
-    if (result == 0) result = begin_log(files, list->next_number);
+    if (result == 0) result = begin_log(files, &list->next_number);
     if (result == 0 && late) result = qr_store_clean_up(store);
     return result;
 }

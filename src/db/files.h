@@ -128,8 +128,7 @@ int qr_db_fail_lock(int error, int64_t pid);
 /* As quire_destroy, on a disk; keep_directory: it stays, empty. */
 int qr_db_destroy(struct qr_disk *disk, const char *path, bool keep_directory);
 
-/* Removes all files with names of a store; in order: what proves what they are is gone only if they are, whatever happens. The first
- * failure, a negated errno. */
-int qr_db_remove_files(struct qr_dir *dir, bool in_order);
+/* Removes the files of a temporary store, as far as they can be: of its segments none, or its manifest stays. */
+void qr_db_remove_temporary(struct qr_dir *dir);
 
 #endif

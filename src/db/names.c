@@ -38,7 +38,9 @@ int qr_names_list(struct qr_dir *dir, struct qr_names *ret_names)
 {
     *ret_names = (struct qr_names){0};
     int error = dir->disk->ops->dir_list(dir, add_name, ret_names);
-    if (error != 0) qr_free(ret_names->text);
+    if (error == 0) return 0;
+    qr_free(ret_names->text);
+    *ret_names = (struct qr_names){0};
     return error;
 }
 
@@ -48,7 +50,7 @@ bool qr_name_is_of_segment(const char *name)
     return qr_log_name_is_ours(name) || qr_segment_number_of(name, &number);
 }
 
-static bool is_name_of_store(const char *name)
+bool qr_name_is_of_store(const char *name)
 {
     return strcmp(name, QR_MANIFEST_NAME) == 0 || strcmp(name, QR_MANIFEST_NEW_NAME) == 0 ||
            strcmp(name, QR_LOCK_NAME) == 0 || qr_name_is_of_segment(name);
@@ -96,7 +98,7 @@ int qr_file_is_of_store(struct qr_dir *dir, const char *name, const uint8_t *id)
     uint64_t size;
     if (strcmp(name, QR_MANIFEST_NAME) == 0) return 1; /* whoever has the id has read it there */
     if (qr_log_name_is_ours(name)) return qr_log_file_is_ours(dir, name, id);
-    if (!is_name_of_store(name)) return 0;
+    if (!qr_name_is_of_store(name)) return 0;
     uint32_t number;
     if (qr_segment_number_of(name, &number)) return is_page_segment(dir, name, id);
     size_t got;

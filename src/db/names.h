@@ -23,6 +23,8 @@ int qr_names_list(struct qr_dir *dir, struct qr_names *ret_names);
 
 /* A segment of the log, of pages or of blobs. */
 bool qr_name_is_of_segment(const char *name);
+/* Of these, the manifest or the lock. */
+bool qr_name_is_of_store(const char *name);
 
 /* The beginning of a file: how much there was, up to `size`, and the size of the file. 0; QUIRE_NOT_FOUND: there is no such file; or a
  * failure with its detail, FOREIGN if it is no plain file. */

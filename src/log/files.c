@@ -419,6 +419,7 @@ int qr_log_open(struct qr_log *log, struct qr_epoch *epoch, struct qr_dir *dir, 
     files->options = *options;
     files->incarnation = incarnation;
     files->next_number = first_number;
+    files->attempts = first_number; /* above those of an opening that could not make its first segment, and went on with another number */
     int error = dir->disk->ops->dir_facts(dir, &files->facts);
     if (error != 0) {
         qr_free_aligned(files);

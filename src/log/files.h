@@ -70,7 +70,7 @@ struct qr_log_header {
     /* Where and when it was written: for the rule of the same boot (R12). */
     uint8_t boot_id[16];
     uint64_t device, mount_id, inode;
-    uint32_t attempt; /* of this incarnation, to make a segment: of two with one start the later one counts */
+    uint32_t attempt; /* to make a segment; grows. Of two of an incarnation that overlap the later one counts */
     uint32_t crc;
     uint32_t poisoned; /* not under the checksum: a sync of this log has failed */
     uint32_t unused;
@@ -232,7 +232,7 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
 /* Under make_mutex: makes a file that a segment can be made of later, by the next. */
 int qr_log_segment_make_idle(struct qr_log_files *files, uint64_t size_bytes, struct qr_log_segment **ret_segment);
 /* Under make_mutex: the segment, which is in no ring, goes on at `start`. 0; a negative result with the detail: it is gone, and its
- * file too. */
+ * file too, or is none of the log's any more. */
 int qr_log_segment_use_again(struct qr_log_files *files, struct qr_log_segment *segment, uint64_t start);
 void qr_log_segment_free(struct qr_log_segment *segment);
 /* Under make_mutex: frees a segment that is in no ring any more, and removes its file. 0 or a negated errno, with the detail. */

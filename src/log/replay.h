@@ -41,7 +41,7 @@ struct qr_log_found {
     struct qr_log_header header;
     uint32_t number;
     bool same_boot;  /* written in this boot, here, and not poisoned */
-    bool blank;      /* a file for a segment that never got its header; in the list to be removed */
+    bool blank;      /* a file for a segment that never got its header, or lost it again; in the list to be removed */
     bool superseded; /* another one was made in its place: it holds nothing */
 };
 

@@ -2,8 +2,11 @@
  * walk.c: looking at every frame of a log, without deciding anything.
  *
  * Layer 3. For whoever verifies or prints a log. One thread; segments may be written meanwhile; only what is passed over may be recycled or
- * removed.
+ * removed, or what could not be made.
  */
+#include <errno.h>
+#include <string.h>
+
 #include "base/alloc.h"
 #include "base/status.h"
 #include "log/replay.h"
@@ -37,6 +40,10 @@ static int read_segment(struct walk *w, const struct qr_log_found *found)
     }
     qr_log_file_name(found->number, name);
     int error = w->dir->disk->ops->file_open(w->dir, name, 0, &file);
+    if (error == -ENOENT && w->last) { /* what a segment has held stays there until it is passed over: making this one has failed */
+        memset(w->memory, 0, size);
+        return 0;
+    }
     if (error != 0) return qr_log_disk_failure(error, "opening", found->number);
     int64_t got = qr_file_read(file, w->memory, size, 0);
     w->dir->disk->ops->file_close(file);

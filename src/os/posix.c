@@ -116,10 +116,11 @@ static int list(int dir_fd, qr_dir_visit *visit, void *context)
  * After a crash between the two steps the directory is there, empty, and perhaps not for long: so the parent of an
  * empty one is synced too.
  */
-static int make_and_open_dir(const char *path, bool private, int *ret_fd)
+static int make_and_open_dir_once(const char *path, bool private, bool *ret_made, int *ret_fd)
 {
     int fd = -1;
     bool made = mkdir(path, private ? PRIVATE_DIR_MODE : NEW_DIR_MODE) == 0;
+    *ret_made = made || errno == EEXIST;
     if (!made && (errno != EEXIST || private))
         return -errno;
     int error = open_dir(AT_FDCWD, path, &fd);
@@ -135,6 +136,20 @@ static int make_and_open_dir(const char *path, bool private, int *ret_fd)
     }
     *ret_fd = fd;
     return 0;
+}
+
+#define DIR_TRIES 100 /* a link to nothing is there, and is not */
+
+/* Somebody may remove it in between: then it is made again. */
+static int make_and_open_dir(const char *path, bool private, int *ret_fd)
+{
+    bool was_there;
+    int error;
+    int tries = 0;
+    do {
+        error = make_and_open_dir_once(path, private, &was_there, ret_fd);
+    } while (error == -ENOENT && was_there && ++tries < DIR_TRIES);
+    return error;
 }
 
 static int posix_dir_open(struct qr_disk *disk, const char *path, unsigned flags, struct qr_dir **ret_dir)

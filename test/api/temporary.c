@@ -9,6 +9,7 @@
 #include "lib/resting.h"
 #include "lib/simdisk.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/resource.h>
@@ -287,4 +288,120 @@ Test(destroy, of_a_store_that_comes_meanwhile_is_busy)
     cr_assert_not_null(created);
     OK(quire_close(created));
     simdisk_free(disk);
+}
+
+/* DESTROY-4 */
+Test(destroy, tells_a_failure_of_the_disk)
+{
+    static const enum simdisk_kind kinds[] = {SIMDISK_READ, SIMDISK_LIST};
+    for (unsigned k = 0; k < 2; k++) {
+        int result = QUIRE_ERR_IO;
+        for (unsigned nth = 1; result != 0; nth++) {
+            make_on_disk();
+            unsigned fault = simdisk_fault_set(disk, &(struct simdisk_fault){.kind = kinds[k], .nth = nth, .error = EIO});
+            result = qr_db_destroy(simdisk_disk(disk), "store", true);
+            cr_assert_eq(result, simdisk_fault_fired(disk, fault) == 0 ? 0 : QUIRE_ERR_IO, "%u: %d", nth, result);
+            simdisk_faults_clear(disk);
+            EXPECT(qr_db_destroy(simdisk_disk(disk), "store", true), result == 0 ? QUIRE_NOT_FOUND : 0);
+            simdisk_free(disk);
+        }
+    }
+}
+
+/* What it refuses it does not keep others out of. */
+Test(destroy, of_a_store_with_foreign_files_takes_no_lock)
+{
+    struct qr_dir *dir;
+    struct qr_file *file;
+    make_on_disk();
+    const struct qr_disk_ops *ops = simdisk_disk(disk)->ops;
+    OK(ops->dir_open(simdisk_disk(disk), "store", 0, &dir));
+    OK(ops->file_open(dir, "notes", QR_FILE_WRITE | QR_FILE_CREATE, &file));
+    ops->file_close(file);
+    ops->dir_close(dir);
+    uint64_t locks = simdisk_count(disk, SIMDISK_LOCK);
+    EXPECT(qr_db_destroy(simdisk_disk(disk), "store", true), QUIRE_ERR_FOREIGN);
+    cr_assert_eq(simdisk_count(disk, SIMDISK_LOCK), locks);
+    simdisk_free(disk);
+}
+
+static void put_midst(void *context, const struct simdisk_event *event)
+{
+    struct qr_dir *dir;
+    struct qr_file *file;
+    (void)context;
+    if (event->kind != SIMDISK_RENAME) return;
+    simdisk_set_hook(disk, NULL, NULL);
+    const struct qr_disk_ops *ops = simdisk_disk(disk)->ops;
+    OK(ops->dir_open(simdisk_disk(disk), "store", 0, &dir));
+    OK(ops->file_open(dir, "page-000000ff", QR_FILE_WRITE | QR_FILE_CREATE, &file));
+    cr_assert_eq(qr_file_write(file, "mine", 4, 0), 0);
+    ops->file_close(file);
+    ops->dir_close(dir);
+}
+
+/* DESTROY-1: what was not proven is not removed, whatever its name. */
+Test(destroy, leaves_what_came_since_the_proof)
+{
+    make_on_disk();
+    simdisk_set_hook(disk, put_midst, NULL);
+    OK(qr_db_destroy(simdisk_disk(disk), "store", true));
+    cr_assert_gt(simdisk_used_bytes(disk), 0);
+    simdisk_free(disk);
+}
+
+Test(destroy, by_a_link_leaves_the_link)
+{
+    make_store("s");
+    shell("ln -s s link");
+    OK(quire_destroy(path_of("link")));
+    cr_assert(is_there("link") && is_there("s"));
+    shell("rm link && test -z \"$(ls -A s)\"");
+    make_store("s");
+    OK(quire_destroy(path_of("s/.")));
+    shell("test -z \"$(ls -A s)\"");
+}
+
+/* ---- Opening beside a removal ----------------------------------------------------------------------------------- */
+
+struct removal {
+    unsigned at;    /* how many listings the opening has begun by then */
+    bool another;   /* and a store is made where the removed one was */
+    unsigned lists; /* so far */
+};
+
+static void end_removal(void *context, const struct simdisk_event *event)
+{
+    struct removal *removal = context;
+    if (event->kind != SIMDISK_LIST || ++removal->lists != removal->at) return;
+    simdisk_set_hook(disk, NULL, NULL);
+    OK(qr_db_destroy(simdisk_disk(disk), "store", true));
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    struct quire *db;
+    if (!removal->another) return;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    OK(quire_close(db));
+}
+
+/* It finds segments without a manifest, and then nothing, or another store: none of it is foreign. */
+Test(destroy, that_ends_while_somebody_opens_makes_it_busy)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        struct removal removal = {.at = 2, .another = i % 2 != 0};
+        struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+        struct qr_dir *dir;
+        struct quire *db;
+        options.open_mode = i / 2;
+        if (options.open_mode == QUIRE_OPEN_READ_ONLY) options.level = 0;
+        make_on_disk();
+        const struct qr_disk_ops *ops = simdisk_disk(disk)->ops;
+        OK(ops->dir_open(simdisk_disk(disk), "store", 0, &dir));
+        OK(ops->dir_rename(dir, "manifest", "manifest.new")); /* as a removal begins */
+        ops->dir_close(dir);
+        simdisk_set_hook(disk, end_removal, &removal);
+        EXPECT(qr_db_open("store", simdisk_disk(disk), &options, &db), QUIRE_ERR_BUSY);
+        cr_assert_eq(removal.lists, 2);
+        cr_assert_eq(simdisk_open_count(disk), 0);
+        simdisk_free(disk);
+    }
 }

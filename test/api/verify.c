@@ -7,8 +7,11 @@
 
 #include "db/db.h"
 #include "lib/random.h"
+#include "lib/resting.h"
+#include "lib/simdisk.h"
 #include "page/inner.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -266,6 +269,33 @@ static int look(void *context, const struct quire_log_frame *frame)
     if (frame->kind == QUIRE_FRAME_DELETE)
         cr_assert(frame->key_size == 1 && memcmp(frame->key, "k", 1) == 0 && frame->value_size == 0);
     return seen->answer;
+}
+
+static const struct qr_disk_ops *own;
+static unsigned opened; /* how often a file of the log was, since it counts: there is one */
+
+static int open_that_is_gone(struct qr_dir *dir, const char *name, unsigned flags, struct qr_file **ret_file)
+{
+    if (strncmp(name, "log-", 4) == 0 && ++opened == 2) return -ENOENT;
+    return own->file_open(dir, name, flags, ret_file);
+}
+
+/* A segment that was listed and could not be made, so that its file was removed again, is no defect. */
+Test(verify, beside_a_segment_that_cannot_be_made_finds_nothing)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
+    struct quire *db = NULL;
+    own = simdisk_disk(disk)->ops;
+    struct qr_disk_ops ops = *own;
+    ops.file_open = open_that_is_gone;
+    OK(qr_db_open("store", simdisk_disk(disk), &options, &db));
+    simdisk_disk(disk)->ops = &ops;
+    OK(quire_verify(db, NULL, NULL));
+    cr_assert_geq(opened, 2, "%u", opened);
+    OK(quire_close(db));
+    simdisk_disk(disk)->ops = own;
+    simdisk_free(disk);
 }
 
 Test(verify, the_log_has_each_write)

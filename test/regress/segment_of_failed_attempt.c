@@ -1,8 +1,9 @@
 /*
  * Goal: a segment of the log whose making failed and whose file could not be removed is never taken for log.
- * Method: a store on a simulated disk. A large segment cannot be mapped, nor its file removed, nor, in some of the runs, its header taken
- * back; a smaller one is made in its place. That is used again after a checkpoint, or removed by the next opening, and the other one
- * stays. The store is checked, the process dies, and all that was acknowledged has to be there.
+ * Method: a store on a simulated disk. A large segment cannot be mapped. Its file cannot be removed, but its header be taken back; or that
+ * fails, and the removal is one that does not last; or neither is possible, and the log takes no more writes. Else a smaller one is
+ * made in its place. That is used again after a checkpoint, or removed by the next opening, and the other one stays. The store is checked,
+ * the process dies, and all that was acknowledged has to be there.
  * The bug: such a file was known by one that begins where it does. When that was gone it stood for what came behind it, too: the
  * opening took its zeros for the end of the log, and durable writes were gone.
  */
@@ -19,14 +20,15 @@
 #define MOST_KEYS 20000u
 
 static const struct qr_disk_ops *own;
+static uint64_t least_bytes = LARGE_BYTES; /* of what cannot be mapped */
 static char failed[QR_LOG_NAME_BYTES]; /* the file that stays */
 static const struct qr_file *failed_file; /* while it is open */
-static bool armed, may_write;
+static bool armed, may_write, may_unlink; /* of the two one at most; the unlink is taken back */
 
 static int map_file(struct qr_file *file, uint64_t offset, uint64_t size, void **ret_memory)
 {
     struct qr_log_header header = {0};
-    if (!armed || size < LARGE_BYTES) return own->file_map(file, offset, size, ret_memory);
+    if (!armed || size < least_bytes) return own->file_map(file, offset, size, ret_memory);
     CHECK(own->file_read(file, &header, sizeof(header), 0) == (int64_t)sizeof(header) && header.incarnation != 0, "no header");
     armed = false;
     failed_file = file;
@@ -47,7 +49,8 @@ static void close_file(struct qr_file *file)
 static int unlink_file(struct qr_dir *dir, const char *name)
 {
     if (!armed && failed[0] == '\0') memcpy(failed, name, strlen(name) + 1); /* the one that could not be mapped */
-    return strcmp(name, failed) == 0 ? -EIO : own->dir_unlink(dir, name);
+    if (strcmp(name, failed) == 0) return may_unlink ? 0 : -EIO;
+    return own->dir_unlink(dir, name);
 }
 
 static int open_on(struct simdisk *disk, struct qr_disk_ops *ops, uint32_t mode, struct quire **ret_db, struct quire_tree **ret_tree)
@@ -65,12 +68,17 @@ static size_t make_key(uint32_t number, char *key)
     return (size_t)snprintf(key, 16, "%08u", number);
 }
 
-static uint64_t put_one(struct quire_tree *tree, uint32_t number)
+static int try_put(struct quire_tree *tree, uint32_t number, uint64_t *ret_lsn)
 {
     static const char value[1000];
     char key[16];
+    return quire_put(tree, key, make_key(number, key), value, sizeof(value), 0, ret_lsn);
+}
+
+static uint64_t put_one(struct quire_tree *tree, uint32_t number)
+{
     uint64_t lsn = 0;
-    CHECK_EQUAL(quire_put(tree, key, make_key(number, key), value, sizeof(value), 0, &lsn), 0);
+    CHECK_EQUAL(try_put(tree, number, &lsn), 0);
     return lsn;
 }
 
@@ -92,10 +100,10 @@ static uint64_t end_of_the_other(struct quire *db)
     return end;
 }
 
-static struct simdisk *die(struct simdisk *disk, struct quire *db)
+static struct simdisk *die(struct simdisk *disk, struct quire *db, int closed)
 {
     struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
-    CHECK_EQUAL(quire_close(db), 0);
+    CHECK_EQUAL(quire_close(db), closed);
     simdisk_free(disk);
     return after;
 }
@@ -110,26 +118,40 @@ static void look(struct simdisk *disk)
     CHECK_EQUAL(quire_close(db), 0);
 }
 
+static void begin(struct simdisk *disk, struct qr_disk_ops *ops, bool blank, bool unlink)
+{
+    own = simdisk_disk(disk)->ops;
+    *ops = *own;
+    ops->file_map = map_file;
+    ops->dir_unlink = unlink_file;
+    ops->file_write = write_file;
+    ops->file_close = close_file;
+    failed[0] = '\0';
+    failed_file = NULL;
+    armed = true;
+    may_write = blank;
+    may_unlink = unlink;
+}
+
+static uint32_t missing(struct quire_tree *tree, uint32_t count)
+{
+    char key[16], got[1000];
+    size_t size;
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++) found += quire_get(tree, NULL, key, make_key(i, key), got, sizeof(got), &size) == 0;
+    return count - found;
+}
+
 /* by_opening: the other one is removed by an opening, else by the life that made it. blank: the header could be taken back. */
 static void run(bool by_opening, bool blank, uint32_t more)
 {
     struct simdisk *disk = simdisk_create();
     struct quire *db;
     struct quire_tree *tree;
+    struct qr_disk_ops ops;
     uint32_t count = 0;
     uint64_t lsn = 0;
-    char key[16], got[1000];
-    size_t size;
-    own = simdisk_disk(disk)->ops;
-    struct qr_disk_ops ops = *own;
-    ops.file_map = map_file;
-    ops.dir_unlink = unlink_file;
-    ops.file_write = write_file;
-    ops.file_close = close_file;
-    failed[0] = '\0';
-    failed_file = NULL;
-    armed = true;
-    may_write = blank;
+    begin(disk, &ops, blank, !blank);
     if (!CHECK_EQUAL(open_on(disk, &ops, 0, &db, &tree), 0)) return;
     while (failed[0] == '\0' && count < MOST_KEYS) lsn = put_one(tree, count++);
     uint64_t end = end_of_the_other(db);
@@ -138,21 +160,66 @@ static void run(bool by_opening, bool blank, uint32_t more)
     for (uint32_t i = 0; i < more; i++) lsn = put_one(tree, count++);
     CHECK_EQUAL(quire_verify(db, NULL, NULL), 0);
     CHECK_EQUAL(quire_wait_durable(db, lsn), 0);
-    disk = die(disk, db);
+    disk = die(disk, db, 0);
     if (blank) look(disk);
     if (by_opening) {
         if (!CHECK_EQUAL(open_on(disk, &ops, 0, &db, &tree), 0)) return;
         CHECK_EQUAL(quire_verify(db, NULL, NULL), 0);
-        disk = die(disk, db);
+        disk = die(disk, db, 0);
     }
     if (blank) look(disk);
     if (!CHECK_EQUAL(open_on(disk, NULL, 0, &db, &tree), 0)) return;
-    uint32_t missing = 0;
-    for (uint32_t i = 0; i < count; i++) missing += quire_get(tree, NULL, key, make_key(i, key), got, sizeof(got), &size) != 0;
-    CHECK(missing == 0, "%u of %u keys are missing", missing, count);
+    CHECK(missing(tree, count) == 0, "of %u keys %u are missing", count, missing(tree, count));
     CHECK_EQUAL(quire_verify(db, NULL, NULL), 0);
     CHECK_EQUAL(quire_close(db), 0);
     simdisk_free(disk);
+}
+
+/* Nothing is made in its place, so nothing can be gone from there before it. */
+static void run_to_the_end_of_the_log(void)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire *db;
+    struct quire_tree *tree;
+    struct qr_disk_ops ops;
+    uint32_t count = 0;
+    uint64_t lsn = 0;
+    begin(disk, &ops, false, false);
+    if (!CHECK_EQUAL(open_on(disk, &ops, 0, &db, &tree), 0)) return;
+    while (count < MOST_KEYS && try_put(tree, count, &lsn) == 0) count++;
+    CHECK(failed[0] != '\0' && count < MOST_KEYS, "%u keys", count);
+    CHECK_EQUAL(try_put(tree, count, &lsn), QUIRE_ERR_IO);
+    disk = die(disk, db, QUIRE_ERR_UNKNOWN);
+    for (int i = 0; i < 3; i++) {
+        look(disk);
+        if (!CHECK_EQUAL(open_on(disk, i < 2 ? &ops : NULL, 0, &db, &tree), 0)) return;
+        CHECK(missing(tree, count) == 0, "of %u keys %u are missing", count, missing(tree, count));
+        CHECK_EQUAL(try_put(tree, count++, &lsn), 0);
+        CHECK_EQUAL(quire_verify(db, NULL, NULL), 0);
+        disk = die(disk, db, 0);
+    }
+    simdisk_free(disk);
+}
+
+/* The first segment of an opening: the smaller one has another name. */
+static void run_first(void)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire *db;
+    struct quire_tree *tree;
+    struct qr_disk_ops ops;
+    begin(disk, &ops, true, false);
+    least_bytes = 0;
+    if (!CHECK_EQUAL(open_on(disk, &ops, 0, &db, &tree), 0)) return;
+    CHECK(failed[0] != '\0', "nothing has failed");
+    (void)put_one(tree, 0);
+    disk = die(disk, db, 0);
+    look(disk);
+    if (!CHECK_EQUAL(open_on(disk, NULL, 0, &db, &tree), 0)) return;
+    CHECK(missing(tree, 1) == 0, "it is missing");
+    CHECK_EQUAL(quire_close(db), 0);
+    simdisk_free(disk);
+    least_bytes = LARGE_BYTES;
 }
 
 int main(void)
@@ -162,5 +229,7 @@ int main(void)
         run(false, blank != 0, 50);
         run(true, blank != 0, 50);
     }
+    run_to_the_end_of_the_log();
+    run_first();
     return check_finish();
 }

@@ -96,6 +96,44 @@ Test(os_system, pipes_and_directories_are_no_files, .timeout = 20)
     os_place_close(&place);
 }
 
+static void *remove_again_and_again(void *context)
+{
+    struct os_place *place = context;
+    char path[300];
+    snprintf(path, sizeof(path), "%s/fleeting", place->base);
+    while (place->disk != NULL) { /* until it is cancelled */
+        rmdir(path);
+        pthread_testcancel();
+    }
+    return NULL;
+}
+
+/* Who makes a directory gets one, though somebody removes it again and again. */
+Test(os_system, a_directory_that_goes_is_made_again, .timeout = 60)
+{
+    struct os_place place;
+    struct qr_dir *dir = NULL;
+    pthread_t other;
+    char path[300];
+
+    os_place_open(&place, OS_POSIX);
+    const struct qr_disk_ops *ops = place.disk->ops;
+    snprintf(path, sizeof(path), "%s/fleeting", place.base);
+    cr_assert_eq(pthread_create(&other, NULL, remove_again_and_again, &place), 0);
+    for (int i = 0; i < 3000; i++) {
+        cr_assert_eq(ops->dir_open(place.disk, path, QR_DIR_CREATE, &dir), 0);
+        ops->dir_close(dir);
+    }
+    pthread_cancel(other);
+    pthread_join(other, NULL);
+    rmdir(path);
+    snprintf(path, sizeof(path), "%s/dangling", place.base);
+    cr_assert_eq(symlink("nothing", path), 0);
+    cr_assert_eq(ops->dir_open(place.disk, path, QR_DIR_CREATE, &dir), -ENOENT); /* and comes to an end */
+    cr_assert_eq(unlink(path), 0);
+    os_place_close(&place);
+}
+
 /* ---- Limits of the process -------------------------------------------------------------------------------------- */
 
 static void limit(int resource, rlim_t most)
