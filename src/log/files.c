@@ -271,7 +271,10 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_re
     bool full = ring_is_full(files);
     uint64_t in_use = last->end - first_segment(files)->start;
     pthread_mutex_unlock(&files->mutex);
-    if (wanted && full) {
+    int error = qr_log_failure(files->log); /* it may have come while this waited */
+    if (wanted && error != 0) {
+        result = qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
+    } else if (wanted && full) {
         result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments, and no checkpoint has set one free", QR_LOG_RING);
     } else if (wanted) {
         result = make_segment(files, end, next_size(files, end, in_use), &segment);
@@ -279,6 +282,7 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_re
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
             bool added = qr_log_segment_add(files, segment); /* only here are any added, under make_mutex */
+            if (qr_log_failure(files->log) != 0) qr_log_segment_mark(segment->file); /* FILES-3: it was not there to be marked */
             pthread_mutex_unlock(&files->mutex);
             QR_ASSERT(added);
             (void)added;

@@ -232,7 +232,7 @@ int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t siz
 /* Under make_mutex: makes a file that a segment can be made of later, by the next. */
 int qr_log_segment_make_idle(struct qr_log_files *files, uint64_t size_bytes, struct qr_log_segment **ret_segment);
 /* Under make_mutex: the segment, which is in no ring, goes on at `start`. 0; a negative result with the detail: it is gone, and its
- * file too, or is none of the log's any more. */
+ * file too, as far as it can be. */
 int qr_log_segment_use_again(struct qr_log_files *files, struct qr_log_segment *segment, uint64_t start);
 void qr_log_segment_free(struct qr_log_segment *segment);
 /* Under make_mutex: frees a segment that is in no ring any more, and removes its file. 0 or a negated errno, with the detail. */

@@ -75,26 +75,20 @@ static int write_header(struct qr_log_files *files, struct qr_log_segment *segme
 }
 
 /* The file is none of the log's any more, as one that never had a header. */
-static int blank_header(const struct qr_log_segment *segment)
+static void blank_header(const struct qr_log_segment *segment)
 {
     static const struct qr_log_header none;
-    int error = qr_file_write(segment->file, &none, sizeof(none), 0);
-    return error == 0 ? qr_file_sync(segment->file) : error;
+    if (qr_file_write(segment->file, &none, sizeof(none), 0) == 0) (void)qr_file_sync(segment->file);
 }
 
-/*
- * The file of a segment that could not be made goes, and first the header that was begun: power loss may bring the file back. If neither
- * is possible the log ends: what is made in its place later may go before the file does, which then would stand for log. 0, or `error`.
- */
-static int discard(struct qr_log_files *files, const struct qr_log_segment *segment, bool begun, int error)
+/* The file of a segment that could not be made goes, and first the header that was begun: power loss may bring the file back. Where neither
+ * is possible what is made in its place takes precedence, as long as it is there. */
+static void discard(struct qr_log_files *files, const struct qr_log_segment *segment, bool begun)
 {
     char name[QR_LOG_NAME_BYTES];
     qr_log_file_name(segment->number, name);
-    int stands = begun ? blank_header(segment) : 0;
-    if (files->dir->disk->ops->dir_unlink(files->dir, name) == 0) return 0;
-    if (!begun) (void)blank_header(segment); /* there may be anything, but nothing of this incarnation */
-    if (stands != 0) qr_log_fail(files, error);
-    return stands != 0 ? error : 0;
+    if (begun) blank_header(segment);
+    if (files->dir->disk->ops->dir_unlink(files->dir, name) != 0 && !begun) blank_header(segment);
 }
 
 /* The memory that stands for the file. */
@@ -174,6 +168,7 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
     const struct qr_disk_ops *ops = files->dir->disk->ops;
     char name[QR_LOG_NAME_BYTES];
     const char *what = "creation";
+    int result = 0;
     qr_log_file_name(segment->number, name);
     int error = ops->file_open(files->dir, name, QR_FILE_WRITE | QR_FILE_CREATE | QR_FILE_EXCLUSIVE, &segment->file);
     if (error != 0) return qr_log_disk_failure(error, what, segment->number);
@@ -186,14 +181,14 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
                                     segment->fine ? FINE_UNIT_BYTES : COARSE_UNIT_BYTES);
     /* Before the header, or power loss leaves a header whose file is shorter than it says: damage, to who finds it. */
     if (error == 0) error = qr_file_sync(segment->file);
-    bool begun = error == 0, ends = false;
+    bool begun = error == 0;
     if (error == 0) error = write_header(files, segment, &what);
     if (error == 0) {
         what = "sync of the directory";
         error = QR_BUG(log_name_unsynced) ? 0 : qr_dir_sync(files->dir);
         if (error != 0 && !QR_BUG(dir_sync_retried)) {
             qr_log_fail(files, error); /* no segment can be made any more: DISK-6 */
-            ends = true;
+            result = QUIRE_ERR_IO;
         }
     }
     if (error == 0 && !segment->idle) {
@@ -201,9 +196,9 @@ static int make_new(struct qr_log_files *files, struct qr_log_segment *segment)
         error = give_memory(files, segment);
     }
     if (error == 0) return 0;
-    if (discard(files, segment, begun, error) != 0) ends = true;
-    if (!ends) return qr_log_disk_failure(error, what, segment->number);
-    return qr_fail(QUIRE_ERR_IO, -error, "log-%08x: %s; the log takes no more writes", segment->number, what);
+    discard(files, segment, begun);
+    if (result != 0) return qr_fail(result, -error, "log-%08x: %s; the log takes no more writes", segment->number, what);
+    return qr_log_disk_failure(error, what, segment->number);
 }
 
 /* A segment of a new file. */
@@ -246,12 +241,11 @@ int qr_log_segment_use_again(struct qr_log_files *files, struct qr_log_segment *
         return 0;
     }
     uint32_t number = segment->number;
-    bool ends = discard(files, segment, begun, error) != 0;
+    discard(files, segment, begun);
     qr_log_segment_free(segment);
     /* relaxed: statistics */
     atomic_fetch_sub_explicit(&files->size_bytes, size, memory_order_relaxed);
-    if (!ends) return qr_log_disk_failure(error, what, number);
-    return qr_fail(QUIRE_ERR_IO, -error, "log-%08x: %s; the log takes no more writes", number, what);
+    return qr_log_disk_failure(error, what, number);
 }
 
 int qr_log_segment_make(struct qr_log_files *files, uint64_t start, uint64_t size_bytes,

@@ -9,6 +9,7 @@
 #include "log/replay.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -631,6 +632,77 @@ Test(log_files, a_spare_segment_that_is_removed_while_the_log_is_listed_is_no_fa
     list(&w, &found);
     w.disk->ops = ops;
     cr_assert_eq(found.count, w.log.files->next - w.log.files->first);
+    qr_log_list_done(&found);
+    world_done(&w);
+}
+
+/* ---- A log that fails meanwhile --------------------------------------------------------------------------------- */
+
+static struct {
+    struct world *world;
+    const struct qr_disk_ops *own;
+    pthread_t second;
+    int answer, second_result;
+    bool waits; /* another one waits to make a segment */
+} meanwhile;
+
+static void *provide(void *context)
+{
+    (void)context;
+    meanwhile.second_result = qr_log_provision(&meanwhile.world->log, false);
+    return NULL;
+}
+
+static int map_while_it_fails(struct qr_file *file, uint64_t offset, uint64_t size, void **ret_memory)
+{
+    if (meanwhile.waits) {
+        cr_assert_eq(pthread_create(&meanwhile.second, NULL, provide, NULL), 0);
+        usleep(100000); /* it comes to make_mutex */
+    }
+    qr_log_fail(meanwhile.world->log.files, -EIO);
+    return meanwhile.answer != 0 ? meanwhile.answer : meanwhile.own->file_map(file, offset, size, ret_memory);
+}
+
+/* A log whose first segment is full; what making the next one answers. */
+static int make_while_it_fails(struct world *w, int answer, bool waits)
+{
+    world_make(w);
+    begin(w);
+    meanwhile.world = w;
+    meanwhile.own = w->disk->ops;
+    meanwhile.answer = answer;
+    meanwhile.waits = waits;
+    struct qr_disk_ops changed = *w->disk->ops;
+    changed.file_map = map_while_it_fails;
+    atomic_store(&w->log.tail, SEGMENT - 64);
+    w->disk->ops = &changed;
+    int result = qr_log_provision(&w->log, false);
+    if (waits) pthread_join(meanwhile.second, NULL);
+    w->disk->ops = meanwhile.own;
+    return result;
+}
+
+/* FILES-3 */
+Test(log_files, a_segment_that_is_made_while_the_log_fails_is_marked)
+{
+    struct world w;
+    struct qr_log_list found;
+    cr_assert_eq(make_while_it_fails(&w, 0, false), 0);
+    list(&w, &found);
+    cr_assert_eq(found.count, 2);
+    for (uint32_t i = 0; i < found.count; i++) cr_assert_neq(found.found[i].header.poisoned, 0, "%u", i);
+    qr_log_list_done(&found);
+    world_done(&w);
+}
+
+Test(log_files, nothing_is_made_after_the_log_has_failed)
+{
+    struct world w;
+    struct qr_log_list found;
+    cr_assert_eq(make_while_it_fails(&w, -ENOMEM, true), QUIRE_ERR_NO_MEMORY);
+    cr_assert_eq(meanwhile.second_result, QUIRE_ERR_IO);
+    list(&w, &found);
+    cr_assert_eq(found.count, 1);
     qr_log_list_done(&found);
     world_done(&w);
 }
