@@ -9,7 +9,7 @@
 
 #include <sys/resource.h>
 
-TestSuite(failing_states, .timeout = 120);
+TestSuite(failing_states, .timeout = 300);
 
 static void fill_50(struct world *w)
 {
@@ -82,6 +82,11 @@ Test(failing_states, what_was_left_half_done_is_finished_by_writers)
 Test(failing_states, what_was_left_half_done_is_no_hindrance_to_readers)
 {
     run(&(struct scenario){.prepare = leave_half_done, .act = read_all});
+}
+
+/* H09 */
+Test(failing_states, what_was_left_half_done_is_no_hindrance_to_readers_that_are_new)
+{
     in_thread = read_all_if_known;
     run(&(struct scenario){.prepare = leave_half_done, .act = act_in_a_new_thread});
 }
