@@ -282,8 +282,10 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_re
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
             bool added = qr_log_segment_add(files, segment); /* only here are any added, under make_mutex */
-            if (qr_log_failure(files->log) != 0) qr_log_segment_mark(segment->file); /* FILES-3: it was not there to be marked */
+            error = qr_log_failure(files->log);
+            if (error != 0) qr_log_segment_mark(segment->file); /* FILES-3: it was not there to be marked */
             pthread_mutex_unlock(&files->mutex);
+            if (error != 0) result = qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
             QR_ASSERT(added);
             (void)added;
         }

@@ -466,6 +466,7 @@ static int judge_boot(struct reader *r, const struct qr_incarnation *incarnation
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_found *found = &list->found[i];
         if (found->header.incarnation != incarnation->number || found->header.start < incarnation->first_lsn) continue;
+        if (found->superseded) continue; /* nothing of it is read; it may be where the disk is bad */
         same = same && found->same_boot;
         r->doubtful = r->doubtful || (found->header.poisoned != 0 && !QR_BUG(log_mark_ignored));
         if (r->replay->read_only || QR_BUG(log_tail_unsynced)) continue;

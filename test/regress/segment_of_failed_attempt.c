@@ -40,6 +40,13 @@ static int64_t write_file(struct qr_file *file, const void *memory, size_t size,
     return file == failed_file && !may_write ? -EIO : own->file_write(file, memory, size, offset);
 }
 
+/* Where it can be neither written nor removed it cannot be synced later, either. */
+static int open_file(struct qr_dir *dir, const char *name, unsigned flags, struct qr_file **ret_file)
+{
+    bool bad = strcmp(name, failed) == 0 && !may_write && !may_unlink && (flags & QR_FILE_WRITE) != 0;
+    return bad ? -EIO : own->file_open(dir, name, flags, ret_file);
+}
+
 static void close_file(struct qr_file *file)
 {
     if (file == failed_file) failed_file = NULL;
@@ -121,6 +128,7 @@ static void begin(struct simdisk *disk, struct qr_disk_ops *ops, bool blank, boo
     ops->dir_unlink = unlink_file;
     ops->file_write = write_file;
     ops->file_close = close_file;
+    ops->file_open = open_file;
     failed[0] = '\0';
     failed_file = NULL;
     armed = true;
@@ -164,7 +172,7 @@ static void run(bool by_opening, bool blank, bool unlink, uint32_t more)
         disk = die(disk, db);
     }
     if (blank) look(disk);
-    if (!CHECK_EQUAL(open_on(disk, NULL, 0, &db, &tree), 0)) return;
+    if (!CHECK_EQUAL(open_on(disk, blank || unlink ? NULL : &ops, 0, &db, &tree), 0)) return;
     CHECK(missing(tree, count) == 0, "of %u keys %u are missing", count, missing(tree, count));
     CHECK_EQUAL(quire_verify(db, NULL, NULL), 0);
     CHECK_EQUAL(quire_close(db), 0);
