@@ -259,6 +259,12 @@ int qr_log_regain(struct qr_log *log)
 
 /* ---- Segments --------------------------------------------------------------------------------------------------- */
 
+static int check_failure(const struct qr_log *log)
+{
+    int error = qr_log_failure(log);
+    return error == 0 ? 0 : qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
+}
+
 /* Makes a segment behind the one that ends at `end`, if there is none yet. */
 static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_reserve)
 {
@@ -271,21 +277,18 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_re
     bool full = ring_is_full(files);
     uint64_t in_use = last->end - first_segment(files)->start;
     pthread_mutex_unlock(&files->mutex);
-    int error = qr_log_failure(files->log); /* it may have come while this waited */
-    if (wanted && error != 0) {
-        result = qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
-    } else if (wanted && full) {
+    if (wanted) result = check_failure(files->log); /* it may have come while this waited */
+    if (result == 0 && wanted && full) {
         result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments, and no checkpoint has set one free", QR_LOG_RING);
-    } else if (wanted) {
+    } else if (result == 0 && wanted) {
         result = make_segment(files, end, next_size(files, end, in_use), &segment);
         if (result == QUIRE_ERR_NO_SPACE && may_use_reserve) result = use_reserve(files, end, &segment);
         if (result == 0) {
             pthread_mutex_lock(&files->mutex);
             bool added = qr_log_segment_add(files, segment); /* only here are any added, under make_mutex */
-            error = qr_log_failure(files->log);
-            if (error != 0) qr_log_segment_mark(segment->file); /* FILES-3: it was not there to be marked */
+            result = check_failure(files->log);
+            if (result != 0) qr_log_segment_mark(segment->file); /* FILES-3: it was not there to be marked */
             pthread_mutex_unlock(&files->mutex);
-            if (error != 0) result = qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
             QR_ASSERT(added);
             (void)added;
         }
@@ -312,8 +315,8 @@ static int make_ready(struct qr_log_files *files, uint64_t target, bool may_use_
 
 int qr_log_provision(struct qr_log *log, bool may_use_reserve)
 {
-    int error = qr_log_failure(log);
-    if (error != 0) return qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
+    int result = check_failure(log);
+    if (result != 0) return result;
     /* relaxed: statistics */
     atomic_fetch_add_explicit(&log->files->provision_waits, 1, memory_order_relaxed);
     return make_ready(log->files, qr_log_needed_end(log) + log->frame_cap_bytes, may_use_reserve);

@@ -116,11 +116,11 @@ static int list(int dir_fd, qr_dir_visit *visit, void *context)
  * After a crash between the two steps the directory is there, empty, and perhaps not for long: so the parent of an
  * empty one is synced too.
  */
-static int make_and_open_dir_once(const char *path, bool private, bool *ret_made, int *ret_fd)
+static int make_and_open_dir_once(const char *path, bool private, bool *ret_there, int *ret_fd)
 {
     int fd = -1;
     bool made = mkdir(path, private ? PRIVATE_DIR_MODE : NEW_DIR_MODE) == 0;
-    *ret_made = made || errno == EEXIST;
+    *ret_there = made || errno == EEXIST;
     if (!made && (errno != EEXIST || private))
         return -errno;
     int error = open_dir(AT_FDCWD, path, &fd);

@@ -308,17 +308,23 @@ Test(destroy, tells_a_failure_of_the_disk)
     }
 }
 
-/* What it refuses it does not keep others out of. */
-Test(destroy, of_a_store_with_foreign_files_takes_no_lock)
+static void put_file(const char *name)
 {
     struct qr_dir *dir;
     struct qr_file *file;
-    make_on_disk();
     const struct qr_disk_ops *ops = simdisk_disk(disk)->ops;
     OK(ops->dir_open(simdisk_disk(disk), "store", 0, &dir));
-    OK(ops->file_open(dir, "notes", QR_FILE_WRITE | QR_FILE_CREATE, &file));
+    OK(ops->file_open(dir, name, QR_FILE_WRITE | QR_FILE_CREATE, &file));
+    cr_assert_eq(qr_file_write(file, "mine", 4, 0), 0);
     ops->file_close(file);
     ops->dir_close(dir);
+}
+
+/* What it refuses it does not keep others out of. */
+Test(destroy, of_a_store_with_foreign_files_takes_no_lock)
+{
+    make_on_disk();
+    put_file("notes");
     uint64_t locks = simdisk_count(disk, SIMDISK_LOCK);
     EXPECT(qr_db_destroy(simdisk_disk(disk), "store", true), QUIRE_ERR_FOREIGN);
     cr_assert_eq(simdisk_count(disk, SIMDISK_LOCK), locks);
@@ -327,17 +333,10 @@ Test(destroy, of_a_store_with_foreign_files_takes_no_lock)
 
 static void put_midst(void *context, const struct simdisk_event *event)
 {
-    struct qr_dir *dir;
-    struct qr_file *file;
     (void)context;
     if (event->kind != SIMDISK_RENAME) return;
     simdisk_set_hook(disk, NULL, NULL);
-    const struct qr_disk_ops *ops = simdisk_disk(disk)->ops;
-    OK(ops->dir_open(simdisk_disk(disk), "store", 0, &dir));
-    OK(ops->file_open(dir, "page-000000ff", QR_FILE_WRITE | QR_FILE_CREATE, &file));
-    cr_assert_eq(qr_file_write(file, "mine", 4, 0), 0);
-    ops->file_close(file);
-    ops->dir_close(dir);
+    put_file("page-000000ff");
 }
 
 /* DESTROY-1: what was not proven is not removed, whatever its name. */
@@ -365,15 +364,14 @@ Test(destroy, by_a_link_leaves_the_link)
 /* ---- Opening beside a removal ----------------------------------------------------------------------------------- */
 
 struct removal {
-    unsigned at;    /* how many listings the opening has begun by then */
-    bool another;   /* and a store is made where the removed one was */
-    unsigned lists; /* so far */
+    bool another;   /* a store is made where the removed one was */
+    unsigned lists; /* that the opening has begun so far */
 };
 
 static void end_removal(void *context, const struct simdisk_event *event)
 {
     struct removal *removal = context;
-    if (event->kind != SIMDISK_LIST || ++removal->lists != removal->at) return;
+    if (event->kind != SIMDISK_LIST || ++removal->lists != 2) return;
     simdisk_set_hook(disk, NULL, NULL);
     OK(qr_db_destroy(simdisk_disk(disk), "store", true));
     struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
@@ -387,7 +385,7 @@ static void end_removal(void *context, const struct simdisk_event *event)
 Test(destroy, that_ends_while_somebody_opens_makes_it_busy)
 {
     for (unsigned i = 0; i < 8; i++) {
-        struct removal removal = {.at = 2, .another = i % 2 != 0};
+        struct removal removal = {.another = i % 2 != 0};
         struct quire_options options = resting_options(QUIRE_LEVEL_PROCESS);
         struct qr_dir *dir;
         struct quire *db;

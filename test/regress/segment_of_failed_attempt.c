@@ -2,8 +2,8 @@
  * Goal: a segment of the log whose making failed and whose file could not be removed is never taken for log.
  * Method: a store on a simulated disk. A large segment cannot be mapped. Its file cannot be removed, but its header be taken back; or that
  * fails, and the removal is one that does not last; or neither is possible. A smaller one is made in its place. That is used again after a
- * checkpoint, or removed by the next opening, and the other one stays. The store is checked,
- * the process dies, and all that was acknowledged has to be there.
+ * checkpoint, or removed by the next opening, and the other one stays. The store is checked, the process dies, and all that was
+ * acknowledged has to be there.
  * The bug: such a file was known by one that begins where it does. When that was gone it stood for what came behind it, too: the
  * opening took its zeros for the end of the log, and durable writes were gone.
  */
