@@ -389,6 +389,27 @@ Test(blobs, pages_hand_out_large_values)
     OK(quire_close(db));
 }
 
+/* One that was put since its leaf was last consolidated. */
+Test(blobs, pages_hand_out_a_large_value_of_a_chain)
+{
+    struct quire *db = open_blobs("s");
+    struct quire_tree *tree = open_tree(db, NULL);
+    struct quire_pages *pages;
+    struct quire_page page;
+    uint8_t *value = make_value(7, MIB);
+    for (size_t i = 0; i < 30; i++) put_value(tree, i, i, 10);
+    while (quire_maintain(db) == QUIRE_MORE) {
+    }
+    put_value(tree, 7, 7, MIB);
+    OK(quire_pages_open(tree, NULL, &pages));
+    OK(quire_pages_next(pages, &page));
+    cr_assert_eq(page.count, 30);
+    cr_assert(page.entries[7].value_size == MIB && memcmp(page.entries[7].value, value, MIB) == 0);
+    OK(quire_pages_close(pages));
+    free(value);
+    OK(quire_close(db));
+}
+
 /* ---- Threads ---------------------------------------------------------------------------------------------------- */
 
 #define SHARED_KEYS 32u /* a power of two */
