@@ -104,6 +104,36 @@ Test(blobs, the_largest_value)
     OK(quire_close(db));
 }
 
+/* M11: positions in the log, and in the page store, of more than 32 bits; only with QUIRE_TEST_LARGEST=1 */
+Test(blobs, a_log_beyond_four_gib)
+{
+    enum { COUNT = 64, SIZE = MIB };
+    struct quire_options options = options_of(QUIRE_OPEN_OR_CREATE, QUIRE_LEVEL_PROCESS);
+    options.log_segment_bytes = 0;
+    options.blob_threshold_bytes = 4 * MIB; /* so the values are in PART frames */
+    uint64_t lsn;
+    uint64_t rounds = getenv("QUIRE_TEST_LARGEST") != NULL ? 70 : 1;
+    struct quire *db = open_by("s", &options);
+    struct quire_tree *tree = open_tree(db, NULL);
+    for (uint64_t round = 1; round <= rounds; round++) {
+        for (uint64_t i = 0; i < COUNT; i++) put_value(tree, i, round * COUNT + i, SIZE);
+        if (round % 8 != 0) continue;
+        OK(quire_checkpoint(db));
+        OK(quire_close(db));
+        db = open_by("s", &options);
+        tree = open_tree(db, NULL);
+        for (uint64_t i = 0; i < COUNT; i++) expect_value(tree, i, round * COUNT + i, SIZE);
+    }
+    OK(quire_last_lsn(db, &lsn));
+    cr_assert_gt(lsn, rounds * COUNT * SIZE);
+    db->options.no_sync_at_close = 1;
+    OK(quire_close(db));
+    db = open_by("s", &options);
+    tree = open_tree(db, NULL);
+    for (uint64_t i = 0; i < COUNT; i++) expect_value(tree, i, rounds * COUNT + i, SIZE);
+    OK(quire_close(db));
+}
+
 /* B08 */
 Test(blobs, a_large_value_under_the_largest_key)
 {
