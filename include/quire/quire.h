@@ -159,7 +159,7 @@ struct quire_options {
     uint32_t stall_timeout_ms;     /* 0 = default (10000). How long a write waits for memory that a guard holds back
                                       before QUIRE_ERR_STALLED, at most for memory on its way back, or with another
                                       thread that reclaims or sorts free memory, before QUIRE_ERR_NO_MEMORY, and for a
-                                      checkpoint while the disk is nearly full; at most 3600000 */
+                                      checkpoint while the disk is nearly full, or too slow; at most 3600000 */
     uint32_t disable_statistics;   /* 1: operation counters and latencies are not kept. 0 = default (kept) */
     uint32_t reserved;             /* must be 0 */
 
@@ -178,10 +178,10 @@ struct quire_options {
     uint32_t no_sync_at_close;     /* 1: quire_close does not wait for a sync; what was not durable survives the process,
                                       not power loss. With disable_log: it makes no checkpoint, and what was written
                                       since the last one is lost. So it is in a temporary store */
-    uint64_t log_cap_bytes;        /* a checkpoint begins when the log that recovery would read is larger; at least 64 KiB;
-                                      0 = default: the memory of the data less 128 MiB, or half of it if that is
-                                      more, from 64 MiB to 1.5 GiB. Reading the log takes seconds a GiB; each checkpoint
-                                      writes all that has changed */
+    uint64_t log_cap_bytes;        /* a checkpoint begins when the log that recovery would read is larger, and writers
+                                      wait for it when that is four times as large; at least 64 KiB; 0 = default: the
+                                      memory of the data less 128 MiB, or half of it, whichever is more, from 64 MiB
+                                      to 1.5 GiB. Reading it takes seconds a GiB; each checkpoint writes all changes */
     uint32_t checkpoint_interval_ms; /* ... or so long after the last one, if there was something to write; 0 = default
                                       (60000); QUIRE_NO_PERIOD = only for the log's size, and when asked to */
     uint32_t disable_log;          /* 1: no log, for data that can be made again, or that the caller has a log of: writes

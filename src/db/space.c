@@ -12,6 +12,7 @@
 #define FIRST_SHARE 128u /* of the free space, for a first segment */
 #define MOST_SHARE 4u /* of what is left, for what is in no checkpoint */
 #define LEAST_SHARE 16u
+#define MOST_CAPS 4u /* of log, in no checkpoint yet */
 #define STEP_LEAST_BYTES (UINT64_C(16) << 10)
 #define WAIT_US 1000u
 
@@ -95,6 +96,12 @@ static bool is_beyond(struct quire *db, uint64_t share)
     return unsaved > least_allowed_bytes(db) && unsaved > allowed_bytes(db) / share;
 }
 
+/* SPACE-5 */
+static bool is_far_behind(struct quire *db)
+{
+    return unsaved_bytes(db) > MOST_CAPS * qr_db_log_cap(db);
+}
+
 bool qr_db_space_is_little(struct quire *db)
 {
     return is_beyond(db, 2);
@@ -108,7 +115,7 @@ bool qr_db_space_is_short(struct quire *db)
     /* relaxed: a checkpoint that begins a moment later is not missed for long */
     bool held = atomic_load_explicit(&cp->held, memory_order_relaxed) != 0;
     if (!cp->thread_runs || failed || held || QR_BUG(space_not_awaited)) return false;
-    return is_beyond(db, 1);
+    return is_beyond(db, 1) || is_far_behind(db);
 }
 
 void qr_db_adapt_steps(struct quire *db)

@@ -1,5 +1,5 @@
 /*
- * space.h: a file system with little space left, or none.
+ * space.h: a file system with little space left, or none, and one that is slower than its writers.
  *
  * Layer 6. What brings space back is a checkpoint: log, pages and large values go only when one has been made, and it needs space
  * itself. So there has to be enough for it, whatever comes first.
@@ -12,6 +12,8 @@
  * SPACE-3  What log and page store keep only to use it again goes before NO_SPACE is answered.
  * SPACE-4  Nothing is refused for what a file system says of its free space: that may be wrong, or nothing. It makes checkpoints come
  *          early, writers wait, and segments smaller.
+ * SPACE-5  Where checkpoints do not keep up with the writers, as on a slow disk, these wait for one when the log that recovery would read
+ *          is four times its cap: in the same place, and as long, as for space.
  *
  * Any thread, outside of sections and slots. Waits: qr_db_wait_space.
  */
@@ -38,7 +40,7 @@ uint64_t qr_db_room_bytes(struct quire *db);
 /* SPACE-2: whether a checkpoint should be made. */
 bool qr_db_space_is_little(struct quire *db);
 
-/* SPACE-2: whether log and large values should take no more before one was made; there is a thread that makes it, and the last one
+/* SPACE-2, SPACE-5: whether log and large values should take no more before one was made; there is a thread that makes it, and the last one
  * has not failed. */
 bool qr_db_space_is_short(struct quire *db);
 
