@@ -250,7 +250,7 @@ struct quire_tree; /* a named tree of a database */
  * One process at a time has a store open for writing; the lock goes with the process (see FORK for children that outlive it).
  * It is of the directory (flock) and of the file `lock` in it: removing the file lets nobody in, but on a file system that
  * cannot lock directories. After a crash opening it is all that there is to do: it reads the log and finds every write that
- * was acknowledged, at DURABLE after power loss, at PROCESS after the death of the process. What it had to decide is durable
+ * was acknowledged, at DURABLE after power loss, at PROCESS after the death of the process, unless LOG_FAILED came first. What it had to decide is durable
  * when it returns, and so is a store that it created.
  *
  * Results: QUIRE_NOT_FOUND, QUIRE_EXISTS (open_mode). Errors: INVALID (the detail names the field), NO_MEMORY; BUSY (another

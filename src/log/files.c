@@ -189,6 +189,12 @@ static struct qr_log_segment *first_segment(const struct qr_log_files *files)
     return atomic_load_explicit(&files->ring[first % QR_LOG_RING], memory_order_relaxed);
 }
 
+static int check_failure(const struct qr_log *log)
+{
+    int error = qr_log_failure(log);
+    return error == 0 ? 0 : qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
+}
+
 /* ---- The reserve (FILES-6) -------------------------------------------------------------------------------------- */
 
 /* Under make_mutex: the next segment is made of it. NO_SPACE: there is none. */
@@ -252,24 +258,18 @@ bool qr_log_drop_spares(struct qr_log *log)
 int qr_log_regain(struct qr_log *log)
 {
     pthread_mutex_lock(&log->files->make_mutex);
-    int result = complete_reserve(log->files);
+    int result = check_failure(log);
+    if (result == 0) result = complete_reserve(log->files);
     pthread_mutex_unlock(&log->files->make_mutex);
     return result;
 }
 
 /* ---- Segments --------------------------------------------------------------------------------------------------- */
 
-static int check_failure(const struct qr_log *log)
-{
-    int error = qr_log_failure(log);
-    return error == 0 ? 0 : qr_fail(QUIRE_ERR_IO, -error, "the log has failed");
-}
-
 /* Makes a segment behind the one that ends at `end`, if there is none yet. */
 static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_reserve)
 {
     struct qr_log_segment *segment;
-    int result = 0;
     pthread_mutex_lock(&files->make_mutex);
     pthread_mutex_lock(&files->mutex);
     struct qr_log_segment *last = qr_log_segment_last(files);
@@ -277,7 +277,7 @@ static int add_segment(struct qr_log_files *files, uint64_t end, bool may_use_re
     bool full = ring_is_full(files);
     uint64_t in_use = last->end - first_segment(files)->start;
     pthread_mutex_unlock(&files->mutex);
-    if (wanted) result = check_failure(files->log); /* it may have come while this waited */
+    int result = check_failure(files->log); /* it may have come while this waited: what another one has made is not used, either */
     if (result == 0 && wanted && full) {
         result = qr_fail(QUIRE_ERR_NO_SPACE, 0, "the log has %u segments, and no checkpoint has set one free", QR_LOG_RING);
     } else if (result == 0 && wanted) {

@@ -466,7 +466,8 @@ static int judge_boot(struct reader *r, const struct qr_incarnation *incarnation
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_found *found = &list->found[i];
         if (found->header.incarnation != incarnation->number || found->header.start < incarnation->first_lsn) continue;
-        if (found->superseded) continue; /* nothing of it is read; it may be where the disk is bad */
+        /* Nothing of such a one is read; it may be where the disk is bad. */
+        if (found->superseded || found->header.end <= r->replay->from) continue;
         same = same && found->same_boot;
         r->doubtful = r->doubtful || (found->header.poisoned != 0 && !QR_BUG(log_mark_ignored));
         if (r->replay->read_only || QR_BUG(log_tail_unsynced)) continue;
@@ -559,7 +560,7 @@ uint64_t qr_log_replay_bytes(const struct qr_log_list *list, uint64_t from)
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < list->count; i++) {
         const struct qr_log_header *h = &list->found[i].header;
-        if (h->end > from) bytes += h->end - h->start;
+        if (h->end > from && !list->found[i].superseded) bytes += h->end - h->start;
     }
     return bytes;
 }

@@ -5,7 +5,7 @@
  *
  * REPLAY-1  Frames are visited in the order of their LSNs, each whose write was acknowledged among them: at DURABLE after power
  *           loss, at PROCESS after the death of the process alone.
- * REPLAY-2  The last incarnation is read by the rule of the same boot (R12) if all of its segments were written in this boot, on
+ * REPLAY-2  The last incarnation is read by the rule of the same boot (R12) if all of its segments that are read were written in this boot, on
  *           this device and mount, in these files, none of them is marked poisoned, and a sync of them succeeds now: then
  *           the page cache has every store of the dead process, holes are where it died between reservation and write, and
  *           they are passed over; TENTATIVE frames are visited as such. Otherwise the log ends at the first hole, damaged or

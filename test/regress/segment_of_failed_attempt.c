@@ -4,15 +4,18 @@
  * fails, and the removal is one that does not last; or neither is possible. A smaller one is made in its place. That is used again after a
  * checkpoint, or removed by the next opening, and the other one stays. The store is checked, the process dies, and all that was
  * acknowledged has to be there.
- * The bug: such a file was known by one that begins where it does. When that was gone it stood for what came behind it, too: the
- * opening took its zeros for the end of the log, and durable writes were gone.
+ * The bugs: such a file was known by one that begins where it does. When that was gone it stood for what came behind it, too: the
+ * opening took its zeros for the end of the log, and durable writes were gone. Later, when the log had long passed its end, an
+ * opening that could not sync it took the page cache for lost, and what stood behind a hole was gone; or it could not open it, and failed.
  */
+#include "base/stop.h"
 #include "db/db.h"
 #include "lib/check.h"
 #include "lib/resting.h"
 #include "lib/simdisk.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,7 +26,7 @@ static const struct qr_disk_ops *own;
 static uint64_t least_bytes = LARGE_BYTES; /* of what cannot be mapped */
 static char failed[QR_LOG_NAME_BYTES]; /* the file that stays */
 static const struct qr_file *failed_file; /* while it is open */
-static bool armed, may_write, may_unlink; /* the unlink is taken back */
+static bool armed, may_write, may_open, may_unlink; /* the unlink is taken back */
 
 static int map_file(struct qr_file *file, uint64_t offset, uint64_t size, void **ret_memory)
 {
@@ -40,11 +43,19 @@ static int64_t write_file(struct qr_file *file, const void *memory, size_t size,
     return file == failed_file && !may_write ? -EIO : own->file_write(file, memory, size, offset);
 }
 
+static int sync_file(struct qr_file *file)
+{
+    return file == failed_file && !may_write ? -EIO : own->file_sync(file);
+}
+
 /* Where it can be neither written nor removed it cannot be synced later, either. */
 static int open_file(struct qr_dir *dir, const char *name, unsigned flags, struct qr_file **ret_file)
 {
     bool bad = strcmp(name, failed) == 0 && !may_write && !may_unlink && (flags & QR_FILE_WRITE) != 0;
-    return bad ? -EIO : own->file_open(dir, name, flags, ret_file);
+    if (bad && !may_open) return -EIO;
+    int error = own->file_open(dir, name, flags, ret_file);
+    if (bad && error == 0) failed_file = *ret_file;
+    return error;
 }
 
 static void close_file(struct qr_file *file)
@@ -129,10 +140,12 @@ static void begin(struct simdisk *disk, struct qr_disk_ops *ops, bool blank, boo
     ops->file_write = write_file;
     ops->file_close = close_file;
     ops->file_open = open_file;
+    ops->file_sync = sync_file;
     failed[0] = '\0';
     failed_file = NULL;
     armed = true;
     may_write = blank;
+    may_open = false;
     may_unlink = unlink;
 }
 
@@ -179,6 +192,62 @@ static void run(bool by_opening, bool blank, bool unlink, uint32_t more)
     simdisk_free(disk);
 }
 
+/* ---- Far behind the failed one ------------------------------------------------------------------------------------ */
+
+static struct quire_tree *hole_tree;
+static uint32_t hole_count;
+static struct simdisk *hole_disk, *dead_disk;
+
+static void *put_behind(void *arg)
+{
+    (void)arg;
+    for (uint32_t i = 0; i < 50; i++) (void)put_one(hole_tree, hole_count++);
+    return NULL;
+}
+
+/* In the midst of a write another thread has some acknowledged, and the process dies. */
+static void die_in_write(const char *name, void *arg)
+{
+    pthread_t thread;
+    (void)arg;
+    if (strcmp(name, "frame.unnamed") != 0) return;
+    qr_stop_set_hook(NULL, NULL);
+    CHECK_EQUAL(pthread_create(&thread, NULL, put_behind, NULL), 0);
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    dead_disk = simdisk_crash(hole_disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
+}
+
+/* past: the log has come past the end of the failed one, and what stood in its place is used again. opens: the file can be opened, but
+ * not synced. */
+static void run_hole(bool past, bool opens)
+{
+    struct simdisk *disk = simdisk_create();
+    struct quire *db;
+    struct quire_tree *tree;
+    struct qr_disk_ops ops;
+    uint32_t count = 0;
+    begin(disk, &ops, false, false);
+    if (!CHECK_EQUAL(open_on(disk, &ops, 0, &db, &tree), 0)) return;
+    while (failed[0] == '\0' && count < MOST_KEYS) (void)put_one(tree, count++);
+    while (past && count < 5000) (void)put_one(tree, count++);
+    if (past) CHECK_EQUAL(quire_checkpoint(db), 0);
+    while (past && count < 10000) (void)put_one(tree, count++);
+    CHECK_EQUAL(quire_sync(db), 0);
+    hole_tree = tree;
+    hole_disk = disk;
+    hole_count = count + 1;
+    qr_stop_set_hook(die_in_write, NULL);
+    (void)put_one(tree, count);
+    CHECK_EQUAL(hole_count, count + 51);
+    CHECK_EQUAL(quire_close(db), 0);
+    simdisk_free(disk);
+    may_open = opens;
+    if (!CHECK_EQUAL(open_on(dead_disk, &ops, 0, &db, &tree), 0)) return;
+    CHECK(missing(tree, hole_count) == 1, "of %u keys %u are missing", hole_count, missing(tree, hole_count));
+    CHECK_EQUAL(quire_close(db), 0);
+    simdisk_free(dead_disk);
+}
+
 /* The first segment of an opening: the smaller one has another name. */
 static void run_first(void)
 {
@@ -207,6 +276,7 @@ int main(void)
         run(false, kind == 1, kind == 2, 50);
         run(true, kind == 1, kind == 2, 50);
     }
+    for (int kind = 0; kind < 4; kind++) run_hole(kind / 2 != 0, kind % 2 != 0);
     run_first();
     return check_finish();
 }

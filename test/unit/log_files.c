@@ -657,7 +657,7 @@ static int map_while_it_fails(struct qr_file *file, uint64_t offset, uint64_t si
 {
     if (meanwhile.waits) {
         cr_assert_eq(pthread_create(&meanwhile.second, NULL, provide, NULL), 0);
-        usleep(100000); /* it comes to make_mutex */
+        while (atomic_load(&meanwhile.world->log.files->provision_waits) < 2) usleep(1000); /* it has looked at the log's failure */
     }
     qr_log_fail(meanwhile.world->log.files, -EIO);
     return meanwhile.answer != 0 ? meanwhile.answer : meanwhile.own->file_map(file, offset, size, ret_memory);
@@ -695,14 +695,19 @@ Test(log_files, a_segment_that_is_made_while_the_log_fails_is_marked)
     world_done(&w);
 }
 
+/* Nor is what somebody else made meanwhile written to. */
 Test(log_files, nothing_is_made_after_the_log_has_failed)
 {
-    struct world w;
-    struct qr_log_list found;
-    cr_assert_eq(make_while_it_fails(&w, -ENOMEM, true), QUIRE_ERR_NO_MEMORY);
-    cr_assert_eq(meanwhile.second_result, QUIRE_ERR_IO);
-    list(&w, &found);
-    cr_assert_eq(found.count, 1);
-    qr_log_list_done(&found);
-    world_done(&w);
+    for (int error = 0; error >= -ENOMEM; error -= ENOMEM) {
+        struct world w;
+        struct qr_log_list found;
+        cr_assert_eq(make_while_it_fails(&w, error, true), error == 0 ? QUIRE_ERR_IO : QUIRE_ERR_NO_MEMORY);
+        cr_assert_eq(meanwhile.second_result, QUIRE_ERR_IO);
+        qr_log_keep_reserve(&w.log);
+        cr_assert_eq(qr_log_regain(&w.log), QUIRE_ERR_IO);
+        list(&w, &found);
+        cr_assert_eq(found.count, error == 0 ? 2 : 1);
+        qr_log_list_done(&found);
+        world_done(&w);
+    }
 }
