@@ -179,8 +179,9 @@ struct quire_options {
                                       not power loss. With disable_log: it makes no checkpoint, and what was written
                                       since the last one is lost. So it is in a temporary store */
     uint64_t log_cap_bytes;        /* a checkpoint begins when the log that recovery would read is larger, and writers
-                                      wait for it when that is four times as large; at least 64 KiB; 0 = default: the
-                                      memory of the data less 128 MiB, or half of it, whichever is more, from 64 MiB
+                                      wait for it when that is four times as large, and 8 MiB: not under a guard, without
+                                      threads, during quire_verify, or after one that failed. At least 64 KiB; 0 = default:
+                                      the memory of the data less 128 MiB, or half of it, whichever is more, from 64 MiB
                                       to 1.5 GiB. Reading it takes seconds a GiB; each checkpoint writes all changes */
     uint32_t checkpoint_interval_ms; /* ... or so long after the last one, if there was something to write; 0 = default
                                       (60000); QUIRE_NO_PERIOD = only for the log's size, and when asked to */

@@ -13,6 +13,7 @@
 #define MOST_SHARE 4u /* of what is left, for what is in no checkpoint */
 #define LEAST_SHARE 16u
 #define MOST_CAPS 4u /* of log, in no checkpoint yet */
+#define BEHIND_LEAST_BYTES (UINT64_C(8) << 20) /* read in some 10 ms, and a checkpoint takes as long */
 #define STEP_LEAST_BYTES (UINT64_C(16) << 10)
 #define WAIT_US 1000u
 
@@ -85,8 +86,9 @@ static uint64_t allowed_bytes(struct quire *db)
 
 static uint64_t unsaved_bytes(struct quire *db)
 {
+    uint64_t tail = qr_log_tail(&db->log);
     /* relaxed: a threshold */
-    return qr_log_tail(&db->log) - atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed);
+    return tail - qr_min(tail, atomic_load_explicit(&db->checkpointer.replay_from, memory_order_relaxed));
 }
 
 /* Whether more came than a share of what is allowed. Most of the time the file system need not be asked. */
@@ -99,7 +101,9 @@ static bool is_beyond(struct quire *db, uint64_t share)
 /* SPACE-5 */
 static bool is_far_behind(struct quire *db)
 {
-    return unsaved_bytes(db) > MOST_CAPS * qr_db_log_cap(db);
+    uint64_t most = qr_max(MOST_CAPS * qr_db_log_cap(db), BEHIND_LEAST_BYTES);
+    uint64_t ring = QR_LOG_RING * db->options.log_segment_bytes; /* before that is full, which is NO_SPACE */
+    return unsaved_bytes(db) > qr_min(most, ring / 4 * 3) && !qr_db_clears_later(db); /* none is made before it has cleared */
 }
 
 bool qr_db_space_is_little(struct quire *db)
@@ -129,15 +133,15 @@ static uint64_t ended_checkpoints(const struct qr_checkpointer *cp)
     return atomic_load_explicit(&cp->count, memory_order_relaxed) + atomic_load_explicit(&cp->failures, memory_order_relaxed);
 }
 
-void qr_db_wait_space(struct quire *db, struct qr_thread *thread)
+void qr_db_wait_space(struct quire *db, struct qr_thread *thread, uint64_t *end_ns)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
     uint64_t ended = ended_checkpoints(cp);
-    uint64_t end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
+    if (*end_ns == 0) *end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
     /* relaxed: only the number itself */
     atomic_fetch_add_explicit(&cp->waiting, 1, memory_order_relaxed);
     while (!qr_epoch_inside(thread) && !qr_log_is_held(thread) && qr_db_space_is_short(db) && ended_checkpoints(cp) - ended < 2 &&
-           qr_clock_ns() < end_ns) {
+           qr_clock_ns() < *end_ns) {
         qr_event_signal(&cp->wake);
         qr_sleep_us(WAIT_US);
     }
@@ -145,8 +149,8 @@ void qr_db_wait_space(struct quire *db, struct qr_thread *thread)
     atomic_fetch_sub_explicit(&cp->waiting, 1, memory_order_relaxed);
 }
 
-void qr_db_join_wait(struct quire *db, struct qr_thread *thread)
+void qr_db_join_wait(struct quire *db, struct qr_thread *thread, uint64_t *end_ns)
 {
     /* relaxed: a segment more or less */
-    if (QR_UNLIKELY(atomic_load_explicit(&db->checkpointer.waiting, memory_order_relaxed) != 0)) qr_db_wait_space(db, thread);
+    if (QR_UNLIKELY(atomic_load_explicit(&db->checkpointer.waiting, memory_order_relaxed) != 0)) qr_db_wait_space(db, thread, end_ns);
 }

@@ -13,7 +13,8 @@
  * SPACE-4  Nothing is refused for what a file system says of its free space: that may be wrong, or nothing. It makes checkpoints come
  *          early, writers wait, and segments smaller.
  * SPACE-5  Where checkpoints do not keep up with the writers, as on a slow disk, these wait for one when the log that recovery would read
- *          is four times its cap: in the same place, and as long, as for space.
+ *          is four times its cap, or 8 MiB if that is more: in the same place, and as long, as for space. Not while the thread that makes
+ *          them is still removing the files of the log before (RECOVER-5).
  *
  * Any thread, outside of sections and slots. Waits: qr_db_wait_space.
  */
@@ -47,12 +48,13 @@ bool qr_db_space_is_short(struct quire *db);
 /* SPACE-2: in what steps the log is made ready. To be called now and then; there is a log. */
 void qr_db_adapt_steps(struct quire *db);
 
-/* Waits while space is short, until two checkpoints have ended since (of which one has begun since), or the longest stall is over. Not
+/* Waits while space is short, until two checkpoints have ended since (of which one has begun since), or the longest stall is over:
+ * *end_ns, 0 before the first wait of a write. Not
  * at all for who has a guard, or a hold on the log, which no checkpoint can give up; nor while quire_verify keeps checkpoints waiting. */
-void qr_db_wait_space(struct quire *db, struct qr_thread *thread);
+void qr_db_wait_space(struct quire *db, struct qr_thread *thread, uint64_t *end_ns);
 
 /* The same if somebody waits already: before a large value. */
-void qr_db_join_wait(struct quire *db, struct qr_thread *thread);
+void qr_db_join_wait(struct quire *db, struct qr_thread *thread, uint64_t *end_ns);
 
 /* SPACE-3, after NO_SPACE: removes those files, which log and page store have each before it asks for space, but not the other one.
  * Whether there were any: then it may be tried again. Of an opening's leftovers (RECOVER-5) as many as it comes to in that time. */

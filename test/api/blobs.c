@@ -104,7 +104,7 @@ Test(blobs, the_largest_value)
     OK(quire_close(db));
 }
 
-/* M11: positions in the log, and in the page store, of more than 32 bits; only with QUIRE_TEST_LARGEST=1 */
+/* M11: positions in the log of more than 32 bits; only with QUIRE_TEST_LARGEST=1 */
 Test(blobs, a_log_beyond_four_gib)
 {
     enum { COUNT = 64, SIZE = MIB };

@@ -9,11 +9,12 @@
 
 #include "base/stop.h"
 #include "lib/random.h"
+#include "log/files.h"
 #include "log/frame.h"
 
 #include <pthread.h>
 
-TestSuite(imitation, .timeout = 300);
+TestSuite(imitation, .timeout = 600);
 
 /* ---- What was written -------------------------------------------------------------------------------------------- */
 
@@ -196,10 +197,27 @@ static uint8_t *imitate(uint32_t key, size_t size, uint64_t lsn)
         uint32_t bytes = (uint32_t)qr_frame_size(&frame);
         uint8_t *to = value + (place - at);
         uint8_t aligned[64] __attribute__((aligned(16)));
-        qr_frame_write(aligned, &frame, bytes, place, (uint32_t)random_next(&stream));
+        qr_frame_write(aligned, &frame, bytes, place, random_chance(&stream, 50) ? 0 : (uint32_t)random_next(&stream));
         aligned[3] = states[random_below(&stream, 4)];
         memcpy(to, aligned, bytes);
         place += random_chance(&stream, 50) ? bytes : QR_FRAME_UNIT;
+    }
+    return value;
+}
+
+/* Wherever a frame could begin stand the first ones of the log, which verify, but not here. */
+static uint8_t *old_frames(uint32_t key, size_t size, uint64_t lsn)
+{
+    uint64_t there = 0, first = 0;
+    struct sim_list list = list_files(disk);
+    uint8_t *value = calloc(1, size);
+    cr_assert_not_null(value);
+    for (uint32_t i = 0; i < list.count && there == 0; i++) {
+        if (strncmp(list.names[i], "log-", 4) != 0) continue;
+        const uint8_t *content = simdisk_content(disk, STORE, list.names[i], &there);
+        uint64_t at = lsn + before_value(key, size);
+        first = qr_round_up(at, QR_FRAME_UNIT) - at;
+        memcpy(value + first, content + QR_LOG_HEADER_BYTES, qr_min(size - first, there - QR_LOG_HEADER_BYTES));
     }
     return value;
 }
@@ -225,7 +243,7 @@ static void at_stop(const char *name, void *arg)
 Test(imitation, a_value_that_looks_like_frames_is_a_value)
 {
     exact = 0;
-    for (uint64_t seed = 1; seed <= 6; seed++) {
+    for (uint64_t seed = 1; seed <= 3; seed++) {
         begin(seed, sim_options(QUIRE_LEVEL_PROCESS));
         for (size_t i = 0; i < 8; i++) add_key(8 + i * 3);
         qr_stop_set_hook(at_stop, NULL);
@@ -238,7 +256,7 @@ Test(imitation, a_value_that_looks_like_frames_is_a_value)
         cr_assert_gt(images_opened, 12 * 6);
         end();
     }
-    cr_assert_gt(exact, 50, "only %" PRIu64 " of 72 imitations came to stand where they should", exact);
+    cr_assert_gt(exact, 25, "only %" PRIu64 " of 36 imitations came to stand where they should", exact);
 }
 
 /* A thread that stands where its frame is written, but has no position yet, while others go on. */
@@ -277,7 +295,7 @@ Test(imitation, a_hole_is_passed_over_to_what_was_written)
         uint64_t tail = stats_of(db).log_tail_lsn;
         size_t size = random_between(&stream, 100, 5000);
         /* Of a key that nothing else is written to: it shows only if the hole is taken for a frame. */
-        struct write lost = {.key = 7, .value = imitate(7, size, tail), .size = size};
+        struct write lost = {.key = 7, .value = seed % 2 == 0 ? imitate(7, size, tail) : old_frames(7, size, tail), .size = size};
         pthread_barrier_init(&stands, NULL, 2);
         pthread_barrier_init(&goes_on, NULL, 2);
         qr_stop_set_hook(stand, NULL);

@@ -292,12 +292,14 @@ Test(small_disk, is_waited_for_only_if_that_helps)
     cr_assert(!qr_db_space_is_short(db));
     atomic_store(&cp->failed_ns, 0);
     uint32_t called = qr_event_count(&cp->wake);
+    uint64_t end_ns = 0;
     qr_log_hold(&db->log, thread);
-    qr_db_wait_space(db, thread);
+    qr_db_wait_space(db, thread, &end_ns);
     cr_assert_eq(qr_event_count(&cp->wake), called);
     qr_log_release_hold(thread);
     db->options.stall_timeout_ms = 5;
-    qr_db_wait_space(db, thread);
+    end_ns = 0;
+    qr_db_wait_space(db, thread, &end_ns);
     cr_assert_gt(qr_event_count(&cp->wake), called);
     cp->thread_runs = false;
     OK(quire_close(db));
