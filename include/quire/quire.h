@@ -179,8 +179,8 @@ struct quire_options {
                                       not power loss. With disable_log: it makes no checkpoint, and what was written
                                       since the last one is lost. So it is in a temporary store */
     uint64_t log_cap_bytes;        /* a checkpoint begins when the log that recovery would read is larger, and writers
-                                      wait for it when that is four times as large, and 8 MiB: not under a guard, without
-                                      threads, during quire_verify, or after one that failed. At least 64 KiB; 0 = default:
+                                      wait for it when that is four times as large, and 8 MiB, or 768 segments: not under a guard,
+                                      without threads, during quire_verify, or after one that failed. At least 64 KiB; 0 = default:
                                       the memory of the data less 128 MiB, or half of it, whichever is more, from 64 MiB
                                       to 1.5 GiB. Reading it takes seconds a GiB; each checkpoint writes all changes */
     uint32_t checkpoint_interval_ms; /* ... or so long after the last one, if there was something to write; 0 = default
@@ -251,8 +251,8 @@ struct quire_tree; /* a named tree of a database */
  * One process at a time has a store open for writing; the lock goes with the process (see FORK for children that outlive it).
  * It is of the directory (flock) and of the file `lock` in it: removing the file lets nobody in, but on a file system that
  * cannot lock directories. After a crash opening it is all that there is to do: it reads the log and finds every write that
- * was acknowledged, at DURABLE after power loss, at PROCESS after the death of the process, unless LOG_FAILED came first. What it had to decide is durable
- * when it returns, and so is a store that it created.
+ * was acknowledged, at DURABLE after power loss, at PROCESS after the death of the process, unless LOG_FAILED came first. What it had to decide is
+ * durable when it returns, and so is a store that it created.
  *
  * Results: QUIRE_NOT_FOUND, QUIRE_EXISTS (open_mode). Errors: INVALID (the detail names the field), NO_MEMORY; BUSY (another
  * opener has it, or it is being removed; the detail has the process id of one that writes, if its file says it); FOREIGN (the path is a file, or a

@@ -103,7 +103,9 @@ static bool is_far_behind(struct quire *db)
 {
     uint64_t most = qr_max(MOST_CAPS * qr_db_log_cap(db), BEHIND_LEAST_BYTES);
     uint64_t ring = QR_LOG_RING * db->options.log_segment_bytes; /* before that is full, which is NO_SPACE */
-    return unsaved_bytes(db) > qr_min(most, ring / 4 * 3) && !qr_db_clears_later(db); /* none is made before it has cleared */
+    uint64_t unsaved = unsaved_bytes(db);
+    if (unsaved > ring / 4 * 3) return true;
+    return unsaved > most && !qr_db_clears_later(db); /* none is made before it has cleared */
 }
 
 bool qr_db_space_is_little(struct quire *db)

@@ -12,9 +12,10 @@
  * SPACE-3  What log and page store keep only to use it again goes before NO_SPACE is answered.
  * SPACE-4  Nothing is refused for what a file system says of its free space: that may be wrong, or nothing. It makes checkpoints come
  *          early, writers wait, and segments smaller.
- * SPACE-5  Where checkpoints do not keep up with the writers, as on a slow disk, these wait for one when the log that recovery would read
- *          is four times its cap, or 8 MiB if that is more: in the same place, and as long, as for space. Not while the thread that makes
- *          them is still removing the files of the log before (RECOVER-5).
+ * SPACE-5  Where checkpoints do not keep up with the writers, as on a slow disk, these wait for one when the log that recovery would
+ *          read is four times its cap, or 8 MiB if that is more, or three quarters of the segments that it can have: in the same
+ *          place, and as long, as for space. But for the last not while the thread that makes checkpoints is still removing files
+ *          from before the opening (RECOVER-5).
  *
  * Any thread, outside of sections and slots. Waits: qr_db_wait_space.
  */
@@ -49,8 +50,8 @@ bool qr_db_space_is_short(struct quire *db);
 void qr_db_adapt_steps(struct quire *db);
 
 /* Waits while space is short, until two checkpoints have ended since (of which one has begun since), or the longest stall is over:
- * *end_ns, 0 before the first wait of a write. Not
- * at all for who has a guard, or a hold on the log, which no checkpoint can give up; nor while quire_verify keeps checkpoints waiting. */
+ * *end_ns, 0 before the first wait. Not at all for who has a guard, or a hold on the log, which no
+ * checkpoint can give up; nor while quire_verify keeps checkpoints waiting. */
 void qr_db_wait_space(struct quire *db, struct qr_thread *thread, uint64_t *end_ns);
 
 /* The same if somebody waits already: before a large value. */

@@ -47,18 +47,25 @@ static int read_present(struct quire *db, struct qr_write *write)
     return result;
 }
 
+/* When the waits of a write are over: for space or a checkpoint that is behind, and while the log has as many segments as it can have.
+ * 0: it has not waited yet. */
+struct stall {
+    uint64_t space_end_ns, full_end_ns;
+};
+
 /* Room in the log, or LSNs where there is none. While the log has as many segments as it can have, the thread of checkpoints sets
- * some free. Not under a guard, which may keep that waiting. *end_ns: when a write's waits are over; 0 before the first. */
-static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, bool may_use_reserve, uint64_t *end_ns)
+ * some free. Not under a guard, which may keep that waiting. */
+static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, bool may_use_reserve, struct stall *stall)
 {
     const bool unlogged = qr_db_is_unlogged(db);
-    if (!unlogged) qr_db_wait_space(db, thread, end_ns);
+    if (!unlogged) qr_db_wait_space(db, thread, &stall->space_end_ns);
     int result = unlogged ? qr_db_reserve_lsns(db) : qr_log_provision(&db->log, may_use_reserve);
     if (result == QUIRE_ERR_NO_SPACE && !unlogged && !qr_log_is_full(&db->log) &&
         qr_db_give_up_spares(db, db->options.stall_timeout_ms))
         result = qr_log_provision(&db->log, may_use_reserve);
+    if (stall->full_end_ns == 0) stall->full_end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
     while (result == QUIRE_ERR_NO_SPACE && !unlogged && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
-           !qr_epoch_inside(thread) && qr_clock_ns() < *end_ns) {
+           !qr_epoch_inside(thread) && qr_clock_ns() < stall->full_end_ns) {
         qr_event_signal(&db->checkpointer.wake);
         qr_sleep_us(1000);
         result = qr_log_provision(&db->log, may_use_reserve);
@@ -72,13 +79,14 @@ static int write_parts(struct quire *db, struct qr_thread *thread, struct qr_wri
 {
     struct qr_frame frame = {
         .key = write->key.data, .key_size = write->key.size, .value = write->value, .value_size = write->value_size};
-    uint64_t done = 0, end_ns = 0;
+    struct stall stall = {0};
+    uint64_t done = 0;
     int result = 0;
     /* From the first part on it waits for no checkpoint, which could not give up what is there of them (SPACE-2). */
     if (!qr_db_is_unlogged(db) && !qr_log_is_ready(&db->log, (uint64_t)frame.key_size + frame.value_size))
-        qr_db_wait_space(db, thread, &end_ns);
+        qr_db_wait_space(db, thread, &stall.space_end_ns);
     while (result == 0 && !qr_log_write_parts(&db->log, thread, &frame, &done))
-        result = make_room(db, thread, write->kind == QR_RECORD_DELETE, &end_ns);
+        result = make_room(db, thread, write->kind == QR_RECORD_DELETE, &stall);
     write->first_part = frame.first_part;
     write->last_part = frame.last_part;
     write->part_count = frame.part_count;
@@ -91,7 +99,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
     struct quire *db = tree->db;
     struct qr_op op;
     struct qr_memory_wait wait = {.use_reserve = write->kind == QR_RECORD_DELETE};
-    uint64_t wait_end_ns = 0;
+    struct stall stall = {0};
     bool parts = QR_UNLIKELY(qr_log_is_large(&db->log, write->key.size, write->value_size)) && write->replay_lsn == 0;
     int result = check_space(db, write);
     if (parts && result == 0) result = write_parts(db, thread, write);
@@ -116,7 +124,7 @@ static int run_write(struct quire_tree *tree, struct qr_thread *thread, struct q
         }
         qr_epoch_exit(thread);
         if (QR_UNLIKELY(result == QR_NO_ROOM)) {
-            result = make_room(db, thread, wait.use_reserve, &wait_end_ns);
+            result = make_room(db, thread, wait.use_reserve, &stall);
             *ret_waited = true;
             if (result != 0) break;
             continue;
@@ -160,6 +168,7 @@ static QR_NOINLINE int run_large(struct quire_tree *tree, struct qr_thread *thre
     if (grown && !qr_db_is_unlogged(db)) {
         qr_db_keep_reserve(db);
         (void)qr_log_regain(&db->log); /* it notes what it does not find */
+        wait_end_ns = 0; /* writing it may have taken long */
         qr_db_wait_space(db, thread, &wait_end_ns); /* while nobody sees the write */
     }
     QR_STOP("write.blob_written");

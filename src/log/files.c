@@ -305,10 +305,11 @@ static int make_ready(struct qr_log_files *files, uint64_t target, bool may_use_
         pthread_mutex_lock(&files->mutex);
         uint64_t ready = ready_end(files);
         uint64_t end = qr_log_segment_last(files)->end;
-        if (ready < target && ready < end) result = populate(files);
+        result = check_failure(files->log); /* what another one has added is not made ready, either */
+        if (result == 0 && ready < target && ready < end) result = populate(files);
         pthread_mutex_unlock(&files->mutex);
-        if (ready >= target) return 0;
-        if (ready == end) result = add_segment(files, end, may_use_reserve);
+        if (result == 0 && ready >= target) return 0;
+        if (result == 0 && ready == end) result = add_segment(files, end, may_use_reserve);
     }
     return result;
 }

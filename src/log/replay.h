@@ -4,7 +4,7 @@
  * Layer 3. One thread; nobody writes the log meanwhile.
  *
  * REPLAY-1  Frames are visited in the order of their LSNs, each whose write was acknowledged among them: at DURABLE after power
- *           loss, at PROCESS after the death of the process alone.
+ *           loss, at PROCESS after the death of the process alone, unless a sync had failed (REPLAY-2).
  * REPLAY-2  The last incarnation is read by the rule of the same boot (R12) if all of its segments that are read were written in this boot, on
  *           this device and mount, in these files, none of them is marked poisoned, and a sync of them succeeds now: then
  *           the page cache has every store of the dead process, holes are where it died between reservation and write, and

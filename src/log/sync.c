@@ -63,11 +63,11 @@ void qr_log_fail(struct qr_log_files *files, int error)
      * which not even this can be written takes nothing until it is mounted again, and then it is another mount. */
     pthread_mutex_lock(&files->mutex);
     /* relaxed: under the mutex */
-    uint64_t next = atomic_load_explicit(&files->next, memory_order_relaxed);
-    /* relaxed: under the mutex */
-    for (uint64_t i = atomic_load_explicit(&files->first, memory_order_relaxed); i < next; i++) {
+    uint64_t first = atomic_load_explicit(&files->first, memory_order_relaxed);
+    /* relaxed: under the mutex. The newest first, which is the one that recovery reads for certain. */
+    for (uint64_t i = atomic_load_explicit(&files->next, memory_order_relaxed); i > first; i--) {
         /* relaxed: under the mutex */
-        struct qr_log_segment *s = atomic_load_explicit(&files->ring[i % QR_LOG_RING], memory_order_relaxed);
+        struct qr_log_segment *s = atomic_load_explicit(&files->ring[(i - 1) % QR_LOG_RING], memory_order_relaxed);
         qr_log_segment_mark(s->file);
     }
     pthread_mutex_unlock(&files->mutex);
