@@ -135,11 +135,16 @@ static uint64_t ended_checkpoints(const struct qr_checkpointer *cp)
     return atomic_load_explicit(&cp->count, memory_order_relaxed) + atomic_load_explicit(&cp->failures, memory_order_relaxed);
 }
 
+uint64_t qr_db_stall_end_ns(const struct quire *db)
+{
+    return qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
+}
+
 void qr_db_wait_space(struct quire *db, struct qr_thread *thread, uint64_t *end_ns)
 {
     struct qr_checkpointer *cp = &db->checkpointer;
     uint64_t ended = ended_checkpoints(cp);
-    if (*end_ns == 0) *end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
+    if (*end_ns == 0) *end_ns = qr_db_stall_end_ns(db);
     /* relaxed: only the number itself */
     atomic_fetch_add_explicit(&cp->waiting, 1, memory_order_relaxed);
     while (!qr_epoch_inside(thread) && !qr_log_is_held(thread) && qr_db_space_is_short(db) && ended_checkpoints(cp) - ended < 2 &&

@@ -49,6 +49,9 @@ bool qr_db_space_is_short(struct quire *db);
 /* SPACE-2: in what steps the log is made ready. To be called now and then; there is a log. */
 void qr_db_adapt_steps(struct quire *db);
 
+/* When a wait that begins now is over: stall_timeout_ms. */
+uint64_t qr_db_stall_end_ns(const struct quire *db);
+
 /* Waits while space is short, until two checkpoints have ended since (of which one has begun since), or the longest stall is over:
  * *end_ns, 0 before the first wait. Not at all for who has a guard, or a hold on the log, which no
  * checkpoint can give up; nor while quire_verify keeps checkpoints waiting. */

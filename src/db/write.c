@@ -63,7 +63,7 @@ static QR_NOINLINE int make_room(struct quire *db, struct qr_thread *thread, boo
     if (result == QUIRE_ERR_NO_SPACE && !unlogged && !qr_log_is_full(&db->log) &&
         qr_db_give_up_spares(db, db->options.stall_timeout_ms))
         result = qr_log_provision(&db->log, may_use_reserve);
-    if (stall->full_end_ns == 0) stall->full_end_ns = qr_clock_ns() + db->options.stall_timeout_ms * UINT64_C(1000000);
+    if (stall->full_end_ns == 0) stall->full_end_ns = qr_db_stall_end_ns(db);
     while (result == QUIRE_ERR_NO_SPACE && !unlogged && qr_log_is_full(&db->log) && db->checkpointer.thread_runs &&
            !qr_epoch_inside(thread) && qr_clock_ns() < stall->full_end_ns) {
         qr_event_signal(&db->checkpointer.wake);

@@ -40,11 +40,15 @@ static void be_slow(void *context, const struct simdisk_event *event)
     pthread_mutex_unlock(&one_at_a_time);
 }
 
+enum { THREADS_MOST = 8 };
+static pthread_t threads[THREADS_MOST];
+static unsigned thread_count;
+
 static void *write_over(void *argument)
 {
     char value[VALUE_BYTES] = {0};
     char key[16];
-    for (uint64_t i = (uintptr_t)argument; atomic_load(&stop) == 0; i += 2) {
+    for (uint64_t i = (uintptr_t)argument; atomic_load(&stop) == 0; i += thread_count) {
         memcpy(value, &i, sizeof(i));
         uint64_t start = qr_clock_ns();
         OK(quire_put(tree, key, numbered(i % KEYS, key), value, VALUE_BYTES, 0, NULL));
@@ -52,6 +56,36 @@ static void *write_over(void *argument)
         if (took > atomic_load(&longest_ns)) atomic_store(&longest_ns, took);
     }
     return NULL;
+}
+
+/* On a new disk, which is not slow yet. */
+static void begin(const struct quire_options *options)
+{
+    disk = simdisk_create();
+    db = open_on(disk, *options);
+    tree = open_tree(db, "t");
+}
+
+static void end(void)
+{
+    OK(quire_close(db));
+    simdisk_free(disk);
+}
+
+/* It is slow from now on. */
+static void start_writers(unsigned count)
+{
+    simdisk_set_hook(disk, be_slow, NULL);
+    atomic_store(&stop, 0);
+    atomic_store(&longest_ns, 0);
+    thread_count = count;
+    for (uintptr_t i = 0; i < count; i++) cr_assert_eq(pthread_create(&threads[i], NULL, write_over, (void *)i), 0);
+}
+
+static void end_writers(void)
+{
+    atomic_store(&stop, 1);
+    for (unsigned i = 0; i < thread_count; i++) pthread_join(threads[i], NULL);
 }
 
 /* So many seconds, and as much log; not for ever. */
@@ -66,22 +100,17 @@ static void hold_back_writers(bool buffered)
     log_is_fast = buffered; /* what it writes itself would hold them back */
     sync_us = 2000;
     struct quire_options options = sim_options(QUIRE_LEVEL_PROCESS);
-    pthread_t threads[2];
     uint64_t most_log = 0, most_memory = 0;
     char key[16], value[VALUE_BYTES] = {0};
     options.background_threads = 1;
     options.log_buffered = buffered;
     options.log_cap_bytes = CAP_BYTES;
     options.log_segment_bytes = SEGMENT_BYTES;
-    disk = simdisk_create();
-    db = open_on(disk, options);
-    tree = open_tree(db, "t");
+    begin(&options);
     for (uint64_t i = 0; i < KEYS; i++) OK(quire_put(tree, key, numbered(i, key), value, VALUE_BYTES, 0, NULL));
     uint64_t usual_memory = 0; /* while it is held back for the first time */
     uint64_t first = stats_of(db).log_tail_lsn, enough = first + 12 * CAP_BYTES;
-    simdisk_set_hook(disk, be_slow, NULL);
-    atomic_store(&stop, 0);
-    for (uintptr_t i = 0; i < 2; i++) cr_assert_eq(pthread_create(&threads[i], NULL, write_over, (void *)i), 0);
+    start_writers(2);
     for (uint64_t start = qr_clock_ns(); is_to_go_on(start, SECONDS, enough);) {
         struct quire_stats stats = stats_of(db);
         if (stats.log_tail_lsn < first + 5 * CAP_BYTES) usual_memory = qr_max(usual_memory, stats.memory_bytes);
@@ -89,8 +118,7 @@ static void hold_back_writers(bool buffered)
         most_log = qr_max(most_log, stats.log_size_bytes);
         usleep(5000);
     }
-    atomic_store(&stop, 1);
-    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    end_writers();
     struct simdisk *after = simdisk_crash(disk, &(struct simdisk_crash){.mode = SIMDISK_DEATH});
     simdisk_set_hook(disk, NULL, NULL);
 
@@ -101,15 +129,14 @@ static void hold_back_writers(bool buffered)
     cr_assert_leq(most_memory, usual_memory + (12 << 20), "memory grew from %" PRIu64 " to %" PRIu64, usual_memory, most_memory);
     cr_assert_eq(stats_of(db).errors, 0);
     cr_assert_eq(count_all(tree, NULL), KEYS);
-    OK(quire_close(db));
-    simdisk_free(disk);
+    end();
 
     /* The opening after a kill has as little to do. */
-    db = open_on(after, options);
+    disk = after;
+    db = open_on(disk, options);
     cr_assert_leq(stats_of(db).recovery_bytes, 4 * CAP_BYTES + 4 * SEGMENT_BYTES);
     cr_assert_eq(count_all(open_tree(db, "t"), NULL), KEYS);
-    OK(quire_close(db));
-    simdisk_free(after);
+    end();
 }
 
 /* F33 */
@@ -126,27 +153,13 @@ Test(slow_disk, holds_back_writers_of_a_buffered_log)
 /* Eight threads, for five seconds and until there is so much log; a sync of pages takes three seconds. */
 static void write_on(const struct quire_options *options, uint64_t enough)
 {
-    enum { THREADS = 8 };
-    pthread_t threads[THREADS];
     log_is_fast = false;
     sync_us = 3000000;
-    disk = simdisk_create();
-    db = open_on(disk, *options);
-    tree = open_tree(db, "t");
-    simdisk_set_hook(disk, be_slow, NULL);
-    atomic_store(&stop, 0);
-    atomic_store(&longest_ns, 0);
-    for (uintptr_t i = 0; i < THREADS; i++) cr_assert_eq(pthread_create(&threads[i], NULL, write_over, (void *)i), 0);
+    begin(options);
+    start_writers(THREADS_MOST);
     for (uint64_t start = qr_clock_ns(); is_to_go_on(start, 5, enough);) usleep(5000);
-    atomic_store(&stop, 1);
-    for (int i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
+    end_writers();
     simdisk_set_hook(disk, NULL, NULL);
-}
-
-static void end(void)
-{
-    OK(quire_close(db));
-    simdisk_free(disk);
 }
 
 /* F02, F33: while a checkpoint takes seconds, the wait is over when the options say so, for each write of many threads. */
@@ -184,9 +197,7 @@ Test(slow_disk, that_removes_files_slowly_is_not_waited_for)
     struct quire_options options = sim_options(QUIRE_LEVEL_PROCESS);
     char key[16], value[VALUE_BYTES] = {0};
     options.log_segment_bytes = 16384;
-    disk = simdisk_create();
-    db = open_on(disk, options);
-    tree = open_tree(db, "t");
+    begin(&options);
     for (uint64_t i = 0; i < 8000; i++) OK(quire_put(tree, key, numbered(i % 500, key), value, VALUE_BYTES, 0, NULL));
     simdisk_fault_set(disk, &fault);
     (void)quire_checkpoint(db); /* it cannot remove them */

@@ -203,9 +203,9 @@ static bool set_bounds(struct qr_page *page, struct quire_slice first, struct qu
     if (first.data != NULL && qr_common_prefix(first.data, first.size, last.data, last.size) < skip)
         return false;
     const uint8_t *content = qr_page_bytes(page) + QR_PAGE_HEADER;
-    if (first.data != NULL && ((const uint8_t *)first.data < content || (const uint8_t *)last.data < content))
-        return false; /* it would be written over itself */
-    if (first.data == NULL && low.size != 0 && (const uint8_t *)low.data < content) return false; /* as above */
+    bool over = first.data != NULL ? (const uint8_t *)first.data < content || (const uint8_t *)last.data < content
+                                   : low.size != 0 && (const uint8_t *)low.data < content;
+    if (over) return false; /* it would be written over itself */
     qr_page_set_bounds(page, first.data != NULL, first, last);
     return true;
 }
